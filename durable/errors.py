@@ -1,0 +1,212 @@
+"""Every failure that this library raises, as one tree.
+
+Exception
+└── DurableError                     root: `except DurableError` catches whatever this library reports
+    ├── ConfigurationError           a setting, an option or an argument of ours is wrong (also a ValueError)
+    │   └── DefinitionError          a decorator option is of the wrong type or names an unknown parameter
+    ├── FingerprintError             an argument has no value that a step key could be made of (also a TypeError)
+    ├── InputsChangedError           recorded inputs differ from the current ones
+    ├── NotSerializableError         a result exists but cannot be stored (also a TypeError)
+    ├── ReplayedError                stands for a recorded exception whose class cannot be imported any more
+    ├── LostAttributeError           an attribute of a rebuilt exception was not stored (also an AttributeError)
+    ├── NotFoundError                no such run or step (also a LookupError)
+    ├── RunError                     something about one run
+    │   ├── RunInProgressError       the run is alive elsewhere
+    │   ├── RunEndedError            a step was called after the end of its run
+    │   ├── RunCancelledError        the run was cancelled
+    │   ├── RunSupersededError       a fresh run took this one's place
+    │   ├── RunBlockedError          the run cannot go on without a decision
+    │   │   ├── StepInDoubtError     nobody can know whether a step's effect happened
+    │   │   └── CrashLoopError       the same step was interrupted three times in a row
+    │   ├── CodeChangedError         a task's body changed and `on_code_change="error"` holds
+    │   └── LeaseLostError           another process took the run over: nothing was written
+    ├── OutsideRunError              something that needs a run was called outside one (also a RuntimeError)
+    ├── WouldDeadlockError           waiting here would wait for the waiting thread itself (also a RuntimeError)
+    └── StoreError                   the checkpoint store
+        ├── StoreUnusableError       it cannot be opened: a directory, not writable, not SQLite, not ours
+        ├── StoreTooNewError         it was written by a newer release
+        ├── StoreFailedError         a write failed; what is recorded and what is not is said
+        └── CorruptRecordError       a record does not match its checksum or cannot be read
+
+BaseException
+└── ExecutionStopped                 control flow: leaves the workflow when its execution has to end
+
+Warning
+└── DurableWarning                   durability is lost or weaker than the code suggests
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CodeChangedError",
+    "ConfigurationError",
+    "CorruptRecordError",
+    "CrashLoopError",
+    "DefinitionError",
+    "DurableError",
+    "DurableWarning",
+    "ExecutionStopped",
+    "FingerprintError",
+    "InputsChangedError",
+    "LeaseLostError",
+    "LostAttributeError",
+    "NotFoundError",
+    "NotSerializableError",
+    "OutsideRunError",
+    "ReplayedError",
+    "RunBlockedError",
+    "RunCancelledError",
+    "RunEndedError",
+    "RunError",
+    "RunInProgressError",
+    "RunSupersededError",
+    "StepInDoubtError",
+    "StoreError",
+    "StoreFailedError",
+    "StoreTooNewError",
+    "StoreUnusableError",
+    "WouldDeadlockError",
+]
+
+
+class DurableError(Exception):
+    """Root of all failures that this library reports."""
+
+
+class ConfigurationError(DurableError, ValueError):
+    """A setting, an option or an argument of this library is wrong; nothing was executed."""
+
+
+class DefinitionError(ConfigurationError):
+    """A decorator option is of the wrong type or names an unknown parameter; nothing was executed."""
+
+
+class FingerprintError(DurableError, TypeError):
+    """An argument has no value that a step key could be made of; the body was not executed."""
+
+
+class InputsChangedError(DurableError):
+    """Recorded inputs of a run or a step differ from the current ones; the body was not executed."""
+
+
+class NotSerializableError(DurableError, TypeError):
+    """A step succeeded, but its result cannot be stored; the body is not executed again."""
+
+
+class ReplayedError(DurableError):
+    """Stands for a recorded exception whose class cannot be imported any more."""
+
+    def __init__(self, type_name: str, message: str) -> None:
+        """Keep the recorded exception's qualified type name and message."""
+        super().__init__(type_name, message)
+        self.type_name = type_name
+        self.message = message
+
+    def __str__(self) -> str:
+        """Show the recorded exception as Python would."""
+        return f"{self.type_name}: {self.message}"
+
+
+class LostAttributeError(DurableError, AttributeError):
+    """An attribute of a rebuilt exception was not stored with it."""
+
+
+class NotFoundError(DurableError, LookupError):
+    """No such run or step in the store; nothing was executed."""
+
+
+class RunError(DurableError):
+    """Something about one run, whose id is `run_id`."""
+
+    def __init__(self, message: str, run_id: str = "") -> None:
+        """Keep the message and the run's id."""
+        super().__init__(message, run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        """Show the message alone; it names the run."""
+        return str(self.args[0])
+
+
+class RunInProgressError(RunError):
+    """The run is alive in another process, thread or asyncio task."""
+
+
+class RunEndedError(RunError):
+    """A step was called after the end of the execution that it belongs to; its body was not executed."""
+
+
+class RunCancelledError(RunError):
+    """The run was cancelled; calling it again resumes it."""
+
+
+class RunSupersededError(RunError):
+    """A fresh run with the same inputs took this run's place."""
+
+
+class RunBlockedError(RunError):
+    """The run cannot go on without a decision; `step_key` and `idempotency_key` name the step."""
+
+    def __init__(self, message: str, run_id: str = "", step_key: str = "", idempotency_key: str = "") -> None:
+        """Keep the message, the run's id, the step's key and its idempotency key."""
+        super().__init__(message, run_id)
+        self.args = (message, run_id, step_key, idempotency_key)
+        self.step_key = step_key
+        self.idempotency_key = idempotency_key
+
+
+class StepInDoubtError(RunBlockedError):
+    """Nobody can know whether the effect of a step that is not idempotent happened; it was not executed again."""
+
+
+class CrashLoopError(RunBlockedError):
+    """The same step was interrupted by a crash three times in a row; it was not executed again."""
+
+
+class CodeChangedError(RunError):
+    """The body of a task changed since its result was recorded and `on_code_change="error"` holds."""
+
+
+class LeaseLostError(RunError):
+    """Another process took the run over; this one wrote nothing more."""
+
+
+class OutsideRunError(DurableError, RuntimeError):
+    """Something that needs a run was called outside one."""
+
+
+class WouldDeadlockError(DurableError, RuntimeError):
+    """Waiting here would wait for the very thread that waits."""
+
+
+class StoreError(DurableError):
+    """The checkpoint store."""
+
+
+class StoreUnusableError(StoreError):
+    """The store cannot be opened or trusted; nothing was executed."""
+
+
+class StoreTooNewError(StoreError):
+    """The store was written by a newer release of this library; nothing was read or changed."""
+
+
+class StoreFailedError(StoreError):
+    """A write to the store failed; nothing further is executed in the runs that it concerns."""
+
+
+class CorruptRecordError(StoreError):
+    """A record does not match its checksum or cannot be decoded; nothing was executed in its place."""
+
+
+class ExecutionStopped(BaseException):  # noqa: N818 -- control flow, not a failure; `except Exception` must not catch it
+    """Leaves the workflow's code when its execution has to end; `error` says why."""
+
+    def __init__(self, error: DurableError) -> None:
+        """Carry the error that the caller of the workflow gets."""
+        super().__init__(error)
+        self.error = error
+
+
+class DurableWarning(UserWarning):
+    """Durability is lost or weaker than the code suggests."""

@@ -1,0 +1,172 @@
+"""What crosses the boundary between the engine and a store: frozen records of opaque bytes, never user values.
+
+A run is one execution history of a workflow. A step is one call of a task in it. Both calls and completions are
+numbered by one counter per run (`seq`, `done`), so the order in which things happened can be read off the records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntFlag, StrEnum
+
+
+class RunStatus(StrEnum):
+    """Status of a run."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    BLOCKED = "blocked"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class StepStatus(StrEnum):
+    """Status of a step."""
+
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    UNDONE = "undone"
+
+
+class StepFlag(IntFlag):
+    """What a later execution has to know about a step besides its status."""
+
+    NOT_IDEMPOTENT = 1
+    NO_EFFECT = 2  # it is known that nothing happened: refused, declared by no_effect_on, or by verdict
+    VALUE_UNAVAILABLE = 4  # it succeeded, but its result could not be stored
+    RESOLVED = 8  # its outcome was decided by a person or by reconcile
+    SENSITIVE = 16
+    NO_BODY = 32  # a recorded value (time, random) or a marker: there was no body to execute
+    CHILD_RUN = 64  # the step is a run of its own
+    ALWAYS = 128  # replay=False: executed in every execution of the run
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One call of a task in a run; written whole each time.
+
+    `(run_id, seq)` identifies it. `container` is the path of steps and named scopes that it stands in, `branch` the
+    path of asyncio tasks below that; `content` the 16-byte digest of task and discriminator. `parent` is the `seq` of
+    the step whose body made the call, 0 in the workflow itself. Times are seconds since 1970.
+    """
+
+    run_id: str
+    seq: int
+    parent: int
+    container: str
+    branch: str
+    task: str
+    label: str
+    content: bytes
+    occurrence: int
+    status: str
+    flags: int
+    epoch: int
+    attempts: int
+    interruptions: int
+    started_at: float
+    ended_at: float | None = None
+    done: int | None = None
+    value: bytes | None = None
+    error: bytes | None = None
+    arguments: bytes | None = None
+    code: bytes | None = None
+
+    @property
+    def key(self) -> str:
+        """The step key for people: scope, task, discriminator and occurrence."""
+        suffix = f"~{self.occurrence}" if self.occurrence > 1 else ""
+        return "/".join(part for part in (self.container, self.branch, self.label + suffix) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run; `epoch` counts its claims and, with `owner`, fences every write.
+
+    `owner` names the process that holds the run (empty: nobody), `host` and `pid` describe it for people.
+    `entry` is JSON that says how to import the workflow again; `arguments` one short digest per input.
+    `outcome` is JSON about the end of the last execution (what to try again, what blocks).
+    `mark` is the largest `done` when the run was claimed last: growth since then is progress.
+    """
+
+    id: str
+    workflow: str
+    status: str
+    epoch: int
+    owner: str
+    created_at: float
+    updated_at: float
+    host: str = ""
+    pid: int = 0
+    ended_at: float | None = None
+    parent_run: str | None = None
+    parent_step: str | None = None
+    entry: str = "{}"
+    inputs: bytes | None = None
+    arguments: bytes | None = None
+    result: bytes | None = None
+    error: bytes | None = None
+    outcome: str = "{}"
+    mark: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a store knows of a run's steps when the run is claimed: enough to read them page by page."""
+
+    steps: int = 0
+    last_seq: int = 0
+    last_done: int = 0
+    succeeded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Answer to a claim: the run as it is now and, if it was granted, as it was before."""
+
+    run: RunRecord
+    granted: bool
+    previous: RunRecord | None = None
+    history: History = field(default_factory=History)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One group of writes that becomes durable as a whole or, run by run, not at all.
+
+    `created` are new runs: a run whose id exists already is lost, with all of its steps in this batch. `steps` replace
+    whole rows by `(run_id, seq)`; `ended` replace run rows. Both count only while the run's epoch and owner are those
+    of `fences[run_id]`.
+    """
+
+    created: tuple[RunRecord, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
+    ended: tuple[RunRecord, ...] = ()
+    fences: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; all conditions must hold. `prefix` is of the id, times are seconds since 1970."""
+
+    prefix: str | None = None
+    workflow: str | None = None
+    statuses: tuple[str, ...] = ()
+    parent_run: str | None = None
+    ended_before: float | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of a list of runs: the run and how many of its steps are in which status."""
+
+    run: RunRecord
+    steps: dict[str, int]
