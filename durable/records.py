@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntFlag, StrEnum
+from typing import NamedTuple
 
 
 class RunStatus(StrEnum):
@@ -48,9 +49,10 @@ class StepFlag(IntFlag):
     ALWAYS = 128  # replay=False: executed in every execution of the run
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """One call of a task in a run; written whole each time.
+
+    A named tuple rather than a dataclass because it is the row itself: building one is on the path of every step.
 
     `(run_id, seq)` identifies it. `container` is the path of steps and named scopes that it stands in, `branch` the
     path of asyncio tasks below that; `content` the 16-byte digest of task and discriminator. `parent` is the `seq` of
@@ -76,8 +78,7 @@ class StepRecord:
     done: int | None = None
     value: bytes | None = None
     error: bytes | None = None
-    arguments: bytes | None = None
-    code: bytes | None = None
+    details: bytes | None = None
 
     @property
     def key(self) -> str:
@@ -150,6 +151,22 @@ class Batch:
     steps: tuple[StepRecord, ...] = ()
     ended: tuple[RunRecord, ...] = ()
     fences: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepQuery:
+    """Which steps of a run to read, in the order of `seq`; all conditions that are not None must hold.
+
+    `after` leaves out steps up to that `seq`. At most `limit` rows come back.
+    """
+
+    after: int = 0
+    limit: int = 1000
+    parent: int | None = None
+    content: bytes | None = None
+    scope: tuple[str, str] | None = None  # container and branch
+    tasks: tuple[str, ...] | None = None
+    statuses: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
