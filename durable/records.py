@@ -47,6 +47,7 @@ class StepFlag(IntFlag):
     NO_BODY = 32  # a recorded value (time, random) or a marker: there was no body to execute
     CHILD_RUN = 64  # the step is a run of its own
     ALWAYS = 128  # replay=False: executed in every execution of the run
+    RETRYING = 256  # `started`, but between two attempts: no body was running
 
 
 class StepRecord(NamedTuple):
@@ -95,6 +96,7 @@ class RunRecord:
     `entry` is JSON that says how to import the workflow again; `arguments` one short digest per input.
     `outcome` is JSON about the end of the last execution (what to try again, what blocks).
     `mark` is the largest `done` when the run was claimed last: growth since then is progress.
+    `lineage` is the id that callers ask for: a fresh run after an earlier one gets an id of its own and keeps it.
     """
 
     id: str
@@ -116,6 +118,7 @@ class RunRecord:
     error: bytes | None = None
     outcome: str = "{}"
     mark: int = 0
+    lineage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,7 @@ class RunFilter:
     """Which runs to list; all conditions must hold. `prefix` is of the id, times are seconds since 1970."""
 
     prefix: str | None = None
+    lineage: str | None = None
     workflow: str | None = None
     statuses: tuple[str, ...] = ()
     parent_run: str | None = None
