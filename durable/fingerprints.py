@@ -1,0 +1,96 @@
+"""What identifies an argument depends on its value alone, and what has no value is refused before the body runs."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final
+
+from durable.encoding import (
+    SCALARS,
+    Unencodable,
+    digest,
+    encode,
+    encode_type,
+    register_live_type,
+    short_name_of,
+)
+from durable.errors import FingerprintError
+from durable.plain_values import is_frozen, reduce_dataclass
+
+__all__ = ["Unencodable", "cheap_label", "digest", "encode", "encode_argument", "encode_self", "register_live_type"]
+
+_LABEL_SIZE: Final = 256
+_LABEL_ITEMS: Final = 8
+_LABEL_DEPTH: Final = 2
+_LABELLED: Final = {
+    "datetime:date",
+    "datetime:datetime",
+    "decimal:Decimal",
+    "uuid:UUID",
+    "pathlib:PosixPath",
+    "pathlib:WindowsPath",
+}
+
+
+def encode_argument(task: str, parameter: str, value: object) -> bytes:
+    """`encode`, with the error that a user sees; a parameter called `_name` counts by its type if need be."""
+    try:
+        return encode(value)
+    except Unencodable as error:
+        if parameter.startswith("_"):
+            return encode_type(type(value))
+        raise FingerprintError(
+            f"Task {task!r} was not executed: its argument {parameter!r} could not be recognised when the run is "
+            f"resumed, because {parameter}{error.path} is a {error.culprit}, which has no value. Leave the parameter out "
+            f"with ignore={(parameter,)!r}, name the call with key=, rename the parameter to '_{parameter}' so that it "
+            f"counts by its type alone, or give the class a __durable_key__() or to durable.register_live_type()."
+        ) from error.__cause__
+
+
+def encode_self(value: object) -> bytes:
+    """The `self` of a method that is a task: its key or frozen value, else its type, since it may change."""
+    kind = type(value)
+    if isinstance(value, type) or hasattr(kind, "__durable_key__") or is_frozen(kind):
+        try:
+            return encode(value)
+        except Unencodable:
+            pass
+    return encode_type(kind)
+
+
+def cheap_label(value: object) -> bytes:
+    """A name for a value that is quick to make: small plain values by value, everything else by type; never fails."""
+    try:
+        return _label(value, _LABEL_DEPTH)
+    except Exception:
+        return encode_type(type(value))
+
+
+def _label(value: Any, depth: int) -> bytes:
+    kind = type(value)
+    if kind in SCALARS:
+        return encode(value) if _size(value) <= _LABEL_SIZE else encode_type(kind)
+    if short_name_of(kind) in _LABELLED or issubclass(kind, enum.Enum):
+        return encode(value)
+    if not depth or (items := _label_items(value)) is None or len(items) > _LABEL_ITEMS:
+        return encode_type(kind)
+    if isinstance(items, dict):
+        parts = sorted(_label(key, depth - 1) + _label(item, depth - 1) for key, item in items.items())
+    else:
+        parts = [_label(item, depth - 1) for item in items]
+    return b"".join((encode_type(kind), b"%d:" % len(parts), *parts))
+
+
+def _size(scalar: Any) -> int:
+    if isinstance(scalar, str | bytes):
+        return len(scalar)
+    return scalar.bit_length() if isinstance(scalar, int) else 0
+
+
+def _label_items(value: Any) -> list[Any] | tuple[Any, ...] | dict[Any, Any] | None:
+    kind = type(value)
+    if kind is list or kind is tuple or kind is dict:
+        return value  # type: ignore[no-any-return]
+    if hasattr(kind, "__dataclass_fields__") and is_frozen(kind):
+        return reduce_dataclass(value)
+    return None
