@@ -52,13 +52,16 @@ class Unencodable(Exception):  # noqa: N818 - internal: users see the Fingerprin
 
 def encode(value: object) -> bytes:
     """Canonical, self-delimiting bytes of a value; `Unencodable` if a part of it has none."""
-    scalar = SCALARS.get(type(value))
+    kind = type(value)
+    scalar = SCALARS.get(kind)
     if scalar is not None:
         return scalar(value)
+    encoder = _known_types.get(kind) or _learn(kind)
     try:
-        return Walk().encode(value)
+        encoded = encoder(value, Walk(value))
     except RecursionError:
-        raise Unencodable("", f"{_name_of(type(value))} that is nested too deeply") from None
+        raise Unencodable("", f"{_name_of(kind)} that is nested too deeply") from None
+    return encoded if len(encoded) <= _PAGE else _paged(encoded)
 
 
 def digest(data: bytes) -> bytes:
@@ -81,8 +84,8 @@ class Walk:
 
     __slots__ = ("_depths", "_finished", "_lowest", "_returns")
 
-    def __init__(self) -> None:
-        self._depths: dict[int, int] = {}
+    def __init__(self, root: object) -> None:
+        self._depths = {id(root): 0}
         self._lowest = sys.maxsize  # the outermost level that the parts encoded since point back to
         self._finished: dict[int, tuple[object, bytes]] | None = None
         self._returns: dict[int, tuple[object, int]] | None = None
@@ -181,7 +184,7 @@ SCALARS: Final[dict[type, Callable[[Any], bytes]]] = {
 }
 
 
-def _items(values: Iterable[Any], walk: Walk) -> list[bytes]:
+def _items(values: Iterable[Any], walk: Walk, step: str = "[{}]") -> list[bytes]:
     parts: list[bytes] = []
     for value in values:
         scalar = SCALARS.get(type(value))
@@ -191,7 +194,7 @@ def _items(values: Iterable[Any], walk: Walk) -> list[bytes]:
         try:
             parts.append(walk.encode(value))
         except Unencodable as error:
-            error.prepend(f"[{len(parts)}]")
+            error.prepend(step.format(len(parts)))
             raise
     return parts
 
@@ -206,13 +209,16 @@ def _tuple(value: Iterable[Any], walk: Walk) -> bytes:
     return b"t%d:%b" % (len(parts), b"".join(parts))
 
 
+_MEMBER: Final = "{{...}}"  # a set has no places
+
+
 def _set(value: Iterable[Any], walk: Walk) -> bytes:
-    parts = sorted(_items(value, walk))
+    parts = sorted(_items(value, walk, _MEMBER))
     return b"e%d:%b" % (len(parts), b"".join(parts))
 
 
 def _frozenset(value: Iterable[Any], walk: Walk) -> bytes:
-    parts = sorted(_items(value, walk))
+    parts = sorted(_items(value, walk, _MEMBER))
     return b"z%d:%b" % (len(parts), b"".join(parts))
 
 
@@ -223,9 +229,10 @@ def _dict(value: dict[Any, Any], walk: Walk) -> bytes:
 def _pairs(items: Iterable[tuple[Any, Any]], walk: Walk, step: Callable[[Any], str]) -> bytes:
     parts: list[bytes] = []
     for key, item in items:
-        scalar = SCALARS.get(type(item))
+        key_scalar, scalar = SCALARS.get(type(key)), SCALARS.get(type(item))
         try:
-            parts.append(walk.encode(key) + (walk.encode(item) if scalar is None else scalar(item)))
+            name = walk.encode(key) if key_scalar is None else key_scalar(key)
+            parts.append(name + (walk.encode(item) if scalar is None else scalar(item)))
         except Unencodable as error:
             error.prepend(step(key))
             raise

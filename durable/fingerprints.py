@@ -41,9 +41,9 @@ def encode_argument(task: str, parameter: str, value: object) -> bytes:
             return encode_type(type(value))
         raise FingerprintError(
             f"Task {task!r} was not executed: its argument {parameter!r} could not be recognised when the run is "
-            f"resumed, because {parameter}{error.path} is a {error.culprit}, which has no value. Leave the parameter out "
-            f"with ignore={(parameter,)!r}, name the call with key=, rename the parameter to '_{parameter}' so that it "
-            f"counts by its type alone, or give the class a __durable_key__() or to durable.register_live_type()."
+            f"resumed, because {parameter}{error.path} is a {error.culprit}, which has no value. Leave the parameter "
+            f"out with ignore={(parameter,)!r}, name the call with key=, rename the parameter to '_{parameter}' so "
+            f"that it counts by its type alone, or give the class a __durable_key__() or to register_live_type()."
         ) from error.__cause__
 
 
