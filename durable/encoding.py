@@ -353,25 +353,26 @@ def _object_of(kind: type) -> _Encoder:
         reduced = _asked(value, lambda: _reduce(value))
         if isinstance(reduced, str):
             return b"G" + _text(f"{getattr(value, '__module__', kind.__module__)}.{reduced}")
-        make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        maker, arguments, state, items, pairs = reduced
         if derived and type(state) is dict:
             state = {name: item for name, item in state.items() if name not in derived}
         try:
-            made = b"".join(_items((make, *arguments), walk))
+            made = _list((maker, *arguments), walk)
         except Unencodable as error:
             error.prepend(".__reduce__()")
             raise
-        contents = (_items(items or (), walk), _pairs(pairs or (), walk, _subscript))
-        return b"O%d:%b%b%d:%b%b" % (
-            len(arguments), made, _state(state, walk), len(contents[0]), b"".join(contents[0]), contents[1],
-        )  # fmt: skip
+        return b"O%b%b%b%b" % (made, _state(state, walk), _list(items, walk), _pairs(pairs, walk, _subscript))
 
     return encoder
 
 
 def _reduce(value: Any) -> Any:
     registered = copyreg.dispatch_table.get(type(value))
-    return registered(value) if registered is not None else value.__reduce_ex__(4)
+    reduced = registered(value) if registered is not None else value.__reduce_ex__(4)
+    if isinstance(reduced, str):
+        return reduced
+    maker, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    return maker, tuple(arguments), state, list(items or ()), list(pairs or ())
 
 
 def _state(state: Any, walk: Walk) -> bytes:

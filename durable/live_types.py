@@ -18,6 +18,11 @@ _EXECUTION = (
     "weakref:WeakValueDictionary _weakrefset:WeakSet "
     "concurrent:Executor concurrent:Future queue:Queue _queue:SimpleQueue sched:scheduler "
     "multiprocessing:BaseProcess multiprocessing:Pool multiprocessing:Queue multiprocessing:SimpleQueue "
+    "itertools:accumulate itertools:batched itertools:chain itertools:combinations "
+    "itertools:combinations_with_replacement itertools:compress itertools:count itertools:cycle itertools:dropwhile "
+    "itertools:filterfalse itertools:_grouper itertools:groupby itertools:islice itertools:pairwise "
+    "itertools:permutations itertools:product itertools:repeat itertools:starmap itertools:takewhile itertools:_tee "
+    "itertools:zip_longest "
     "multiprocessing:SemLock multiprocessing:Condition multiprocessing:Event multiprocessing:Barrier "
     "multiprocessing:BaseManager multiprocessing:BaseProxy multiprocessing:_ConnectionBase subprocess:Popen"
 )
@@ -50,6 +55,7 @@ _NETWORK_CLIENTS = (
 _DATABASES = (
     "sqlite3:Connection sqlite3:Cursor sqlite3:Blob aiosqlite:Connection "
     "sqlalchemy:Engine sqlalchemy:Connection sqlalchemy:Session sqlalchemy:sessionmaker sqlalchemy:scoped_session "
+    "sqlalchemy:InstanceState django:ModelState "
     "sqlalchemy:AsyncEngine sqlalchemy:AsyncConnection sqlalchemy:AsyncSession sqlalchemy:async_sessionmaker "
     "psycopg:BaseConnection psycopg:BaseCursor psycopg_pool:BasePool psycopg2:connection psycopg2:cursor "
     "asyncpg:Connection asyncpg:Pool pymysql:Connection MySQLdb:Connection duckdb:DuckDBPyConnection "

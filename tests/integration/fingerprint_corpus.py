@@ -1,4 +1,4 @@
-"""Values, and beside each a near miss of it. As a program it prints the digests of both, so that processes can be compared."""
+"""Values, and beside each a near miss of it; as a program it prints the digests of both, to compare processes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ import threading
 import types
 import uuid
 import zoneinfo
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import attrs
 import numpy as np
+import pandas as pd
+import polars as pl
+import pydantic
 
 from durable.encoding import digest, encode
 
@@ -73,6 +76,15 @@ class Customer:
     labels: frozenset[str]
 
 
+class Model(pydantic.BaseModel):
+    name: str
+    tags: set[str] = set()
+
+
+class Extra(pydantic.BaseModel, extra="allow"):
+    name: str
+
+
 class Pair(NamedTuple):
     a: int
     b: int
@@ -106,7 +118,7 @@ class Text(str):
 
 
 class Money(decimal.Decimal):
-    def __new__(cls, amount: str, currency: str) -> Money:
+    def __new__(cls, amount: str, currency: str) -> Self:
         money = super().__new__(cls, amount)
         money.currency = currency
         return money
@@ -271,7 +283,7 @@ def numpy_entries() -> list[Entry]:
         ("scalars", np.int32(1), np.int64(1)),
         ("scalar and array", np.int64(1), np.array(1)),
         ("datetime64", np.datetime64("2026-01-01", "s"), np.datetime64("2026-01-01", "ms")),
-        ("masked array", np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0])),
+        ("masked array", np.ma.array([1, 2], mask=[False, True]), np.ma.array([1, 2], mask=[True, False])),
         ("dtype", np.dtype("i4"), np.dtype("i8")),
         ("objects in an array", np.array([{"a": {1, 2}}, None]), np.array([{"a": {1, 3}}, None])),
         ("generator", np.random.default_rng(1), np.random.default_rng(2)),
@@ -280,17 +292,6 @@ def numpy_entries() -> list[Entry]:
 
 
 def frame_entries() -> list[Entry]:
-    import pandas as pd
-    import polars as pl
-    import pydantic
-
-    class Model(pydantic.BaseModel):
-        name: str
-        tags: set[str] = set()
-
-    class Extra(pydantic.BaseModel, extra="allow"):
-        name: str
-
     words = ["b", "a", None]
     days = pd.date_range("2026-01-01", periods=3, tz="UTC")
     columns = {"i": [1, 2, 3], "f": [1.0, None, 3.0], "s": ["x", None, "z"], "t": list(days)}
@@ -303,7 +304,11 @@ def frame_entries() -> list[Entry]:
     }
     return [
         ("pydantic", Model(name="a", tags={"x", "y"}), Model(name="a", tags={"x", "z"})),
-        ("pydantic extra", Extra(name="a", more=1), Extra(name="a", more=2)),
+        (
+            "pydantic extra",
+            Extra.model_validate({"name": "a", "more": 1}),
+            Extra.model_validate({"name": "a", "more": 2}),
+        ),
         ("DataFrame", pd.DataFrame(columns), pd.DataFrame({**columns, "i": [1, 2, 4]})),
         ("DataFrame column names", pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})),
         ("DataFrame dtypes", pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [1]}, dtype="int32")),
@@ -350,13 +355,13 @@ def frame_entries() -> list[Entry]:
     ]
 
 
-def entries(*, frames: bool) -> list[Entry]:
-    return [*plain_entries(), *numpy_entries(), *(frame_entries() if frames else [])]
+def entries() -> list[Entry]:
+    return [*plain_entries(), *numpy_entries(), *frame_entries()]
 
 
-def digests(*, frames: bool) -> dict[str, tuple[str, str]]:
-    return {name: (digest(encode(a)).hex(), digest(encode(b)).hex()) for name, a, b in entries(frames=frames)}
+def digests() -> dict[str, tuple[str, str]]:
+    return {name: (digest(encode(a)).hex(), digest(encode(b)).hex()) for name, a, b in entries()}
 
 
 if __name__ == "__main__":
-    json.dump(digests(frames="frames" in sys.argv), sys.stdout)
+    json.dump(digests(), sys.stdout)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import linecache
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -78,10 +77,10 @@ def test_nested_docstrings_do_not_matter() -> None:
 
 def test_lambdas_of_one_line_are_told_apart() -> None:
     """Each of several lambdas on a line has the digest of its own source."""
-    alone = [lambda: 0]
+    alone: list[Any] = [lambda: 0]
     alone += [lambda x: x]
-    alone += [lambda: (lambda: 1)]
-    together = [lambda: 0, lambda x: x, lambda: (lambda: 1), lambda: 1, lambda: True, lambda: "a", lambda: -1]
+    alone += [lambda: lambda: 1]
+    together: list[Any] = [lambda: 0, lambda x: x, lambda: lambda: 1, lambda: 1, lambda: True, lambda: "a", lambda: -1]
     assert [code_digest(f) for f in together[:3]] == [code_digest(f) for f in alone]
     assert len({code_digest(f) for f in together}) == len(together)
     assert None not in {code_digest(f) for f in together}
@@ -89,7 +88,7 @@ def test_lambdas_of_one_line_are_told_apart() -> None:
 
 def test_inner_lambda_of_a_lambda() -> None:
     """A lambda that another one returns is not taken for the outer one."""
-    outer: Callable[[], Any] = lambda: lambda: 2  # noqa: E731 - the case under test
+    outer: Any = lambda: lambda: 2  # noqa: E731 - the case under test
     assert code_digest(outer) != code_digest(outer())
     assert code_digest(outer()) is not None
 
