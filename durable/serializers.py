@@ -1,0 +1,200 @@
+"""Bytes are decoded only if they are, to the last bit, what was written for this very step.
+
+A codec turns a value into a body, and the envelope around it says how to read it:
+
+    D 1   magic and format version
+    j     codec: j JSON, p pickle, d dill, e exception
+    c     seal: c CRC-32 or h HMAC-SHA256, in hex, over this header, run, step and body
+    ...   the seal (8 or 64 characters), then the body
+
+All of it but the body of pickle and dill is text, so that plain values can be read in the database.
+"""
+
+from __future__ import annotations
+
+import hmac
+import types
+from typing import TYPE_CHECKING, Any, NoReturn
+from zlib import crc32
+
+from .codecs import DECODERS, ENCODERS, Unserializable, exhausted, reason_against, takes
+from .errors import ConfigurationError, CorruptRecordError
+from .rebuilt_exceptions import attributes_of, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+__all__ = ["Serializer", "Unserializable", "describe_unserializable"]
+
+_MAGIC = b"D1"
+_LETTERS = {"json": b"j", "pickle": b"p", "dill": b"d", "exception": b"e"}
+_NAMES = {letter: name for name, letter in _LETTERS.items()}
+_CHECKSUM, _HMAC = b"c", b"h"
+
+
+class Serializer:
+    """Values to sealed bytes and back; safe to share between threads."""
+
+    def __init__(self, *, keys: Sequence[bytes] = (), codecs: Collection[str] = ("json", "pickle", "dill")) -> None:
+        """Seal with `keys[0]`, accept seals of all `keys`; write and read no codec but `codecs`."""
+        if not all(keys):
+            raise ConfigurationError("A secret key is empty. Leave it out, or set DURABLE_SECRET_KEY to random bytes.")
+        if unknown := set(codecs) - set(ENCODERS):
+            raise ConfigurationError(f"There is no codec {min(unknown)!r}. Choose from: {', '.join(ENCODERS)}.")
+        self._keys = tuple(keys)
+        self._seal = _HMAC if keys else _CHECKSUM
+        self._body_at = len(_MAGIC) + 2 + (64 if keys else 8)
+        # in the order of ENCODERS, whatever the order in `codecs`
+        self._encoders = [(_LETTERS[name], encode) for name, encode in ENCODERS.items() if name in codecs]
+        self._decoders = {_LETTERS[name]: decode for name, decode in DECODERS.items() if name in codecs}
+
+    def encode(self, value: object, *, run: str, step: str) -> bytes:
+        """The sealed value; `Unserializable` if it could not be read again."""
+        try:
+            for letter, encode in self._encoders:
+                body = encode(value)
+                if body is not None:
+                    return self._sealed(letter, body, run, step)
+        except (RecursionError, MemoryError) as error:
+            raise Unserializable("", type_name(type(value)), exhausted(error)) from None
+        except Unserializable:  # raised deep inside of the value, where the path is not known
+            pass
+        raise _explain(value, self.can_encode)
+
+    def can_encode(self, value: object) -> bool:
+        """Whether `encode` would take the value."""
+        return any(takes(encode, value) for _, encode in self._encoders)
+
+    def decode(self, data: bytes, *, run: str, step: str) -> object:
+        """The value; `CorruptRecordError` if it is not what was written for this step, or not readable here."""
+        letter, body = self._opened(data, run, step)
+        decode = self._decoders.get(letter)
+        if decode is None:
+            raise CorruptRecordError(
+                f"{_record(run, step)} is written in the codec {_NAMES.get(letter, letter.decode('latin-1'))!r}, which "
+                "this reader does not accept. Nothing was decoded. Accept the codec in the settings if you trust the "
+                "store, or read it with the release that wrote it."
+            )
+        try:
+            return decode(body)
+        except (ImportError, AttributeError) as error:
+            raise CorruptRecordError(
+                f"{_record(run, step)} needs a class or function that is not where it was: {error}. Put it back, or "
+                "leave an alias under the old name (`Old = New`). What a script defines is found in that script only."
+            ) from error
+        except MemoryError:
+            raise
+        except Exception as error:
+            hint = " Code stored by value is tied to the Python that wrote it." if letter == _LETTERS["dill"] else ""
+            raise CorruptRecordError(
+                f"{_record(run, step)} cannot be decoded: {type(error).__name__}: {error}.{hint} Nothing was executed "
+                "in its place. Restore the code that wrote it, or execute the step again under a new `version=`."
+            ) from error
+
+    def seal_text(self, text: str, *, run: str, step: str) -> bytes:
+        """Seal the text of a stored exception."""
+        return self._sealed(_LETTERS["exception"], text.encode(), run, step)
+
+    def open_text(self, data: bytes, *, run: str, step: str) -> str:
+        """The text of a stored exception; nothing is unpickled."""
+        letter, body = self._opened(data, run, step)
+        if letter != _LETTERS["exception"]:
+            raise CorruptRecordError(f"{_record(run, step)} holds a value where an exception is expected.")
+        return str(body, "utf-8")
+
+    def _sealed(self, letter: bytes, body: bytes, run: str, step: str) -> bytes:
+        header = _MAGIC + letter + self._seal
+        if self._keys:
+            return header + _mac(self._keys[0], header, body, run, step) + body
+        return header + _checksum(header, body, run, step) + body
+
+    def _opened(self, data: bytes, run: str, step: str) -> tuple[bytes, memoryview]:
+        header = data[:4]
+        if header[:2] != _MAGIC or header[3:] != self._seal:
+            _refuse_header(header, run, step)
+        seal, body = data[4 : self._body_at], memoryview(data)[self._body_at :]
+        if not self._is_valid(seal, header, body, run, step):
+            cause = "is sealed with another key, " if self._keys else ""
+            raise CorruptRecordError(
+                f"{_record(run, step)} {cause}is damaged, or was written for another step. Nothing was decoded or "
+                "executed in its place. Restore a backup, or execute the step again under a new `version=`."
+            )
+        return header[2:3], body
+
+    def _is_valid(self, seal: bytes, header: bytes, body: memoryview, run: str, step: str) -> bool:
+        if self._keys:
+            return any(hmac.compare_digest(seal, _mac(key, header, body, run, step)) for key in self._keys)
+        return seal == _checksum(header, body, run, step)
+
+
+def _mac(key: bytes, header: bytes, body: bytes | memoryview, run: str, step: str) -> bytes:
+    message = b"".join((_context(header, run, step), body))
+    return hmac.digest(key, message, "sha256").hex().encode()
+
+
+def _checksum(header: bytes, body: bytes | memoryview, run: str, step: str) -> bytes:
+    return b"%08x" % crc32(body, crc32(_context(header, run, step)))
+
+
+def _context(header: bytes, run: str, step: str) -> bytes:
+    # the lengths keep ("ab", "c") apart from ("a", "bc")
+    return header + f"{len(run)}:{len(step)}:{run}{step}".encode("utf-8", "surrogatepass")
+
+
+def _record(run: str, step: str) -> str:
+    return f"The record of step {step!r} of run {run!r}"
+
+
+def _refuse_header(header: bytes, run: str, step: str) -> NoReturn:
+    magic, seal = header[:2], header[3:]
+    if magic == _MAGIC and seal == _HMAC:
+        raise CorruptRecordError(
+            f"{_record(run, step)} is sealed with a secret key and none is configured. Set DURABLE_SECRET_KEY."
+        )
+    if magic == _MAGIC and seal == _CHECKSUM:
+        raise CorruptRecordError(
+            f"{_record(run, step)} is not sealed with a secret key, although one is configured: anybody could have "
+            "written it. Nothing was decoded. If you trust the store, read it without DURABLE_SECRET_KEY."
+        )
+    if magic[:1] == _MAGIC[:1] and magic > _MAGIC:
+        raise CorruptRecordError(
+            f"{_record(run, step)} has the format {magic[1:].decode('latin-1')!r}, which is newer than this release "
+            "knows, or is damaged. Nothing was decoded. Read it with the release that wrote it."
+        )
+    raise CorruptRecordError(f"{_record(run, step)} is damaged: it does not begin as a record does. Restore a backup.")
+
+
+_MAX_DEPTH = 50
+
+
+def describe_unserializable(value: object) -> tuple[str, str]:
+    """Path to the innermost part that cannot be stored, and its type: `("['conn'].sock", "socket.socket")`."""
+    error = _explain(value, Serializer().can_encode)
+    return error.path, error.culprit
+
+
+def _explain(value: object, can_encode: Callable[[object], bool]) -> Unserializable:
+    path = ""
+    seen: set[int] = set()
+    while len(seen) < _MAX_DEPTH:
+        seen.add(id(value))
+        inner = next(((p, v) for p, v in _parts(value) if id(v) not in seen and not can_encode(v)), None)
+        if inner is None:
+            break
+        path, value = path + inner[0], inner[1]
+    return Unserializable(path, type_name(type(value)), reason_against(value))
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", item) for key, item in value.items())
+        yield from ((f" key {key!r}", key) for key in value)
+    elif isinstance(value, list | tuple):
+        yield from ((f"[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, set | frozenset):
+        yield from ((f" element {item!r}", item) for item in value)
+    elif isinstance(value, types.FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        yield from ((f" variable {name!r}", cell.cell_contents) for name, cell in cells)
+    if not isinstance(value, type):  # a class names its base: no part of it
+        yield from ((f".{name}", item) for name, item in attributes_of(value).items())
