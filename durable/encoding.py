@@ -17,23 +17,22 @@ import struct
 import sys
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from types import CodeType, EllipsisType, FunctionType, NotImplementedType
+from types import EllipsisType, NotImplementedType
 from typing import TYPE_CHECKING, Any, Final
 
 from durable.array_values import ARRAY_REDUCTIONS
 from durable.live_types import LIVE_TYPES
 from durable.plain_values import PLAIN_REDUCTIONS, reduce_attrs, reduce_dataclass
-from durable.source_code import function_digest
+from durable.type_names import name_of, short_name_of
 
 if TYPE_CHECKING:
     import enum
 
-__all__ = ["SCALARS", "Unencodable", "digest", "encode", "encode_type", "register_live_type", "short_name_of"]
+__all__ = ["SCALARS", "Unencodable", "digest", "encode", "encode_type", "register_live_type"]
 
 _PAGE: Final = 4096
 _MOST_KNOWN_TYPES: Final = 4096
 _MOST_RETURNS: Final = 1000
-_MODULES: Final = {"__mp_main__": "__main__", "pathlib._local": "pathlib"}  # other names of the same module
 _NAN: Final = float("nan")
 _pack_float = struct.Struct(">cd").pack
 
@@ -60,7 +59,7 @@ def encode(value: object) -> bytes:
     try:
         encoded = encoder(value, Walk(value))
     except RecursionError:
-        raise Unencodable("", f"{_name_of(kind)} that is nested too deeply") from None
+        raise Unencodable("", f"{name_of(kind)} that is nested too deeply") from None
     return encoded if len(encoded) <= _PAGE else _paged(encoded)
 
 
@@ -75,20 +74,20 @@ def register_live_type(type_or_qualified_name: type | str) -> None:
     A name is `"package.module.Class"` and needs no import.
     """
     name = type_or_qualified_name
-    _NAMED[name if isinstance(name, str) else _name_of(name)] = _live
+    _NAMED[name if isinstance(name, str) else name_of(name)] = _live
     _forget_types()
 
 
 class Walk:
     """The way from the root of a value to the part that is being encoded."""
 
-    __slots__ = ("_depths", "_finished", "_lowest", "_returns")
+    # Most walks need none of these, so they are made when they are needed.
+    _lowest = sys.maxsize  # the outermost level that the parts encoded since point back to
+    _finished: dict[int, tuple[object, bytes]] | None = None
+    _returns: dict[int, tuple[object, int]] | None = None
 
     def __init__(self, root: object) -> None:
         self._depths = {id(root): 0}
-        self._lowest = sys.maxsize  # the outermost level that the parts encoded since point back to
-        self._finished: dict[int, tuple[object, bytes]] | None = None
-        self._returns: dict[int, tuple[object, int]] | None = None
 
     def encode(self, value: object) -> bytes:
         kind = type(value)
@@ -133,7 +132,7 @@ class Walk:
             self._returns = {}
         _, count = self._returns.get(id(value), (value, 0))
         if count > _MOST_RETURNS:
-            raise Unencodable("", f"{_name_of(type(value))} in a net of too many cycles")
+            raise Unencodable("", f"{name_of(type(value))} in a net of too many cycles")
         self._returns[id(value)] = (value, count + 1)
 
 
@@ -147,15 +146,15 @@ def _paged(data: bytes) -> bytes:
 def _sized(tag: bytes, data: Any) -> bytes:
     size = len(data)
     if size > _PAGE:
-        return b"%b%d#%b" % (tag, size, digest(data))
-    return b"%b%d:%b" % (tag, size, data)
+        return b"".join((tag, b"%d#" % size, digest(data)))
+    return b"".join((tag, b"%d:" % size, data))
 
 
 def _text(value: str) -> bytes:
     data = value.encode("utf-8", "surrogatepass")
     if len(data) > _PAGE:
         return _sized(b"s", data)
-    return b"s%d:%b" % (len(data), data)
+    return b"s%d:" % len(data) + data
 
 
 def _integer(value: int) -> bytes:
@@ -201,12 +200,12 @@ def _items(values: Iterable[Any], walk: Walk, step: str = "[{}]") -> list[bytes]
 
 def _list(value: Iterable[Any], walk: Walk) -> bytes:
     parts = _items(value, walk)
-    return b"l%d:%b" % (len(parts), b"".join(parts))
+    return b"l%d:" % len(parts) + b"".join(parts)
 
 
 def _tuple(value: Iterable[Any], walk: Walk) -> bytes:
     parts = _items(value, walk)
-    return b"t%d:%b" % (len(parts), b"".join(parts))
+    return b"t%d:" % len(parts) + b"".join(parts)
 
 
 _MEMBER: Final = "{{...}}"  # a set has no places
@@ -214,12 +213,12 @@ _MEMBER: Final = "{{...}}"  # a set has no places
 
 def _set(value: Iterable[Any], walk: Walk) -> bytes:
     parts = sorted(_items(value, walk, _MEMBER))
-    return b"e%d:%b" % (len(parts), b"".join(parts))
+    return b"e%d:" % len(parts) + b"".join(parts)
 
 
 def _frozenset(value: Iterable[Any], walk: Walk) -> bytes:
     parts = sorted(_items(value, walk, _MEMBER))
-    return b"z%d:%b" % (len(parts), b"".join(parts))
+    return b"z%d:" % len(parts) + b"".join(parts)
 
 
 def _dict(value: dict[Any, Any], walk: Walk) -> bytes:
@@ -237,11 +236,11 @@ def _pairs(items: Iterable[tuple[Any, Any]], walk: Walk, step: Callable[[Any], s
             error.prepend(step(key))
             raise
     parts.sort()
-    return b"d%d:%b" % (len(parts), b"".join(parts))
+    return b"d%d:" % len(parts) + b"".join(parts)
 
 
 def _subscript(key: object) -> str:
-    return f"[{key!r:.80}]" if type(key) in SCALARS else f"[{_name_of(type(key))}]"
+    return f"[{key!r:.80}]" if type(key) in SCALARS else f"[{name_of(type(key))}]"
 
 
 def _attribute(name: object) -> str:
@@ -258,17 +257,8 @@ def _memoryview(value: memoryview, _: Walk) -> bytes:
     return _sized(b"m", shape) + _sized(b"b", data)
 
 
-def _name_of(kind: type) -> str:
-    module = _MODULES.get(kind.__module__, kind.__module__)
-    return f"{module}.{kind.__qualname__}"
-
-
-def short_name_of(kind: type) -> str:
-    return f"{str(kind.__module__).partition('.')[0]}:{kind.__qualname__}"
-
-
 def encode_type(kind: type) -> bytes:
-    return b"L" + _text(_name_of(kind))
+    return b"L" + _text(name_of(kind))
 
 
 def _live(value: object, _: Walk) -> bytes:
@@ -276,44 +266,7 @@ def _live(value: object, _: Walk) -> bytes:
 
 
 def _type(value: type, _: Walk) -> bytes:
-    return b"C" + _text(_name_of(value))
-
-
-def _function(value: FunctionType, walk: Walk) -> bytes:
-    name = _importable_name(value)
-    if name is not None:
-        return b"G" + _text(name)
-    cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-    closure = {variable: _content(cell) for variable, cell in cells}
-    captured = {"__defaults__": value.__defaults__, "__kwdefaults__": value.__kwdefaults__, "__closure__": closure}
-    return b"f" + (function_digest(value) or digest(walk.encode(value.__code__))) + _fields(captured, walk)
-
-
-def _importable_name(value: Any) -> str | None:
-    module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(qualname, str) or _MODULES.get(module, module) == "__main__":
-        return None
-    found: Any = sys.modules.get(module)
-    for name in qualname.split("."):
-        found = getattr(found, name, None)
-    return f"{module}.{qualname}" if found is value else None
-
-
-def _content(cell: Any) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # the variable has no value yet
-        return NotImplemented
-
-
-def _code(value: CodeType, walk: Walk) -> bytes:
-    parts = (value.co_code, value.co_consts, value.co_names, value.co_varnames, value.co_freevars, value.co_flags)
-    return b"o" + walk.encode(parts)
-
-
-def _wrapper(value: Any, walk: Walk) -> bytes:
-    name = _importable_name(value)
-    return b"w" + walk.encode(value.__wrapped__) if name is None else b"G" + _text(name)
+    return b"C" + _text(name_of(value))
 
 
 def _enum(value: enum.Enum, walk: Walk) -> bytes:
@@ -321,11 +274,11 @@ def _enum(value: enum.Enum, walk: Walk) -> bytes:
         content = walk.encode(value._value_)
     except Unencodable:  # then the name has to do
         content = b"N"
-    return b"M" + _text(_name_of(type(value))) + _text(str(value._name_)) + content
+    return b"M" + _text(name_of(type(value))) + _text(str(value._name_)) + content
 
 
 def _keyed(value: Any, walk: Walk) -> bytes:
-    return b"K" + _text(_name_of(type(value))) + walk.encode(_asked(value, value.__durable_key__))
+    return b"K" + _text(name_of(type(value))) + walk.encode(_asked(value, value.__durable_key__))
 
 
 def _asked(value: object, question: Callable[[], Any]) -> Any:
@@ -333,7 +286,7 @@ def _asked(value: object, question: Callable[[], Any]) -> Any:
     try:
         return question()
     except Exception as error:
-        raise Unencodable("", _name_of(type(value))) from error
+        raise Unencodable("", name_of(type(value))) from error
 
 
 def _reducing(reduction: Callable[[Any], Any], tag: bytes, own: Callable[[Any], Any] | None = None) -> _Encoder:
@@ -400,7 +353,7 @@ _BASES: Final[dict[type, Callable[[Any, Walk], bytes]]] = {
 
 
 def _subclass_of(base: type, kind: type) -> _Encoder:
-    tag, encode_base = b"S" + _text(_name_of(kind)), _BASES[base]
+    tag, encode_base = b"S" + _text(name_of(kind)), _BASES[base]
 
     def encoder(value: Any, walk: Walk) -> bytes:
         state = _asked(value, value.__getstate__)
@@ -411,17 +364,11 @@ def _subclass_of(base: type, kind: type) -> _Encoder:
 
 _NAMED: Final[dict[str, _Encoder]] = dict.fromkeys(LIVE_TYPES, _live) | {
     "builtins:type": _type,
-    "builtins:function": _function,
-    "builtins:code": _code,
     "builtins:memoryview": _memoryview,
-    "functools:_lru_cache_wrapper": _wrapper,
-    "_wrappers:ObjectProxy": _wrapper,
-    "wrapt:ObjectProxy": _wrapper,
-    "wrapt:BaseObjectProxy": _wrapper,
     "enum:Enum": _enum,
 }
 _REDUCTIONS: Final = PLAIN_REDUCTIONS | ARRAY_REDUCTIONS
-_WHOLE: Final = {"pandas", "polars", "pydantic"}  # their reductions cover what subclasses add
+_WHOLE: Final = {"pandas", "polars", "pydantic", "wrapt", "_wrappers"}  # their reductions cover what subclasses add
 
 _BUILTINS: Final[dict[type, _Encoder]] = {
     list: _list,
@@ -429,7 +376,6 @@ _BUILTINS: Final[dict[type, _Encoder]] = {
     dict: _dict,
     set: _set,
     frozenset: _frozenset,
-    FunctionType: _function,
     type: _type,
 }
 _known_types: Final[dict[type, _Encoder]] = dict(_BUILTINS)
@@ -451,7 +397,7 @@ def _choose(kind: type) -> _Encoder:
     if hasattr(kind, "__durable_key__"):
         return _keyed
     for base in kind.__mro__[:-1]:
-        for name in (_name_of(base), short_name_of(base)):
+        for name in (name_of(base), short_name_of(base)):
             if name in _NAMED:
                 return _NAMED[name]
             if name in _REDUCTIONS:
@@ -461,14 +407,14 @@ def _choose(kind: type) -> _Encoder:
             return _subclass_of(base, kind)
     for mark, reduction in (("__dataclass_fields__", reduce_dataclass), ("__attrs_attrs__", reduce_attrs)):
         if hasattr(kind, mark):
-            return _reducing(reduction, b"D" + _text(_name_of(kind)))
+            return _reducing(reduction, b"D" + _text(name_of(kind)))
     return _object_of(kind)
 
 
 def _reduced_as(name: str, base: type, kind: type) -> _Encoder:
     if base is kind:
         return _reducing(_REDUCTIONS[name], b"R" + _text(name))
-    tag = b"r" + _text(name) + _text(_name_of(kind))
+    tag = b"r" + _text(name) + _text(name_of(kind))
     if name.partition(":")[0] in _WHOLE:
         return _reducing(_REDUCTIONS[name], tag)
     own_slots = [slot for above in kind.__mro__[: kind.__mro__.index(base)] for slot in _slots_of(above)]

@@ -12,10 +12,10 @@ from durable.encoding import (
     encode,
     encode_type,
     register_live_type,
-    short_name_of,
 )
 from durable.errors import FingerprintError
 from durable.plain_values import is_frozen, reduce_dataclass
+from durable.type_names import short_name_of
 
 __all__ = ["Unencodable", "cheap_label", "digest", "encode", "encode_argument", "encode_self", "register_live_type"]
 
@@ -47,10 +47,12 @@ def encode_argument(task: str, parameter: str, value: object) -> bytes:
         ) from error.__cause__
 
 
-def encode_self(value: object) -> bytes:
+def encode_self(task: str, value: object) -> bytes:
     """The `self` of a method that is a task: its key or frozen value, else its type, since it may change."""
     kind = type(value)
-    if isinstance(value, type) or hasattr(kind, "__durable_key__") or is_frozen(kind):
+    if hasattr(kind, "__durable_key__"):
+        return encode_argument(task, "self", value)
+    if isinstance(value, type) or is_frozen(kind):
         try:
             return encode(value)
         except Unencodable:
@@ -70,9 +72,11 @@ def _label(value: Any, depth: int) -> bytes:
     kind = type(value)
     if kind in SCALARS:
         return encode(value) if _size(value) <= _LABEL_SIZE else encode_type(kind)
-    if short_name_of(kind) in _LABELLED or issubclass(kind, enum.Enum):
-        return encode(value)
-    if not depth or (items := _label_items(value)) is None or len(items) > _LABEL_ITEMS:
+    items = _label_items(value, kind)
+    if items is None:
+        plain = issubclass(kind, enum.Enum) or short_name_of(kind) in _LABELLED
+        return encode(value) if plain else encode_type(kind)
+    if not depth or len(items) > _LABEL_ITEMS:
         return encode_type(kind)
     if isinstance(items, dict):
         parts = sorted(_label(key, depth - 1) + _label(item, depth - 1) for key, item in items.items())
@@ -82,15 +86,14 @@ def _label(value: Any, depth: int) -> bytes:
 
 
 def _size(scalar: Any) -> int:
-    if isinstance(scalar, str | bytes):
-        return len(scalar)
-    return scalar.bit_length() if isinstance(scalar, int) else 0
+    if isinstance(scalar, int):
+        return scalar.bit_length()
+    return len(scalar) if isinstance(scalar, str | bytes | bytearray) else 0
 
 
-def _label_items(value: Any) -> list[Any] | tuple[Any, ...] | dict[Any, Any] | None:
-    kind = type(value)
+def _label_items(value: Any, kind: type) -> list[Any] | tuple[Any, ...] | dict[Any, Any] | None:
     if kind is list or kind is tuple or kind is dict:
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # narrowed by its exact type
     if hasattr(kind, "__dataclass_fields__") and is_frozen(kind):
         return reduce_dataclass(value)
     return None

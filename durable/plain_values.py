@@ -10,6 +10,9 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING, Any
 
+from durable.source_code import function_digest
+from durable.type_names import importable_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,6 +38,34 @@ def _pydantic(value: Any) -> dict[str, Any]:
 def _named(fields: dict[str, Any]) -> dict[str, Any]:
     # a dot keeps a field called "extra" apart from the extras themselves
     return {f".{name}": value for name, value in fields.items()}
+
+
+def _function(value: Any) -> Any:
+    name = importable_name(value)
+    if name is not None:
+        return name
+    cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+    return {
+        "__code__": function_digest(value) or value.__code__,
+        "__defaults__": value.__defaults__,
+        "__kwdefaults__": value.__kwdefaults__,
+        "__closure__": {variable: _content(cell) for variable, cell in cells},
+    }
+
+
+def _content(cell: Any) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # the variable has no value yet
+        return _Unset.UNSET
+
+
+def _code(value: Any) -> tuple[Any, ...]:
+    return (value.co_code, value.co_consts, value.co_names, value.co_varnames, value.co_freevars, value.co_flags)
+
+
+def _wrapper(value: Any) -> Any:
+    return importable_name(value) or value.__wrapped__
 
 
 def _bound_builtin(value: Any) -> tuple[Any, str]:
@@ -70,6 +101,12 @@ PLAIN_REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "collections:defaultdict": lambda value: {"default_factory": value.default_factory, "items": dict(value)},
     "collections:deque": lambda value: {"maxlen": value.maxlen, "items": list(value)},
     "functools:partial": lambda value: {"func": value.func, "args": value.args, "keywords": value.keywords},
+    "builtins:function": _function,
+    "builtins:code": _code,
+    "functools:_lru_cache_wrapper": _wrapper,
+    "_wrappers:ObjectProxy": _wrapper,
+    "wrapt:ObjectProxy": _wrapper,
+    "wrapt:BaseObjectProxy": _wrapper,
     "builtins:method": lambda value: {"__func__": value.__func__, "__self__": value.__self__},
     "builtins:builtin_function_or_method": _bound_builtin,
     "builtins:method-wrapper": lambda value: (value.__self__, value.__name__),

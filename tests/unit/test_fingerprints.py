@@ -297,11 +297,11 @@ def test_underscored_parameter_counts_by_type_if_need_be() -> None:
 
 def test_self_counts_by_frozen_value_or_type() -> None:
     """A mutable object whose method is a task counts by its type, a frozen one by its value."""
-    assert encode_self(Holder(a=1)) == encode_self(Holder(a=2))
-    assert encode_self(Record(1)) == encode_self(Record(2))
-    assert encode_self(Point(1)) != encode_self(Point(2))
-    assert encode_self(Point(Opaque())) == encode_self(Point(Opaque()))
-    assert encode_self(Holder) != encode_self(Record)
+    assert encode_self("t", Holder(a=1)) == encode_self("t", Holder(a=2))
+    assert encode_self("t", Record(1)) == encode_self("t", Record(2))
+    assert encode_self("t", Point(1)) != encode_self("t", Point(2))
+    assert encode_self("t", Point(Opaque())) == encode_self("t", Point(Opaque()))
+    assert encode_self("t", Holder) != encode_self("t", Record)
 
 
 def test_wrapped_functions_count_by_name_or_by_what_they_wrap() -> None:
