@@ -1,0 +1,32 @@
+"""A type or function has one name in every process and release, whichever module happens to hold it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+__all__ = ["importable_name", "name_of", "short_name_of"]
+
+_MODULES: Final = {"__mp_main__": "__main__", "pathlib._local": "pathlib"}  # other names of the same module
+
+
+def name_of(kind: type) -> str:
+    """Module and qualified name."""
+    module = _MODULES.get(kind.__module__, kind.__module__)
+    return f"{module}.{kind.__qualname__}"
+
+
+def short_name_of(kind: type) -> str:
+    """Top-level package and qualified name, `"package:Class"`: it outlives a library's moves between modules."""
+    return f"{str(kind.__module__).partition('.')[0]}:{kind.__qualname__}"
+
+
+def importable_name(value: Any) -> str | None:
+    """The name under which any process finds this very object; None for locals and for what the main script defines."""
+    module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(qualname, str) or _MODULES.get(module, module) == "__main__":
+        return None
+    found: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return f"{module}.{qualname}" if found is value else None
