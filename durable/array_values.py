@@ -135,6 +135,12 @@ def _polars_frame(value: Any) -> dict[str, Any]:
     return {"height": value.height, "columns": value.get_columns()}
 
 
+def _tensor(value: Any) -> dict[str, Any]:
+    # what a tensor pickles holds addresses, which differ in every process
+    items = value.detach().cpu().flatten().tolist()
+    return {"dtype": str(value.dtype), "shape": tuple(value.shape), "items": items}
+
+
 ARRAY_REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "numpy:ndarray": _ndarray,
     "numpy:generic": _ndarray,
@@ -158,4 +164,5 @@ ARRAY_REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "polars:DataFrame": _polars_frame,
     "polars:Series": _polars_series,
     "polars:DataType": repr,
+    "torch:Tensor": _tensor,
 }

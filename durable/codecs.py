@@ -13,7 +13,8 @@ from functools import cache, partial
 from threading import local
 from typing import TYPE_CHECKING, Any
 
-from .rebuilt_exceptions import message_of, parts_of, rebuild, recorded_class, type_name
+from durable.rebuilt_exceptions import message_of, parts_of, rebuild, recorded_class, type_name
+from durable.type_names import short_name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +149,7 @@ class _Pickler(pickle.Pickler):
 
 def _refuse_credentials(kind: type) -> None:
     for base in kind.__mro__:
-        if f"{base.__module__.partition('.')[0]}:{base.__qualname__}" in _CREDENTIALS:
+        if short_name_of(base) in _CREDENTIALS:
             raise Unserializable("", type_name(kind), _CREDENTIALS_REASON)
 
 
@@ -271,8 +272,8 @@ DECODERS: dict[str, Callable[[memoryview], object]] = {
 def reason_against(value: object) -> str:
     """Why no codec took this value."""
     try:
-        pickle.loads(pickle.dumps(value, 5))
         _encode_pickle(value)
+        pickle.loads(pickle.dumps(value, 5))
     except Unserializable as error:
         return error.reason
     except (RecursionError, MemoryError) as error:

@@ -15,7 +15,7 @@ import copyreg
 import hashlib
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from types import EllipsisType, NotImplementedType
 from typing import TYPE_CHECKING, Any, Final
@@ -55,9 +55,12 @@ def encode(value: object) -> bytes:
     scalar = SCALARS.get(kind)
     if scalar is not None:
         return scalar(value)
-    encoder = _known_types.get(kind) or _learn(kind)
     try:
-        encoded = encoder(value, Walk(value))
+        container = _CONTAINERS.get(kind)
+        if container is not None:
+            encoded = container(value, None)
+        else:
+            encoded = (_known_types.get(kind) or _learn(kind))(value, Walk(value))
     except RecursionError:
         raise Unencodable("", f"{name_of(kind)} that is nested too deeply") from None
     return encoded if len(encoded) <= _PAGE else _paged(encoded)
@@ -183,13 +186,14 @@ SCALARS: Final[dict[type, Callable[[Any], bytes]]] = {
 }
 
 
-def _items(values: Iterable[Any], walk: Walk, step: str = "[{}]") -> list[bytes]:
+def _items(values: Collection[Any], walk: Walk | None, step: str = "[{}]") -> list[bytes]:
     parts: list[bytes] = []
     for value in values:
         scalar = SCALARS.get(type(value))
         if scalar is not None:
             parts.append(scalar(value))
             continue
+        walk = walk or Walk(values)
         try:
             parts.append(walk.encode(value))
         except Unencodable as error:
@@ -198,12 +202,12 @@ def _items(values: Iterable[Any], walk: Walk, step: str = "[{}]") -> list[bytes]
     return parts
 
 
-def _list(value: Iterable[Any], walk: Walk) -> bytes:
+def _list(value: Collection[Any], walk: Walk | None) -> bytes:
     parts = _items(value, walk)
     return b"l%d:" % len(parts) + b"".join(parts)
 
 
-def _tuple(value: Iterable[Any], walk: Walk) -> bytes:
+def _tuple(value: Collection[Any], walk: Walk | None) -> bytes:
     parts = _items(value, walk)
     return b"t%d:" % len(parts) + b"".join(parts)
 
@@ -211,32 +215,46 @@ def _tuple(value: Iterable[Any], walk: Walk) -> bytes:
 _MEMBER: Final = "{{...}}"  # a set has no places
 
 
-def _set(value: Iterable[Any], walk: Walk) -> bytes:
+def _set(value: Collection[Any], walk: Walk | None) -> bytes:
     parts = sorted(_items(value, walk, _MEMBER))
     return b"e%d:" % len(parts) + b"".join(parts)
 
 
-def _frozenset(value: Iterable[Any], walk: Walk) -> bytes:
+def _frozenset(value: Collection[Any], walk: Walk | None) -> bytes:
     parts = sorted(_items(value, walk, _MEMBER))
     return b"z%d:" % len(parts) + b"".join(parts)
 
 
-def _dict(value: dict[Any, Any], walk: Walk) -> bytes:
-    return _pairs(value.items(), walk, _subscript)
+def _dict(value: dict[Any, Any], walk: Walk | None) -> bytes:
+    parts: list[bytes] = []
+    for key, item in value.items():
+        key_scalar, scalar = SCALARS.get(type(key)), SCALARS.get(type(item))
+        if key_scalar is None or scalar is None:
+            return _pairs(value.items(), walk or Walk(value), _subscript)
+        parts.append(key_scalar(key) + scalar(item))
+    parts.sort()
+    return b"d%d:" % len(parts) + b"".join(parts)
 
 
 def _pairs(items: Iterable[tuple[Any, Any]], walk: Walk, step: Callable[[Any], str]) -> bytes:
     parts: list[bytes] = []
     for key, item in items:
-        key_scalar, scalar = SCALARS.get(type(key)), SCALARS.get(type(item))
         try:
-            name = walk.encode(key) if key_scalar is None else key_scalar(key)
-            parts.append(name + (walk.encode(item) if scalar is None else scalar(item)))
+            parts.append(walk.encode(key) + walk.encode(item))
         except Unencodable as error:
             error.prepend(step(key))
             raise
     parts.sort()
     return b"d%d:" % len(parts) + b"".join(parts)
+
+
+_CONTAINERS: Final[dict[type, Callable[[Any, Walk | None], bytes]]] = {
+    list: _list,
+    tuple: _tuple,
+    dict: _dict,
+    set: _set,
+    frozenset: _frozenset,
+}
 
 
 def _subscript(key: object) -> str:
@@ -344,10 +362,10 @@ _BASES: Final[dict[type, Callable[[Any, Walk], bytes]]] = {
     str: lambda value, _: _text(str.__str__(value)),
     bytes: lambda value, _: _sized(b"b", memoryview(value)),
     bytearray: lambda value, _: _sized(b"B", memoryview(value)),
-    tuple: lambda value, walk: _tuple(tuple.__iter__(value), walk),
-    list: lambda value, walk: _list(list.__iter__(value), walk),
-    set: lambda value, walk: _set(set.__iter__(value), walk),
-    frozenset: lambda value, walk: _frozenset(frozenset.__iter__(value), walk),
+    tuple: lambda value, walk: _tuple([*tuple.__iter__(value)], walk),
+    list: lambda value, walk: _list([*list.__iter__(value)], walk),
+    set: lambda value, walk: _set([*set.__iter__(value)], walk),
+    frozenset: lambda value, walk: _frozenset([*frozenset.__iter__(value)], walk),
     dict: lambda value, walk: _pairs(dict.items(value), walk, _subscript),
 }
 
@@ -370,14 +388,7 @@ _NAMED: Final[dict[str, _Encoder]] = dict.fromkeys(LIVE_TYPES, _live) | {
 _REDUCTIONS: Final = PLAIN_REDUCTIONS | ARRAY_REDUCTIONS
 _WHOLE: Final = {"pandas", "polars", "pydantic", "wrapt", "_wrappers"}  # their reductions cover what subclasses add
 
-_BUILTINS: Final[dict[type, _Encoder]] = {
-    list: _list,
-    tuple: _tuple,
-    dict: _dict,
-    set: _set,
-    frozenset: _frozenset,
-    type: _type,
-}
+_BUILTINS: Final[dict[type, _Encoder]] = {**_CONTAINERS, type: _type}
 _known_types: Final[dict[type, _Encoder]] = dict(_BUILTINS)
 
 

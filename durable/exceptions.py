@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .codecs import Unserializable, storable_parts
-from .errors import CorruptRecordError, ReplayedError
-from .rebuilt_exceptions import EVERYTHING, message_of, rebuild, recorded_class, type_name
+from durable.codecs import Unserializable, storable_parts
+from durable.errors import CorruptRecordError, ReplayedError
+from durable.rebuilt_exceptions import EVERYTHING, message_of, rebuild, recorded_class, type_name
 
 if TYPE_CHECKING:
-    from .serializers import Serializer
+    from durable.serializers import Serializer
 
 __all__ = ["StoredError", "decode_exception", "describe", "encode_exception"]
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .errors import LostAttributeError
+from durable.errors import LostAttributeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,10 +58,11 @@ def parts_of(
 
 
 def attributes_of(value: object) -> dict[str, Any]:
-    """What the object keeps in its `__dict__`, in slots and in the members of built-in classes."""
+    """What the object keeps in its `__dict__`, in `__slots__` and in the members of built-in exceptions."""
     members = (
         name
         for base in type(value).__mro__
+        if "__slots__" in vars(base) or issubclass(base, BaseException)
         for name, member in vars(base).items()
         if isinstance(member, types.MemberDescriptorType) and not name.startswith("__")
     )

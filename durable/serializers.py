@@ -17,9 +17,9 @@ import types
 from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
-from .codecs import DECODERS, ENCODERS, Unserializable, exhausted, reason_against, takes
-from .errors import ConfigurationError, CorruptRecordError
-from .rebuilt_exceptions import attributes_of, type_name
+from durable.codecs import DECODERS, ENCODERS, Unserializable, exhausted, reason_against, takes
+from durable.errors import ConfigurationError, CorruptRecordError
+from durable.rebuilt_exceptions import attributes_of, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

@@ -1,0 +1,103 @@
+"""Replayed async results arrive in the order in which they were recorded, so far as that is cheap and cannot hang.
+
+Code may act on what finishes first. A recorded completion is delivered when the calls recorded before it were made
+and the code that earlier deliveries woke has come to rest; a stall is broken after a short while. Correctness does
+not rest on this: calls are matched by what they say, wherever and whenever they are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from durable.execution import Execution
+
+_STALL = 0.05  # seconds that a delivery waits at most for calls recorded before it
+_LOOK = 0.002  # seconds between two looks at a stall
+_PASSES = 32  # passes of the loop after which code that keeps it busy is taken to have come to rest
+
+
+class Arrivals:
+    """Parked deliveries of one execution, ordered by their recorded completion."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._parked: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+        self._passes = 0
+        self._stalled_since: float | None = None
+        self._pumping = False
+        self._drain: asyncio.Future[None] | None = None
+
+    @property
+    def are_pending(self) -> bool:
+        """Whether results wait to be delivered."""
+        return bool(self._parked)
+
+    async def turn(self, done: int) -> None:
+        """Wait until it is the turn of the completion with this number."""
+        if not self._execution.tasks:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._parked, (done, next(self._order), future))
+        self._pump()
+        await future
+
+    async def drained(self) -> None:
+        """Wait until nothing is parked, a short while at most."""
+        if not self._parked:
+            return
+        if self._drain is None or self._drain.done():
+            self._drain = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._drain], timeout=_STALL)
+
+    def _pump(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            self._passes = 0
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        while self._parked and self._parked[0][2].done():
+            heapq.heappop(self._parked)
+        if not self._parked:
+            self._pumping = False
+            if self._drain is not None and not self._drain.done():
+                self._drain.set_result(None)
+            return
+        loop = asyncio.get_running_loop()
+        if not self._at_rest(loop):
+            self._passes += 1
+            loop.call_soon(self._look)
+        elif self._is_due(loop.time()):
+            self._deliver()
+            loop.call_soon(self._look)
+        else:
+            loop.call_later(_LOOK, self._look)
+
+    def _at_rest(self, loop: asyncio.AbstractEventLoop) -> bool:
+        if self._passes >= _PASSES:
+            return True
+        ready = getattr(loop, "_ready", None)
+        return ready is not None and not ready
+
+    def _is_due(self, now: float) -> bool:
+        done = self._parked[0][0]
+        awaited = self._execution.history.first_unused()
+        if awaited is None or awaited > done:
+            return True
+        if self._stalled_since is None:
+            self._stalled_since = now
+        if now - self._stalled_since < _STALL:
+            return False
+        self._execution.history.stop_awaiting(done)
+        return True
+
+    def _deliver(self) -> None:
+        _, _, future = heapq.heappop(self._parked)
+        self._stalled_since = None
+        self._passes = 0
+        future.set_result(None)

@@ -1,0 +1,125 @@
+"""`with durable.run("id"):` makes a block a run, for code that has no workflow function.
+
+The block is always executed; the tasks called in it are steps. Each statement is a scope of its own within the run.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import sys
+from typing import TYPE_CHECKING, Any
+
+from durable import sessions
+from durable.definitions import WorkflowDefinition, check_run_id
+from durable.effects import Effect, drive, drive_async
+from durable.engine import continued, open_life
+from durable.errors import OutsideRunError
+from durable.execution import FRAME, Frame
+from durable.handles import Run
+from durable.runs import RunCall, run_life
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import CodeType, FrameType, TracebackType
+
+
+class RunBlock:
+    """Context manager, sync and async, that makes its block a run; gives the `Run`."""
+
+    def __init__(self, run_id: str, label: str, *, options: dict[str, Any]) -> None:
+        self._run_id = run_id
+        self._label = label
+        self._options = options
+        self._life: Generator[Effect, Any, Any] | None = None
+        self._effect: Effect | None = None
+        self._tokens: list[Any] = []
+
+    def _open(self, *, is_async: bool) -> Run:
+        if FRAME.get() is not None:
+            raise OutsideRunError(
+                f"durable.run({self._run_id!r}) stands inside a run. Use durable.scope(name) for a part of a run."
+            )
+        function = _async_block if is_async else _block
+        definition = WorkflowDefinition(function=function, name="durable.run").with_options(
+            run_id=self._run_id, **self._options
+        )
+        call = RunCall(definition, None, (), {}, is_block=True)
+        self._life = run_life(call, _nothing)
+        effect = open_life(self._life)
+        self._effect = effect
+        execution = effect.body.execution
+        self._tokens.append(FRAME.set(Frame(execution.body, execution.body.scope.named(self._label))))
+        return Run(call.session, execution.id)
+
+    def _close(self, error: BaseException | None) -> Generator[Effect, Any, Any]:
+        assert self._life is not None
+        FRAME.reset(self._tokens.pop())
+        try:
+            effect = self._life.throw(error) if error is not None else self._life.send(None)
+        except StopIteration:
+            return
+        yield from continued(effect, self._life)
+
+    def __enter__(self) -> Run:
+        """Open the run: a new one, or the one with this id, whose recorded steps are replayed."""
+        return self._open(is_async=False)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the run: succeeded, or failed with the exception that left the block."""
+        drive(self._close(error))
+
+    async def __aenter__(self) -> Run:
+        """Do what `with` does, for a block that awaits."""
+        return self._open(is_async=True)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Do what `with` does, for a block that awaits."""
+        await drive_async(self._close(error))
+
+
+def run(run_id: str, **options: Any) -> RunBlock:
+    """Make a block a run: `with durable.run("import-2026-11") as run:`, or `async with`.
+
+    `run_id` alone names the run. The block is executed whenever the program comes to it; its finished steps are replayed.
+    Options are those of `Workflow.with_options`. Raises `ConfigurationError` for an id that is empty, longer than 255
+    characters or holds NUL; entering raises `RunInProgressError` if the run is alive elsewhere.
+    """
+    check_run_id(run_id)
+    frame = inspect.currentframe()
+    caller = frame.f_back if frame is not None else None
+    return RunBlock(run_id, _statement(caller) if caller is not None else "block", options=options)
+
+
+def _block() -> None: ...
+
+
+async def _async_block() -> None: ...
+
+
+def _nothing() -> None: ...
+
+
+def _statement(frame: FrameType) -> str:
+    """Name a `with` statement by its function and its place among those that read the same there."""
+    code = frame.f_code
+    name = code.co_qualname.replace("<locals>.", "").replace("<module>", "block")
+    position = _position(code, frame.f_lineno)
+    return name if position <= 1 else f"{name}#{position}"
+
+
+def _position(code: CodeType, line: int) -> int:
+    source = "".join(linecache.getlines(code.co_filename))
+    try:
+        statements = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.With | ast.AsyncWith)]
+    except (SyntaxError, ValueError):
+        return 1
+    mine = [node for node in statements if any(i.context_expr.lineno <= line <= (i.context_expr.end_lineno or 0) for i in node.items)]
+    if not mine:
+        return 1
+    text = ast.unparse(mine[-1].items[0].context_expr)
+    alike = sorted(node.lineno for node in statements if ast.unparse(node.items[0].context_expr) == text)
+    return alike.index(mine[-1].lineno) + 1

@@ -1,0 +1,84 @@
+"""What a step's record says for error messages and retries: digests and previews, never values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+_PREVIEW_LENGTH = 60
+_SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential", "cookie")
+_SCALARS = (str, int, float, bool, bytes, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a call: its short digest and, unless sensitive, how it looks."""
+
+    digest: str
+    preview: str
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
+    `retry` the steps whose failure made this one fail."""
+
+    arguments: dict[str, Argument] = field(default_factory=dict)
+    code: str | None = None
+    tries: int = 0
+    until: float | None = None
+    retry: tuple[int, ...] = ()
+
+    def write(self) -> bytes:
+        """Give the bytes that the record keeps."""
+        data: dict[str, Any] = {}
+        if self.arguments:
+            data["a"] = {name: [argument.digest, argument.preview] for name, argument in self.arguments.items()}
+        if self.code:
+            data["c"] = self.code
+        if self.tries:
+            data["t"] = self.tries
+        if self.until is not None:
+            data["u"] = self.until
+        if self.retry:
+            data["r"] = self.retry
+        return _encode(data)
+
+    @staticmethod
+    def read(data: bytes | None) -> Details:
+        """Read what `write` gave."""
+        if not data:
+            return Details()
+        found = json.loads(data)
+        return Details(
+            {name: Argument(*pair) for name, pair in found.get("a", {}).items()},
+            found.get("c"),
+            found.get("t", 0),
+            found.get("u"),
+            tuple(found.get("r", ())),
+        )
+
+
+def short_digest(encoded: bytes) -> str:
+    """Digest one argument, to name the one that changed without storing its value."""
+    return blake2b(encoded, digest_size=6).hexdigest()
+
+
+def preview(name: str, value: object) -> str:
+    """Show a value in a few characters; nothing of one whose parameter is named like a secret."""
+    if any(word in name.lower() for word in _SECRET_WORDS):
+        return "(hidden)"
+    if isinstance(value, _SCALARS):
+        shown = repr(value)
+        return shown if len(shown) <= _PREVIEW_LENGTH else shown[: _PREVIEW_LENGTH - 1] + "…"
+    size = f" of {len(value)}" if isinstance(value, list | tuple | dict | set | frozenset) else ""
+    return f"<{type(value).__qualname__}{size}>"
+
+
+_encode_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _encode(data: dict[str, Any]) -> bytes:
+    return _encode_text(data).encode("utf-8", "backslashreplace")

@@ -1,0 +1,90 @@
+"""Where nobody can know whether an effect happened, the receiver is asked, then the user; never guessed."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable.records import RunRecord, StepRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Verdict: the effect happened, and this is what the step returns from now on."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class DidNotHappen:
+    """Verdict: the effect did not happen; the step is executed."""
+
+
+Outcome = Happened | DidNotHappen
+
+did_not_happen = DidNotHappen()
+
+
+def happened(value: Any = None) -> Happened:
+    """Say, from a `reconcile` function, that the effect happened and that the step's result is `value`."""
+    return Happened(value)
+
+
+def describe_doubt(record: StepRecord, run: RunRecord, key: str) -> str:
+    """Say which step is in doubt, since when, why, and how to decide."""
+    since = datetime.fromtimestamp(record.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if record.status == "started":
+        cause = f"was running when its process ended (started {since})"
+    else:
+        cause = f"left by an exception that does not prove that nothing happened (started {since})"
+    return (
+        f"Step {record.key!r} of run {run.id} {cause}. It is not idempotent, so it was not executed again. Its "
+        f"idempotency key is {key}. Find out whether it happened, then decide with: "
+        f"{resolve_command(run.id, record.key)} --happened 'JSON' or --did-not-happen."
+    )
+
+
+def resolve_command(run_id: str, step_key: str) -> str:
+    """Write the command that decides a doubt."""
+    return f"durable resolve {shlex.quote(run_id)} {shlex.quote(step_key)}"
+
+
+def can_ask() -> bool:
+    """Whether a person sits at a terminal."""
+    return bool(
+        sys.stdin is not None and sys.stderr is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    )
+
+
+def ask_whether_it_happened(message: str) -> Outcome | None:
+    """Ask the person at the terminal; None if they do not know."""
+    import json  # noqa: PLC0415 -- for the answer of a person only
+
+    print(f"durable: {message}", file=sys.stderr)  # noqa: T201 -- a question to the person at the terminal
+    answer = _prompt("Did it happen? [y]es / [n]o / [ENTER] leave it undecided: ").lower()
+    if answer in {"n", "no"}:
+        return did_not_happen
+    if answer not in {"y", "yes"}:
+        return None
+    while True:
+        text = _prompt("Its result as JSON [null]: ") or "null"
+        try:
+            return Happened(json.loads(text))
+        except ValueError as error:
+            print(f"durable: not JSON: {error}", file=sys.stderr)  # noqa: T201 -- see above
+
+
+def ask_whether_to_run(message: str) -> bool:
+    """Ask the person at the terminal whether a drifted call is a new one that should be executed."""
+    print(f"durable: {message}", file=sys.stderr)  # noqa: T201 -- a question to the person at the terminal
+    return _prompt("Execute it as a new call? [y]es / [ENTER] no: ").lower() in {"y", "yes"}
+
+
+def _prompt(question: str) -> str:
+    sys.stderr.write(f"durable: {question}")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()

@@ -1,0 +1,248 @@
+"""The few things that a step or a run waits for, each in a blocking and an awaitable form.
+
+The life of a step or a run is one generator that decides and yields effects; `drive` and `drive_async` perform them.
+So sync and async share every decision, and no class exists twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from durable.execution import Body, Execution
+
+class Effect:
+    """Something to wait for: `act` blocks, `act_async` is awaited; both give the same result."""
+
+    __slots__ = ()
+
+    def act(self) -> Any:
+        raise NotImplementedError
+
+    async def act_async(self) -> Any:
+        raise NotImplementedError
+
+
+def drive(life: Generator[Effect, Any, Any]) -> Any:
+    """Perform the effects of a life one after the other, blocking."""
+    try:
+        effect = next(life)
+        while True:
+            try:
+                answer = effect.act()
+            except BaseException as error:  # noqa: BLE001 -- handed to the life, which decides
+                effect = life.throw(error)
+            else:
+                effect = life.send(answer)
+    except StopIteration as end:
+        return end.value
+
+
+async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
+    """Perform the effects of a life one after the other, awaiting."""
+    try:
+        effect = next(life)
+        while True:
+            try:
+                answer = await effect.act_async()
+            except BaseException as error:  # noqa: BLE001 -- handed to the life, which decides
+                effect = life.throw(error)
+            else:
+                effect = life.send(answer)
+    except StopIteration as end:
+        return end.value
+
+
+class Durable(Effect):
+    """Everything that the execution appended up to the ticket is on disk."""
+
+    __slots__ = ("_certain", "_execution", "_ticket")
+
+    def __init__(self, execution: Execution, ticket: int, *, certain: bool = False) -> None:
+        self._execution = execution
+        self._ticket = ticket
+        self._certain = certain
+
+    def act(self) -> None:
+        self._execution.journal.flush(self._ticket)
+        self._execution.check()
+
+    async def act_async(self) -> None:
+        journal = self._execution.journal
+        if journal.durable < self._ticket:
+            alone = not self._execution.tasks
+            if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= self._ticket):
+                waiting = journal.durable_in(asyncio.get_running_loop(), self._ticket)
+                await (uninterrupted(waiting) if self._certain else waiting)
+        self._execution.check()
+
+
+class Execute(Effect):
+    """The user's function runs in the body's place; `timeout` in seconds."""
+
+    __slots__ = ("_call", "_timeout", "body")
+
+    def __init__(self, body: Body, call: Callable[[], Any], timeout: float | None = None) -> None:
+        self.body = body
+        self._call = call
+        self._timeout = timeout
+
+    def act(self) -> Any:
+        if self._timeout is not None:
+            return _in_thread(self.body, self._call, self._timeout)
+        with self.body:
+            return self._call()
+
+    async def act_async(self) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout) as limit:
+                with self.body:
+                    return await self._call()
+        except TimeoutError:
+            if limit.expired():
+                raise self.body.timed_out(self._timeout) from None
+            raise
+
+
+class Sleep(Effect):
+    """Some seconds pass."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def act(self) -> None:
+        time.sleep(max(0.0, self._seconds))
+
+    async def act_async(self) -> None:
+        await asyncio.sleep(max(0.0, self._seconds))
+
+
+class Call(Effect):
+    """A function of the user or of ours is called; what it gives is awaited where it can be."""
+
+    __slots__ = ("_call", "_in_thread")
+
+    def __init__(self, call: Callable[[], Any], *, in_thread: bool = False) -> None:
+        self._call = call
+        self._in_thread = in_thread
+
+    def act(self) -> Any:
+        return self._call()
+
+    async def act_async(self) -> Any:
+        if self._in_thread:
+            return await asyncio.to_thread(self._call)
+        result = self._call()
+        return await result if asyncio.iscoroutine(result) else result
+
+
+class Arrival(Effect):
+    """It is this recorded step's turn to be delivered; without a record: nothing waits to be delivered."""
+
+    __slots__ = ("_done", "_execution")
+
+    def __init__(self, execution: Execution, done: int | None) -> None:
+        self._execution = execution
+        self._done = done
+
+    def act(self) -> None:
+        """A sync call is decided at once."""
+
+    async def act_async(self) -> None:
+        if self._done is None:
+            await self._execution.arrivals.drained()
+        else:
+            await self._execution.arrivals.turn(self._done)
+
+
+class CancelledAgain(Effect):
+    """The call is cancelled, as it was when it was recorded."""
+
+    __slots__ = ("_error", "_remind")
+
+    def __init__(self, error: BaseException, remind: Callable[[], None]) -> None:
+        self._error = error
+        self._remind = remind
+
+    def act(self) -> None:
+        raise self._error
+
+    async def act_async(self) -> None:
+        loop = asyncio.get_running_loop()
+        reminder = loop.call_later(5, self._remind)
+        try:
+            await loop.create_future()
+        finally:
+            reminder.cancel()
+
+
+class Quiet(Effect):
+    """Every body that was started below this one has ended; async ones are cancelled, others awaited."""
+
+    __slots__ = ("_body", "_execution")
+
+    def __init__(self, execution: Execution, body: Body) -> None:
+        self._execution = execution
+        self._body = body
+
+    def act(self) -> None:
+        for thread in self._execution.threads_below(self._body):
+            thread.join()
+
+    async def act_async(self) -> None:
+        current = asyncio.current_task()
+        while tasks := [task for task in self._execution.tasks_below(self._body) if task is not current]:
+            for task in tasks:
+                task.cancel()
+            await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
+        if self._execution.threads_below(self._body):
+            await uninterrupted(asyncio.get_running_loop().run_in_executor(None, self.act))
+
+
+async def uninterrupted(future: asyncio.Future[Any]) -> Any:
+    """Wait to the end whatever cancels the waiting task; the cancellation goes on afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError as error:
+            if not future.done():
+                cancelled = error
+        except BaseException:  # noqa: BLE001 -- raised by result() below
+            break
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()
+        raise cancelled
+    return future.result()
+
+
+def _in_thread(body: Body, call: Callable[[], Any], timeout: float) -> Any:
+    outcome: list[Any] = []
+
+    def execute() -> None:
+        try:
+            with body:
+                outcome.append((True, call()))
+        except BaseException as error:  # noqa: BLE001 -- raised in the caller's thread
+            outcome.append((False, error))
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(execute,), name=f"durable-{body.name}", daemon=True)
+    body.execution.threads.append((thread, body))
+    thread.start()
+    thread.join(timeout)
+    if thread.is_alive():
+        raise body.timed_out(timeout)
+    succeeded, value = outcome[0]
+    if succeeded:
+        return value
+    raise value

@@ -1,0 +1,208 @@
+"""Where calls enter: inside a run a task is a step and a workflow a run of its own; outside, a task is a plain function.
+
+What makes a call durable is decided here, and never silently the other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from durable import sessions
+from durable.branches import scoped_tasks
+from durable.calls import Call
+from durable.effects import Execute, drive, drive_async
+from durable.errors import OutsideRunError
+from durable.execution import FRAME, warn_once
+from durable.runs import RunCall, run_life
+from durable.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from durable.definitions import TaskDefinition, WorkflowDefinition
+    from durable.effects import Effect
+    from durable.execution import Frame
+    from durable.handles import Run
+
+Arguments = tuple[Any, ...]
+
+
+def call_task(
+    task: TaskDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
+) -> Any:
+    """Call a task: replay it, execute it as a step, or, outside any run, just execute it."""
+    frame = FRAME.get()
+    if frame is None:
+        _refuse_or_warn(task)
+        return function(*args, **kwargs)
+    frame.body.check()
+    step = Step(Call(task, instance, args, kwargs), frame, function)
+    if task.is_async:
+        return _coroutine(step.life(), task, frame)
+    value = step.replay_at_once()
+    return drive(step.life()) if value is NotImplemented else value
+
+
+def _coroutine(life: Generator[Effect, Any, Any], definition: Any, frame: Frame) -> Any:
+    execution = frame.body.execution
+    coroutine = drive_async(life) if execution.workflow.is_async else _drive_scoped(life, frame)
+    coroutine.__qualname__ = definition.qualname
+    return coroutine
+
+
+async def _drive_scoped(life: Generator[Effect, Any, Any], frame: Frame) -> Any:
+    """An async task of a sync workflow brings its own loop, which has no scopes yet."""
+    with scoped_tasks(frame.body.execution):
+        return await drive_async(life)
+
+
+def _refuse_or_warn(task: TaskDefinition) -> None:
+    if sessions.is_disabled():
+        return
+    if task.idempotent is False and sessions.is_any_run_active():
+        raise OutsideRunError(
+            f"Task {task.full_name!r} is not idempotent and was called from a thread or process that carries no run "
+            f"context while a run is active, so it could not be recorded and was not executed. Call it from the "
+            f"workflow, or start the thread with contextvars.copy_context().run."
+        )
+    warn_once(
+        "outside",
+        task.full_name,
+        f"Task {task.full_name!r} was called outside a run: it is executed as a plain function and nothing is recorded. "
+        f"Call it in a @workflow or in `with durable.run(...)`; threads need contextvars.copy_context().run.",
+    )
+
+
+def call_workflow(
+    workflow: WorkflowDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
+) -> Any:
+    """Call a workflow: a run, or inside a run a step that is a run of its own."""
+    if sessions.is_disabled():
+        return function(*args, **kwargs)
+    frame = FRAME.get()
+    if frame is None:
+        life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
+        if not workflow.is_async:
+            return drive(life)
+        coroutine = drive_async(life)
+        coroutine.__qualname__ = workflow.qualname
+        return coroutine
+    frame.body.check()
+    child = _async_child if workflow.is_async else _child
+    step = Step(
+        Call(workflow.as_step, instance, args, kwargs), frame, partial(child, workflow, function, instance)
+    )
+    return _coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())
+
+
+def _child_life(
+    workflow: WorkflowDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
+) -> Generator[Effect, Any, Any]:
+    frame = FRAME.get()
+    assert frame is not None
+    call = RunCall(workflow, instance, args, kwargs, parent=frame.body)
+    return run_life(call, partial(function, *args, **kwargs))
+
+
+def _child(
+    workflow: WorkflowDefinition, function: Callable[..., Any], instance: Any, /, *args: Any, **kwargs: Any
+) -> Any:
+    return drive(_child_life(workflow, function, instance, args, kwargs))
+
+
+async def _async_child(
+    workflow: WorkflowDefinition, function: Callable[..., Any], instance: Any, /, *args: Any, **kwargs: Any
+) -> Any:
+    return await drive_async(_child_life(workflow, function, instance, args, kwargs))
+
+
+def start_workflow(
+    workflow: WorkflowDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
+) -> Run:
+    """Open a run here and execute it in the background."""
+    from durable.handles import Run  # noqa: PLC0415
+
+    if FRAME.get() is not None:
+        raise OutsideRunError(
+            f"Workflow {workflow.full_name!r} was started in the background inside a run, where its end would not be "
+            f"waited for. Call it instead: it is a step then."
+        )
+    call = RunCall(workflow, instance, args, kwargs)
+    life = run_life(call, partial(function, *args, **kwargs))
+    outcome: Future[Any] = Future()
+    outcome.set_running_or_notify_cancel()
+    try:
+        effect = open_life(life)
+    except StopIteration as end:
+        outcome.set_result(end.value)
+        return Run(call.session, call.lineage, outcome=outcome)
+    call.session.journal.flush_all()
+    run = Run(call.session, effect.execution.id, outcome=outcome)
+    rest = continued(effect, life)
+    loop = _running_loop() if workflow.is_async else None
+    if loop is not None:
+        run.loop = loop
+        run.task = loop.create_task(_settle_async(rest, outcome))
+    else:
+        drive_rest = partial(asyncio.run, _settle_async(rest, outcome)) if workflow.is_async else partial(_settle, rest, outcome)
+        threading.Thread(
+            target=contextvars.copy_context().run, args=(drive_rest,), name=f"durable-{run.id}", daemon=True
+        ).start()
+    return run
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def open_life(life: Generator[Effect, Any, Any]) -> Execute:
+    """Perform the effects of a run up to the point where its body begins; raises StopIteration if it is over already."""
+    effect = next(life)
+    while not isinstance(effect, Execute):
+        try:
+            answer = effect.act()
+        except BaseException as error:
+            effect = life.throw(error)
+        else:
+            effect = life.send(answer)
+    return effect
+
+
+def continued(effect: Effect, life: Generator[Effect, Any, Any]) -> Generator[Effect, Any, Any]:
+    """Go on with a life whose next effect is known."""
+    try:
+        while True:
+            try:
+                answer = yield effect
+            except BaseException as error:
+                effect = life.throw(error)
+            else:
+                effect = life.send(answer)
+    except StopIteration as end:
+        return end.value
+
+
+def _settle(life: Generator[Effect, Any, Any], outcome: Future[Any]) -> None:
+    try:
+        value = drive(life)
+    except BaseException as error:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(value)
+
+
+async def _settle_async(life: Generator[Effect, Any, Any], outcome: Future[Any]) -> None:
+    try:
+        value = await drive_async(life)
+    except BaseException as error:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(value)

@@ -1,0 +1,254 @@
+"""One execution of a run in this process: what its steps share, and the latch that ends it.
+
+Once an execution is stopped every further task call of the run raises the same, so nothing that the user's code
+swallows can make it go on.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import os
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from durable import registry
+from durable.arrivals import Arrivals
+from durable.errors import DurableWarning, ExecutionStopped, LeaseLostError, RunCancelledError, RunEndedError, RunInProgressError
+from durable.history import StepHistory
+from durable.journal import Fence
+from durable.step_keys import Scope
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from durable.definitions import OnDrift, WorkflowDefinition
+    from durable.errors import DurableError
+    from durable.records import RunRecord, StepRecord
+    from durable.sessions import Session
+    from durable.verdicts import Past
+
+
+class Execution:
+    """State of one execution: the run as claimed, its journal, its past, and what is under way."""
+
+    def __init__(
+        self,
+        *,
+        run: RunRecord,
+        workflow: WorkflowDefinition,
+        session: Session,
+        past: Past,
+        on_drift: OnDrift | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.run = run
+        self.workflow = workflow
+        self.session = session
+        self.journal = session.journal
+        self.serializer = session.serializer
+        self.past = past
+        self.on_drift = on_drift
+        self.clock = clock
+        self.fence = Fence(run.id, run.epoch, run.owner, self._lose)
+        self.lock = threading.Lock()
+        self.arrivals = Arrivals(self)
+        self.tasks: dict[asyncio.Task[Any], Body] = {}
+        self.threads: list[tuple[threading.Thread, Body]] = []
+        self.stopped: DurableError | None = None
+        self.ended = False
+        self.is_new = run.epoch == 1
+        self.executed = 0
+        self.replayed = 0
+        self.replayed_failures: list[str] = []
+        self.interrupted: list[int] = []
+        self.code_seen: set[str] = set()
+        self.drifted: set[str] = set()
+        self.root_task: asyncio.Task[Any] | None = None
+        self._ticks = itertools.count(past.last_event + 1)
+        self.history = self.open_history(0, past.last_event)
+        self.body = Body(self, None, Scope("", "", self.history), name=workflow.title)
+
+    @property
+    def id(self) -> str:
+        """Id of the run."""
+        return self.run.id
+
+    def tick(self) -> int:
+        """Number the next call or completion."""
+        return next(self._ticks)
+
+    def open_history(self, parent: int, last: int) -> StepHistory:
+        """Open what is recorded below a step up to the event `last`."""
+        return StepHistory(self.journal.store if last else None, self.id, parent, last)
+
+    def append(self, record: StepRecord) -> int:
+        """Send a step's record on its way to disk."""
+        return self.journal.append(self.fence, record)
+
+    def check(self) -> None:
+        """Raise what stopped this execution, if anything did."""
+        if self.stopped is not None:
+            raise ExecutionStopped(self.stopped)
+        if self.journal.failure is not None:
+            raise self.stop(self.journal.failure)
+
+    def stop(self, error: DurableError) -> ExecutionStopped:
+        """Latch the execution; the first reason holds."""
+        if self.stopped is None:
+            self.stopped = error
+        return ExecutionStopped(self.stopped)
+
+    def _lose(self) -> None:
+        if self.journal.failure is not None:
+            self.stop(self.journal.failure)
+        elif self.is_new and not self.executed:
+            self.stop(RunInProgressError(f"Run {self.id} was started by another process at the same moment.", self.id))
+        elif not self.ended:
+            self.stop(
+                LeaseLostError(
+                    f"Run {self.id} was taken over by another process; this one writes nothing more. "
+                    f"Its result will be in the store: durable show {self.id}",
+                    self.id,
+                )
+            )
+
+    def receive(self, request: str) -> None:
+        """Take a request of another process: the next step boundary ends the execution."""
+        if request == "cancel":
+            self.stop(RunCancelledError(f"Run {self.id} was cancelled. Call it again, or durable resume {self.id}.", self.id))
+
+    def forget_task(self, task: asyncio.Task[Any]) -> None:
+        """Note that an asyncio task has ended."""
+        self.tasks.pop(task, None)
+
+    def tasks_below(self, body: Body) -> list[asyncio.Task[Any]]:
+        """List the live asyncio tasks that were created in a body or below it."""
+        return [task for task, owner in list(self.tasks.items()) if not task.done() and owner.is_below(body)]
+
+    def threads_below(self, body: Body) -> list[threading.Thread]:
+        """List the live threads that execute bodies below this one."""
+        self.threads = [pair for pair in self.threads if pair[0].is_alive()]
+        return [thread for thread, owner in self.threads if owner.is_below(body)]
+
+    def is_gone(self, label: str) -> bool:
+        """Whether no task of this program goes by a recorded label any more."""
+        return label.partition("@")[0] not in registry.tasks
+
+    def fetch(self, value: bytes) -> bytes:
+        """Follow a reference that the store put in a value's place."""
+        return self.journal.store.fetch(value) if value[:1] == b"\0" else value
+
+
+class Body:
+    """A function of the user under execution: the workflow itself or one attempt of a step."""
+
+    __slots__ = ("_tokens", "attempt", "closed", "execution", "idempotency_key", "name", "outer", "scope", "seq", "step_key")
+
+    def __init__(
+        self,
+        execution: Execution,
+        outer: Body | None,
+        scope: Scope,
+        *,
+        name: str,
+        seq: int = 0,
+        step_key: str = "",
+        attempt: int = 1,
+        idempotency_key: str = "",
+    ) -> None:
+        self.execution = execution
+        self.outer = outer
+        self.scope = scope
+        self.name = name
+        self.seq = seq
+        self.step_key = step_key
+        self.attempt = attempt
+        self.idempotency_key = idempotency_key
+        self.closed: str | None = None
+        self._tokens: list[contextvars.Token[Frame | None]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(FRAME.set(Frame(self, self.scope)))
+
+    def __exit__(self, *_: object) -> None:
+        FRAME.reset(self._tokens.pop())
+
+    def is_below(self, body: Body) -> bool:
+        """Whether this body is the given one or was started in it."""
+        current: Body | None = self
+        while current is not None:
+            if current is body:
+                return True
+            current = current.outer
+        return False
+
+    def timed_out(self, seconds: float | None) -> TimeoutError:
+        """Close the body to further calls and give the exception that its caller gets."""
+        self.closed = f"it had timed out after {seconds:g} s"
+        return TimeoutError(f"Step {self.step_key!r} of run {self.execution.id} did not end within {seconds:g} s.")
+
+    def check(self) -> None:
+        """Raise if calls from this body are no longer taken."""
+        execution = self.execution
+        if execution.ended:
+            raise RunEndedError(
+                f"Run {execution.id} has ended; a task of it was called afterwards and was not executed. Await or join "
+                f"everything that the workflow starts.",
+                execution.id,
+            )
+        execution.check()
+        if execution.interrupted and (execution.root_task is None or not execution.root_task.cancelling()):
+            execution.interrupted.clear()
+        body: Body | None = self
+        while body is not None:
+            if body.closed is not None:
+                raise RunEndedError(
+                    f"A task was called in step {body.step_key!r} of run {self.execution.id} when {body.closed}; it was "
+                    f"not executed.",
+                    self.execution.id,
+                )
+            body = body.outer
+
+
+class Frame:
+    """Where the running code stands: in which body, and in which scope of it."""
+
+    __slots__ = ("body", "scope")
+
+    def __init__(self, body: Body, scope: Scope) -> None:
+        self.body = body
+        self.scope = scope
+
+
+FRAME: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("durable_frame", default=None)
+
+_warned: set[tuple[str, str]] = set()
+
+
+def warn_once(kind: str, subject: str, message: str) -> None:
+    """Warn of something once per subject in this process."""
+    if (kind, subject) not in _warned:
+        _warned.add((kind, subject))
+        warnings.warn(message, DurableWarning, stacklevel=_depth_of_user_code())
+
+
+def _depth_of_user_code() -> int:
+    import sys  # noqa: PLC0415
+
+    here = os.path.dirname(__file__)
+    frame, depth = sys._getframe(1), 1  # noqa: SLF001 -- the documented way to find the caller
+    while frame is not None and os.path.dirname(frame.f_code.co_filename).startswith(here):
+        frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]  # None ends the loop
+    return depth
+
+
+def _forget_frame() -> None:
+    FRAME.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_frame)

@@ -1,0 +1,375 @@
+"""`Run`: what a user holds of a run, wherever it executes; everything is read from the store when it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from durable import registry, sessions
+from durable.doubts import DidNotHappen, Happened
+from durable.effects import drive, drive_async
+from durable.errors import (
+    ConfigurationError,
+    DurableError,
+    NotFoundError,
+    RunBlockedError,
+    RunCancelledError,
+    RunInProgressError,
+    RunSupersededError,
+    StepInDoubtError,
+    WouldDeadlockError,
+)
+from durable.exceptions import decode_exception
+from durable.execution import FRAME
+from durable.journal import Fence
+from durable.loading import load_workflow
+from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.runs import RunCall, in_progress, run_life, stored_inputs, stored_outcome
+from durable.serializers import Unserializable
+from durable.verdicts import is_in_doubt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+    from durable.definitions import OnDrift
+    from durable.records import RunRecord, RunSummary
+    from durable.sessions import Session
+
+_POLL = 0.05  # seconds between two looks at a run that executes elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step of a run, for reading: `attempts` counts executions of the body, times are seconds since 1970."""
+
+    key: str
+    number: int
+    name: str
+    status: str
+    attempts: int
+    started_at: float
+    ended_at: float | None
+    parent: int
+    in_doubt: bool
+    idempotency_key: str
+
+
+class Run:
+    """A run in the store.
+
+    `repr` is one line. `status`, `steps` and `result` read the store anew each time.
+    """
+
+    def __init__(self, session: Session, run_id: str, *, outcome: Future[Any] | None = None) -> None:
+        """Hold the run with this id; `outcome` is set by the execution that was started with it."""
+        self._session = session
+        self._outcome = outcome
+        self.id = run_id
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.task: asyncio.Task[Any] | None = None
+
+    def __repr__(self) -> str:
+        """Show id, workflow and status in one line."""
+        record = self._record()
+        return f"<Run {self.id} {record.workflow} {self._status(record)}>"
+
+    @property
+    def workflow(self) -> str:
+        """Full name of the workflow."""
+        return self._record().workflow
+
+    @property
+    def status(self) -> str:
+        """One of pending, running, waiting, paused, blocked, succeeded, failed, cancelled, superseded."""
+        return self._status(self._record())
+
+    @property
+    def parent(self) -> str | None:
+        """Id of the run that called this one, None at the top."""
+        return self._record().parent_run
+
+    @property
+    def steps(self) -> list[StepView]:
+        """The recorded steps in the order of their calls."""
+        return [view_of(record) for record in self.step_records()]
+
+    def step_records(self) -> Iterator[StepRecord]:
+        """Read the records of the steps page by page."""
+        if self.id in self._session.active:
+            self._session.journal.flush_all()
+        after = 0
+        while page := self._session.store.steps(self.id, StepQuery(after=after)):
+            yield from page
+            after = page[-1].seq
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the run's end and give its result; seconds, None: however long it takes.
+
+        Raises what the run raised, `RunBlockedError`, `RunCancelledError` or `RunSupersededError` if it ended that way,
+        `TimeoutError`, and `WouldDeadlockError` in the thread of the event loop that executes the run.
+        """
+        self._refuse_to_wait_for_oneself()
+        if self._outcome is not None:
+            return self._outcome.result(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            record = self._record()
+            if not self._is_under_way(record):
+                return self._final(record)
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Run {self.id} did not end within {timeout:g} s.")
+            time.sleep(_POLL)
+
+    async def wait(self, timeout: float | None = None) -> Any:
+        """Do what `result` does without blocking the event loop."""
+        if self._outcome is not None:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._outcome)), timeout)
+        async with asyncio.timeout(timeout):
+            while self._is_under_way(record := self._record()):
+                await asyncio.sleep(_POLL)
+        return self._final(record)
+
+    def resume(self, *, on_drift: OnDrift | None = None, retry_failed: bool | None = None) -> Any:
+        """Execute what is left of the run and give its result (an awaitable for an async workflow).
+
+        The workflow is taken from this program or imported from the module or script that was recorded. Raises
+        `NotFoundError` if it cannot be found and `ConfigurationError` if inputs were not stored.
+        """
+        record = self._record()
+        workflow = registry.workflows.get(record.workflow) or load_workflow(record)
+        entry = json.loads(record.entry)
+        if record.status == RunStatus.SUCCEEDED:
+            return self._final(record)
+        if entry.get("block"):
+            raise ConfigurationError(
+                f"Run {self.id} is a `with durable.run(...)` block: only the program that holds the block can resume it."
+            )
+        if record.inputs is None:
+            raise ConfigurationError(
+                f"Run {self.id} cannot be resumed from here: its inputs {', '.join(entry.get('missing', ()))} could not be "
+                f"stored. Call the workflow with them from your program."
+            )
+        if entry.get("self"):
+            raise ConfigurationError(
+                f"Run {self.id} is a method call, and its object is not stored. Call the method from your program."
+            )
+        args, kwargs = stored_inputs(self._session, record)
+        options: dict[str, Any] = {"run_id": self.id, "fresh": False}
+        if on_drift is not None:
+            options["on_drift"] = on_drift
+        if retry_failed is not None:
+            options["retry_failed"] = retry_failed
+        definition = workflow.with_options(**options)
+        call = RunCall(definition, None, args, kwargs)
+        life = run_life(call, lambda: definition.plain(*args, **kwargs))
+        return drive_async(life) if definition.is_async else drive(life)
+
+    def cancel(self) -> None:
+        """Cancel the run: at once if nobody executes it, at its next step boundary otherwise. It can be resumed."""
+        record = self._record()
+        if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED, RunStatus.CANCELLED):
+            return
+        execution = self._session.active.get(self.id)
+        if execution is not None:
+            execution.receive("cancel")
+        elif self._is_under_way(record):
+            self._session.store.post_request(self.id, "cancel")
+        else:
+            self._change(lambda run, _: (replace(run, status=RunStatus.CANCELLED), ()))
+
+    def resolve(self, step: str, outcome: Happened | DidNotHappen) -> None:
+        """Decide a step in doubt: `durable.happened(value)` or `durable.did_not_happen`.
+
+        `step` is a step key, a unique beginning of one, or `#number`. Takes steps in doubt, steps that were interrupted too
+        often, failed ones, and such whose value is unavailable. Raises `NotFoundError` for an unknown or ambiguous step,
+        `ConfigurationError` for one that needs no decision, `RunInProgressError` while the run executes, and
+        `NotSerializableError` for a value that cannot be stored.
+        """
+        found = self.find_step(step)
+        if found.status == StepStatus.SUCCEEDED and not found.flags & StepFlag.VALUE_UNAVAILABLE:
+            raise ConfigurationError(f"Step {found.key!r} of run {self.id} succeeded; there is nothing to decide.")
+        now = sessions.clock()
+        tick = max(record.done or record.seq for record in self.step_records()) + 1
+        flags = (found.flags | StepFlag.RESOLVED) & ~(StepFlag.RETRYING | StepFlag.VALUE_UNAVAILABLE)
+        if isinstance(outcome, Happened):
+            try:
+                value = self._session.serializer.encode(outcome.value, run=self.id, step=found.key)
+            except Unserializable as error:
+                raise ConfigurationError(f"This result cannot be stored: {error}") from None
+            changed = found._replace(status=StepStatus.SUCCEEDED, value=value, error=None)
+        else:
+            changed = found._replace(status=StepStatus.CANCELLED, value=None)
+            flags |= StepFlag.NO_EFFECT
+        changed = changed._replace(flags=flags, done=tick, ended_at=now, interruptions=0)
+        self._change(lambda run, _: (run, (changed,)))
+
+    def find_step(self, step: str) -> StepRecord:
+        """Find a step by its key, a unique beginning of it, its task's name, or `#number`."""
+        records = list(self.step_records())
+        exact = [record for record in records if record.key == step or f"#{record.seq}" == step]
+        found = exact or [record for record in records if step and record.key.startswith(step)]
+        if not found:
+            close = ", ".join(record.key for record in records[-5:]) or "none"
+            raise NotFoundError(f"Run {self.id} has no step {step!r}. Its latest steps: {close}.")
+        if len(found) > 1:
+            shown = ", ".join(f"#{record.seq} {record.key}" for record in found[:5])
+            raise NotFoundError(f"Step {step!r} of run {self.id} is ambiguous: {shown}. Name one by its #number.")
+        return found[0]
+
+    def delete(self) -> None:
+        """Remove the run with its steps and values. Raises `RunInProgressError` while it executes."""
+        record = self._record()
+        if self._is_under_way(record):
+            raise in_progress(record, f"on {record.host} with pid {record.pid}")
+        self._session.store.delete_run(self.id)
+
+    @property
+    def record(self) -> RunRecord:
+        """The run's record as it is now."""
+        return self._record()
+
+    def _change(self, change: Any) -> None:
+        """Own the run for a moment, write what `change` makes of it, and give it back in the state it was in."""
+        session = self._session
+        if self.id in session.active:
+            raise in_progress(session.active[self.id].run, "in this process")
+        now = sessions.clock()
+        claim = session.store.claim(self.id, host=socket.gethostname(), pid=os.getpid(), now=now)
+        if claim is None:
+            raise NotFoundError(f"There is no run {self.id!r} any more.")
+        if not claim.granted or claim.previous is None:
+            raise in_progress(claim.run, f"on {claim.run.host} with pid {claim.run.pid}")
+        fence = Fence(self.id, claim.run.epoch, claim.run.owner, lambda: None)
+        before = replace(claim.previous, owner="", epoch=claim.run.epoch, updated_at=now)
+        run, steps = change(before, claim)
+        for step in steps:
+            session.journal.append(fence, step._replace(epoch=claim.run.epoch))
+        session.journal.flush(session.journal.append(fence, run))
+
+    def _record(self) -> RunRecord:
+        record = self._session.store.load_run(self.id)
+        if record is None:
+            raise NotFoundError(f"There is no run {self.id!r} in {self._session.store.url}. List them with: durable ls")
+        return record
+
+    def _status(self, record: RunRecord) -> str:
+        """A run whose owner died is recorded as running; for people it is interrupted, so cancelled-like: failed."""
+        return record.status
+
+    def _is_under_way(self, record: RunRecord) -> bool:
+        return is_under_way(self._session, record)
+
+    def _final(self, record: RunRecord) -> Any:
+        return final_outcome(self._session, record)
+
+    def _refuse_to_wait_for_oneself(self) -> None:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        done = self._outcome is not None and self._outcome.done()
+        if not done and running is not None and (running is self.loop or self._is_in(running)):
+            raise WouldDeadlockError(
+                f"Run {self.id} executes in this thread's event loop, which waiting here would stop. Use: await run.wait()."
+            )
+        frame = FRAME.get()
+        if frame is not None and frame.body.execution.id == self.id:
+            raise WouldDeadlockError(f"Run {self.id} would wait for itself: result() is called inside it.")
+
+    def _is_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        execution = self._session.active.get(self.id)
+        task = execution.root_task if execution is not None else None
+        return task is not None and task.get_loop() is loop
+
+
+def is_under_way(session: Session, record: RunRecord) -> bool:
+    """Whether a living process executes the run."""
+    if record.id in session.active:
+        return True
+    return bool(record.owner) and record.owner != session.store.owner and session.store.is_alive(record.owner)
+
+
+def final_outcome(session: Session, record: RunRecord) -> Any:
+    """Give the result of a run that nobody executes, or raise how it ended."""
+    if record.status == RunStatus.SUCCEEDED:
+        return stored_outcome(session, record)
+    outcome = json.loads(record.outcome or "{}")
+    message = outcome.get("message", "")
+    if record.status == RunStatus.BLOCKED:
+        kind = StepInDoubtError if "idempotent" in message else RunBlockedError
+        raise kind(message, record.id, outcome.get("step", ""), outcome.get("idempotency_key", ""))
+    if record.status == RunStatus.SUPERSEDED:
+        raise RunSupersededError(f"Run {record.id} was superseded by a fresh run with the same inputs.", record.id)
+    if record.status == RunStatus.CANCELLED and not isinstance(outcome.get("retry"), list):
+        raise RunCancelledError(f"Run {record.id} was cancelled. Resume it with: durable resume {record.id}", record.id)
+    if record.error is not None:
+        data = session.store.fetch(record.error) if record.error[:1] == b"\0" else record.error
+        raise decode_exception(data, session.serializer, run=record.id, step="(error)")
+    raise RunInProgressError(
+        f"Run {record.id} has not ended, and nobody executes it (its process ended). Resume it with: "
+        f"durable resume {record.id}",
+        record.id,
+    )
+
+
+def view_of(record: StepRecord) -> StepView:
+    """Show a step's record to a user."""
+    from durable.step_keys import idempotency_key  # noqa: PLC0415
+
+    key = idempotency_key(record.run_id, record.container, record.branch, record.content, record.occurrence)
+    return StepView(
+        record.key,
+        record.seq,
+        record.task,
+        record.status,
+        record.attempts,
+        record.started_at,
+        record.ended_at,
+        record.parent,
+        bool(record.flags & StepFlag.NOT_IDEMPOTENT) and is_in_doubt(record),
+        key,
+    )
+
+
+def get_run(run_id: str) -> Run:
+    """Give the run with this id, or with the only id that begins so. Raises `NotFoundError`."""
+    if not isinstance(run_id, str) or not run_id:
+        raise ConfigurationError(f"A run id is a string that is not empty, not {run_id!r}.")
+    session = sessions.current()
+    if session.store.load_run(run_id) is not None:
+        return Run(session, run_id)
+    found = session.store.runs(RunFilter(prefix=run_id, limit=6))
+    if len(found) == 1:
+        return Run(session, found[0].run.id)
+    if not found:
+        raise NotFoundError(f"There is no run {run_id!r} in {session.store.url}. List them with: durable ls")
+    names = ", ".join(summary.run.id for summary in found[:5])
+    raise NotFoundError(f"{run_id!r} is the beginning of several runs: {names}. Give more of the id.")
+
+
+def list_runs(
+    *, workflow: str | None = None, status: str | None = None, parent: str | None = None, limit: int | None = None
+) -> list[Run]:
+    """List the runs in the store, the newest first; filtered by workflow name, status and parent run."""
+    session = sessions.current()
+    return [Run(session, summary.run.id) for summary in summaries(workflow=workflow, status=status, parent=parent, limit=limit)]
+
+
+def summaries(
+    *, workflow: str | None = None, status: str | None = None, parent: str | None = None, limit: int | None = None
+) -> list[RunSummary]:
+    """List runs with the number of their steps by status."""
+    if status is not None and status not in set(RunStatus):
+        raise ConfigurationError(f"There is no status {status!r}. Choose from: {', '.join(RunStatus)}.")
+    statuses = (status,) if status is not None else ()
+    which = RunFilter(workflow=workflow, statuses=statuses, parent_run=parent, limit=limit)
+    return list(sessions.current().store.runs(which))
+
+
+__all__ = ["DurableError", "Run", "StepView", "get_run", "list_runs"]

@@ -1,0 +1,266 @@
+"""Group commit: records become durable in the order in which they were appended, many at a time.
+
+Whoever needs durability first becomes the leader and writes everything appended so far in one transaction; the others
+wait for it and find their records durable. A record leaves the journal only after the store has confirmed it, and
+writing a record again changes nothing, so an interrupted leader loses and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from durable.errors import StoreError, StoreFailedError
+from durable.records import Batch, RunRecord, StepRecord
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from durable.stores.protocol import Store
+
+logger = logging.getLogger(__name__)
+
+_POLL = 0.002  # seconds between two looks of the background thread
+_IDLE_LOOKS = 50  # after so many without work it sleeps until it is woken
+_QUICK = 0.002  # a commit slower than this does not run in an event loop's thread
+_LARGEST_GROUP = 5000
+_REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other processes
+
+
+class Fence(NamedTuple):
+    """What a run's writes depend on, and whom to tell when it no longer holds."""
+
+    run_id: str
+    epoch: int
+    owner: str
+    on_lost: Callable[[], None]
+
+
+class _Waiter(NamedTuple):
+    ticket: int
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[None]
+
+
+class _Entry(NamedTuple):
+    ticket: int
+    fence: Fence
+    record: StepRecord | RunRecord
+    created: bool
+
+
+class Journal:
+    """Collects records of all runs of this process and makes them durable in a store.
+
+    `append` returns a ticket: the number of records appended so far. Once `durable` has reached it, the record is safe.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.durable = 0
+        self.failure: StoreError | None = None
+        self.on_request: Callable[[Mapping[str, str]], None] | None = None
+        self._pending: list[_Entry] = []
+        self._appended = 0
+        self._guard = threading.Lock()
+        self._writing = threading.Lock()
+        self._waiters: list[_Waiter] = []
+        self._scheduled: set[int] = set()
+        self._commit_seconds = 0.0
+        self._wake = threading.Event()
+        self._flusher: threading.Thread | None = None
+        self._asleep = False
+        self._closed = False
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether recent commits were short enough for an event loop's thread."""
+        return self._commit_seconds < _QUICK
+
+    def append(self, fence: Fence, record: StepRecord | RunRecord, *, created: bool = False) -> int:
+        """Add a record (a new run with `created`) and return its ticket; it is on its way to disk from now on."""
+        with self._guard:
+            self._appended = ticket = self._appended + 1
+            self._pending.append(_Entry(ticket, fence, record, created))
+        if self._asleep or self._flusher is None:
+            self._rouse()
+        return ticket
+
+    def flush(self, ticket: int) -> None:
+        """Return when everything up to this ticket is durable; raises StoreFailedError if it cannot be."""
+        while self.durable < ticket:
+            with self._writing:
+                if self.durable < ticket:
+                    self._write(wait=True)
+
+    def flush_all(self) -> None:
+        """Return when everything appended so far is durable."""
+        self.flush(self._appended)
+
+    def try_flush(self) -> bool:
+        """Write what is there if nobody else is writing; False, at once, if somebody is."""
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            return self._write(wait=False)
+        finally:
+            self._writing.release()
+
+    def durable_in(self, loop: asyncio.AbstractEventLoop, ticket: int) -> asyncio.Future[None]:
+        """Give a future that is done when the ticket is durable; one flush per pass of the loop serves all waiters."""
+        future = loop.create_future()
+        with self._guard:
+            self._waiters.append(_Waiter(ticket, loop, future))
+        if self.durable >= ticket or self.failure is not None:
+            self._tell_waiters()
+        elif not self.is_quick:
+            self._rouse()
+        elif id(loop) not in self._scheduled:
+            self._scheduled.add(id(loop))
+            loop.call_soon(self._flush_for, loop)
+        return future
+
+    def _flush_for(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._scheduled.discard(id(loop))
+        with contextlib.suppress(StoreError):  # the waiters are told
+            if not self.try_flush():
+                self._rouse()
+
+    def _write(self, *, wait: bool) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        with self._guard:
+            entries = self._pending[:_LARGEST_GROUP]
+            if not entries:
+                self.durable = self._appended
+                return True
+        begun = time.perf_counter()
+        try:
+            lost = self.store.write(_batch(entries), wait=wait)
+        except StoreError as error:
+            self._fail(error, entries)
+            raise
+        if lost is None:
+            return False
+        elapsed = time.perf_counter() - begun
+        self._commit_seconds += (elapsed - self._commit_seconds) / 4
+        with self._guard:
+            del self._pending[: len(entries)]
+            self.durable = entries[-1].ticket
+        if lost:
+            for fence in {id(entry.fence): entry.fence for entry in entries if entry.fence.run_id in lost}.values():
+                fence.on_lost()
+        if self._waiters:
+            self._tell_waiters()
+        return True
+
+    def _fail(self, error: StoreError, entries: list[_Entry]) -> None:
+        steps = [entry.record for entry in entries if isinstance(entry.record, StepRecord)]
+        keys = [step.key for step in steps if step.done is not None]
+        shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit a line
+        failure = StoreFailedError(
+            f"{error} Nothing further is executed. Results not known to be recorded: {shown or 'none'}."
+        )
+        failure.__cause__ = error
+        self.failure = failure
+        logger.error("store failed", extra={"url": self.store.url, "unrecorded": keys})
+        for fence in {id(entry.fence): entry.fence for entry in entries}.values():
+            fence.on_lost()
+        self._tell_waiters()
+
+    def reopen(self, store: Store) -> None:
+        """Go on with a store that was opened again after a failure: what was not recorded is written now."""
+        with self._writing:
+            self.store, self.failure = store, None
+            while self._pending:
+                self._write(wait=True)
+
+    def _tell_waiters(self) -> None:
+        with self._guard:
+            done = [each for each in self._waiters if each.ticket <= self.durable or self.failure is not None]
+            if done:
+                self._waiters = [each for each in self._waiters if each not in done]
+        for waiter in done:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+                waiter.loop.call_soon_threadsafe(_settle, waiter.future, self.failure)
+
+    def _rouse(self) -> None:
+        with self._guard:
+            if self._flusher is None and not self._closed:
+                self._flusher = threading.Thread(target=self._flush_in_background, name="durable-journal", daemon=True)
+                self._flusher.start()
+        self._asleep = False
+        self._wake.set()
+
+    def _flush_in_background(self) -> None:
+        seen, looks, asked = -1, 0, 0.0
+        while not self._closed:
+            time.sleep(_POLL)
+            if self.failure is None and self.durable < self._appended:
+                looks = 0
+                if seen == self.durable or self._waiters:
+                    with contextlib.suppress(StoreError):  # whoever needs durability is told by `failure`
+                        self.flush(self._appended)
+                seen = self.durable
+                continue
+            looks += 1
+            if self.on_request is not None and time.monotonic() - asked > _REQUESTS_EVERY:
+                asked = time.monotonic()
+                self._look_for_requests()
+            if looks > _IDLE_LOOKS:
+                self._sleep_until_woken()
+                looks = 0
+
+    def _sleep_until_woken(self) -> None:
+        self._wake.clear()
+        self._asleep = True
+        if self.durable < self._appended and self.failure is None:
+            return
+        self._wake.wait(_REQUESTS_EVERY if self.on_request is not None else None)
+
+    def _look_for_requests(self) -> None:
+        try:
+            requests = self.store.requests()
+        except StoreError:
+            logger.debug("requests could not be read", exc_info=True)
+            return
+        if requests and self.on_request is not None:
+            self.on_request(requests)
+
+    def close(self) -> None:
+        """Write what is left and stop the background thread."""
+        try:
+            if self.failure is None:
+                self.flush_all()
+        finally:
+            self._closed = True
+            self._wake.set()
+
+
+def _settle(future: asyncio.Future[None], failure: StoreError | None) -> None:
+    if future.done():
+        return
+    if failure is None:
+        future.set_result(None)
+    else:
+        future.set_exception(failure)
+
+
+def _batch(entries: list[_Entry]) -> Batch:
+    steps: dict[tuple[str, int], StepRecord] = {}
+    created: dict[str, RunRecord] = {}
+    ended: dict[str, RunRecord] = {}
+    fences: dict[str, tuple[int, str]] = {}
+    for _, fence, record, is_new in entries:
+        fences[fence.run_id] = (fence.epoch, fence.owner)
+        if isinstance(record, StepRecord):
+            steps[record.run_id, record.seq] = record
+        elif is_new:
+            created[record.id] = record
+        else:
+            ended[record.id] = record
+    return Batch(tuple(created.values()), tuple(steps.values()), tuple(ended.values()), fences)

@@ -1,0 +1,75 @@
+"""Find a recorded workflow again: by its module, or by the script that it stood in.
+
+A script is executed the way `multiprocessing` does it, under the name `__mp_main__`, so that what stands behind
+`if __name__ == "__main__":` does not run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from durable import registry
+from durable.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from durable.definitions import WorkflowDefinition
+    from durable.records import RunRecord
+
+_MAIN = "__mp_main__"
+
+
+def load_workflow(run: RunRecord) -> WorkflowDefinition:
+    """Import what defines a run's workflow; raises `NotFoundError` naming what was tried."""
+    entry = json.loads(run.entry)
+    module, path = entry.get("module"), entry.get("path")
+    if module == "__main__":
+        tried = _load_script(run, path)
+    else:
+        tried = _import_module(run, module, path)
+    workflow = registry.workflows.get(run.workflow)
+    if workflow is None:
+        raise NotFoundError(
+            f"Run {run.id} belongs to the workflow {run.workflow!r}, which {tried} does not define any more. If it was "
+            f"renamed, give the new one aliases=({run.workflow!r},)."
+        )
+    return workflow
+
+
+def _load_script(run: RunRecord, path: str | None) -> str:
+    if path is None or not Path(path).is_file():
+        where = f"the script {path}, which is gone" if path else "a shell or notebook"
+        raise NotFoundError(f"Run {run.id} was started from {where}. Call the workflow from your program to resume it.")
+    spec = importlib.util.spec_from_file_location(_MAIN, path, loader=SourceFileLoader(_MAIN, path))
+    assert spec is not None
+    assert spec.loader is not None
+    main = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(Path(path).parent))
+    sys.modules["__main__"] = sys.modules[_MAIN] = main
+    spec.loader.exec_module(main)
+    return path
+
+
+def _import_module(run: RunRecord, module: str | None, path: str | None) -> str:
+    try:
+        importlib.import_module(str(module))
+    except ImportError as error:
+        _import_from_folder(run, str(module), path, error)
+    return f"module {module}"
+
+
+def _import_from_folder(run: RunRecord, module: str, path: str | None, error: ImportError) -> None:
+    if path is None or not Path(path).is_file():
+        raise NotFoundError(f"Run {run.id} needs the module {module!r}, which cannot be imported: {error}.") from error
+    folder = Path(path).parents[module.count(".") + (Path(path).name == "__init__.py")]
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        importlib.import_module(module)
+    except ImportError as again:
+        raise NotFoundError(f"Run {run.id} needs the module {module!r}, which cannot be imported: {again}.") from again

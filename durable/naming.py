@@ -1,0 +1,51 @@
+"""Names that stay the same wherever and however a script is started.
+
+`__main__` is not a name: two scripts would share records, and a resumed script would not find its own. Functions of a
+script are named after its path, relative to the folder that holds the store.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SCRIPTS = ("__main__", "__mp_main__")
+_anchor = ""
+
+
+def set_anchor(folder: str) -> None:
+    """Set the folder that script paths are relative to; the store's parent."""
+    global _anchor  # noqa: PLW0603 -- one process, one place that scripts are named from
+    _anchor = folder
+
+
+def module_name(function: Callable[..., object]) -> str:
+    """Name the module of a function as it can be imported; `__main__` for one of a script."""
+    name = getattr(function, "__module__", None) or "?"
+    if name not in _SCRIPTS:
+        return str(name)
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if spec is not None and spec.name and spec.name not in _SCRIPTS:
+        return str(spec.name.removesuffix(".__main__"))
+    return "__main__"
+
+
+def stable_module_name(function: Callable[..., object]) -> str:
+    """Name the module of a function for records: a script by its path with dots in place of separators."""
+    name = module_name(function)
+    path = script_path(function)
+    if name != "__main__" or path is None:
+        return name
+    relative = os.path.relpath(path, _anchor) if _anchor else path
+    return relative.removesuffix(".py").replace(os.sep, ".").lstrip(".") or "__main__"
+
+
+def script_path(function: Callable[..., object]) -> str | None:
+    """Give the absolute path of the script that a function of `__main__` stands in, None in a shell or notebook."""
+    main = sys.modules.get(getattr(function, "__module__", "") or "")
+    path = getattr(main, "__file__", None)
+    return os.path.abspath(path) if path else None

@@ -1,0 +1,64 @@
+"""Lines on stderr for people: which run was resumed or returned, and how to get a new one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from durable.records import RunRecord
+
+logger = logging.getLogger("durable")
+
+_RETURNS_SHOWN = 3  # per workflow and process: a loop over finished runs does not flood the terminal
+_shown: Counter[str] = Counter()
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def age(seconds: float) -> str:
+    """Say how long ago something was, in its largest unit."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now"
+
+
+def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
+    """Say that an unfinished run goes on."""
+    ended = run.ended_at if run.ended_at is not None else run.updated_at
+    how = {"running": "interrupted"}.get(before, before)
+    logger.info("run resumed", extra={"run": run.id, "status": before, "steps": steps})
+    _tell(
+        f"resuming run {run.id} ({how} {age(now - ended)}, {steps} step{'s' * (steps != 1)} recorded). "
+        f"For a new run: with_options(fresh=True) or DURABLE_FRESH=1."
+    )
+
+
+def tell_returned(run: RunRecord, now: float) -> None:
+    """Say that a finished run's stored result is returned."""
+    _shown[run.workflow] += 1
+    logger.info("stored result returned", extra={"run": run.id})
+    if _shown[run.workflow] > _RETURNS_SHOWN:
+        return
+    rest = " (no further lines of this kind for this workflow)" if _shown[run.workflow] == _RETURNS_SHOWN else ""
+    _tell(
+        f"run {run.id} succeeded {age(now - (run.ended_at or now))}; returning its stored result, nothing is executed. "
+        f"For a new run: with_options(fresh=True) or DURABLE_FRESH=1.{rest}"
+    )
+
+
+def tell_only_replayed(run_id: str, failures: list[str]) -> None:
+    """Say that an execution failed without executing anything."""
+    shown = ", ".join(failures[:5]) + (f" and {len(failures) - 5} more" if len(failures) > 5 else "")  # noqa: PLR2004 -- five fit
+    _tell(
+        f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {shown}. To try them "
+        f"again: durable resume {run_id} --retry-failed, with_options(retry_failed=True) or DURABLE_RETRY_FAILED=1."
+    )
+
+
+def _tell(line: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"durable: {line}\n")
+        sys.stderr.flush()

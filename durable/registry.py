@@ -1,0 +1,39 @@
+"""Which tasks and workflows this program defines, by the names that records carry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from durable.definitions import Definition
+
+if TYPE_CHECKING:
+    from durable.definitions import TaskDefinition, WorkflowDefinition
+
+D = TypeVar("D", bound=Definition)
+
+
+class Definitions(Generic[D]):
+    """Definitions by full name and alias; a name is made at the first look-up, since it depends on the store."""
+
+    def __init__(self) -> None:
+        self._unnamed: list[D] = []
+        self._named: dict[str, D] = {}
+
+    def add(self, definition: D) -> None:
+        """Register a definition; a later one of the same name takes its place."""
+        self._unnamed.append(definition)
+
+    def get(self, name: str) -> D | None:
+        """Find a definition by its full name or a former one."""
+        while self._unnamed:
+            definition = self._unnamed.pop(0)
+            for each in (*definition.aliases, definition.full_name):
+                self._named[each] = definition
+        return self._named.get(name)
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+
+tasks: Definitions[TaskDefinition] = Definitions()
+workflows: Definitions[WorkflowDefinition] = Definitions()

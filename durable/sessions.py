@@ -1,0 +1,171 @@
+"""The store that this process uses, opened at the first use, with its journal and serializer; one per store URL."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from durable import naming
+from durable.configuration import Settings
+from durable.errors import ConfigurationError, StoreError
+from durable.journal import Journal
+from durable.serializers import Serializer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from durable.execution import Execution
+    from durable.stores.protocol import Store
+
+
+@dataclass(eq=False)
+class Session:
+    """An open store and what belongs to it; `active` are the executions of this process by run id."""
+
+    store: Store
+    journal: Journal
+    serializer: Serializer
+    active: dict[str, Execution] = field(default_factory=dict)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+
+_sessions: dict[str, Session] = {}
+_guard = threading.Lock()
+_chosen: str | os.PathLike[str] | Store | None = None
+_told_disabled = False
+_forked_from_run = False
+_located: tuple[tuple[str, ...], str] | None = None
+
+
+def configure(db: str | os.PathLike[str] | Store | None) -> None:
+    """Choose the checkpoint store for this process: a path, a URL or an open `Store`; None for the default again.
+
+    Takes precedence over `DURABLE_DB` and `[tool.durable]`. Runs that are under way keep the store they began with.
+    """
+    global _chosen  # noqa: PLW0603 -- one choice per process
+    if db is not None and not isinstance(db, str | os.PathLike) and not hasattr(db, "claim"):
+        raise ConfigurationError(f"configure(db=...) takes a path, a URL or a store, not {db!r}.")
+    _chosen = db
+
+
+def clock() -> float:
+    """Give the time in seconds since 1970."""
+    return time.time()
+
+
+def settings() -> Settings:
+    """Read the environment and `[tool.durable]` as they are now."""
+    return Settings.load(os.environ, Path.cwd())
+
+
+def current() -> Session:
+    """Give the session of the configured store; opens it at the first use.
+
+    Raises `StoreUnusableError`, `StoreTooNewError` or `ConfigurationError`.
+    """
+    if _chosen is not None and not isinstance(_chosen, str | os.PathLike):
+        return _session(f"object:{id(_chosen)}", _chosen)
+    return _session(_url(), None)
+
+
+def is_disabled() -> bool:
+    """Whether DURABLE_DISABLE turns every decorator into a pass-through; says so once."""
+    value = os.environ.get("DURABLE_DISABLE")
+    if not value or not settings().disable:
+        return False
+    global _told_disabled  # noqa: PLW0603 -- said once per process
+    if not _told_disabled:
+        _told_disabled = True
+        sys.stderr.write("durable: DURABLE_DISABLE is set: nothing is recorded and nothing is replayed.\n")
+    return True
+
+
+def is_any_run_active() -> bool:
+    """Whether a run executes in this process, or did in the one that it was forked from."""
+    return _forked_from_run or any(session.active for session in list(_sessions.values()))
+
+
+def _url() -> str:
+    global _located  # noqa: PLW0603 -- a cache of the look-up through parent folders
+    if _chosen is not None:
+        return os.fspath(_chosen) if isinstance(_chosen, str | os.PathLike) else ""
+    basis = (os.getcwd(), os.environ.get("DURABLE_DB", ""))
+    if _located is None or _located[0] != basis:
+        _located = (basis, settings().db)
+    return _located[1]
+
+
+def _session(url: str, store: Store | None) -> Session:
+    session = _sessions.get(url)
+    if session is not None and session.journal.failure is None:
+        return session
+    with _guard:
+        session = _sessions.get(url)
+        if session is None:
+            session = _sessions[url] = _open(url, store)
+        elif session.journal.failure is not None:
+            _recover(session, url, store)
+        return session
+
+
+def _open(url: str, store: Store | None) -> Session:
+    from durable.stores import open_store  # noqa: PLC0415 -- the store is slow to import and opened at the first use
+
+    opened = store if store is not None else open_store(url)
+    naming.set_anchor(_anchor(opened.url))
+    session = Session(opened, Journal(opened), Serializer(keys=settings().secret_keys))
+    session.journal.on_request = lambda requests: _pass_on(session, requests)
+    return session
+
+
+def _recover(session: Session, url: str, store: Store | None) -> None:
+    """Open the store again after a failure and write what it did not take."""
+    from durable.stores import open_store  # noqa: PLC0415 -- see _open
+
+    with contextlib.suppress(StoreError):
+        session.store.close()
+    session.store = store if store is not None else open_store(url)
+    session.journal.reopen(session.store)
+
+
+def _anchor(url: str) -> str:
+    path = url.partition("sqlite:///")[2]
+    if not path:
+        return ""
+    folder = os.path.dirname(os.path.abspath(path))
+    return os.path.dirname(folder) if os.path.basename(folder) == ".durable" else folder
+
+
+def _pass_on(session: Session, requests: Mapping[str, str]) -> None:
+    for run_id, request in requests.items():
+        execution = session.active.get(run_id)
+        if execution is not None:
+            execution.receive(request)
+
+
+def _close_all() -> None:
+    for session in _sessions.values():
+        with contextlib.suppress(StoreError):
+            session.journal.close()
+        with contextlib.suppress(StoreError):
+            session.store.close()
+
+
+def _forget_all() -> None:
+    """In a forked child: everything is opened anew, and nothing of the parent's is flushed or closed here."""
+    global _guard, _forked_from_run  # noqa: PLW0603 -- another thread of the parent may have held the lock
+    _forked_from_run = is_any_run_active()
+    _sessions.clear()
+    _guard = threading.Lock()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,68 @@
+"""Bind call arguments to parameters, as Python itself would, at the cost of one plain call.
+
+`inspect.Signature.bind` takes twenty times as long as the call that it describes, and every replayed step pays it.
+So a function with the same signature is generated once; calling it raises the very `TypeError` that the task would.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Signature:
+    """Parameters of a function in their order, without the `self` of a method where `bound` says so."""
+
+    def __init__(self, function: Callable[..., object], *, bound: bool) -> None:
+        parameters = list(inspect.signature(function).parameters.values())
+        if bound and parameters and parameters[0].kind not in _VARIADIC:
+            parameters = parameters[1:]
+        self.parameters = tuple(parameters)
+        self.names = tuple(parameter.name for parameter in parameters)
+        self.defaults = {p.name: _default(p) for p in parameters if _default(p) is not inspect.Parameter.empty}
+        self.bind = _binder(getattr(function, "__name__", "task"), self.parameters)
+
+    def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Give every parameter's value by its name, defaults included."""
+        return dict(zip(self.names, self.bind(*args, **kwargs), strict=True))
+
+
+def _default(parameter: inspect.Parameter) -> object:
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        return ()
+    if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+        return {}
+    return parameter.default
+
+
+def _binder(name: str, parameters: tuple[inspect.Parameter, ...]) -> Callable[..., tuple[Any, ...]]:
+    plain = [
+        parameter.replace(
+            name=f"_{position}" if parameter.kind is inspect.Parameter.POSITIONAL_ONLY else parameter.name,
+            annotation=inspect.Parameter.empty,
+            default=_Reference(position) if parameter.default is not inspect.Parameter.empty else parameter.default,
+        )
+        for position, parameter in enumerate(parameters)
+    ]
+    header = str(inspect.Signature(plain))
+    values = "".join(f"{parameter.name}," for parameter in plain)
+    namespace: dict[str, Any] = {f"_d{position}": parameter.default for position, parameter in enumerate(parameters)}
+    exec(f"def _bind{header}: return ({values})", namespace)  # noqa: S102 -- built from identifiers alone
+    binder: Callable[..., tuple[Any, ...]] = namespace["_bind"]
+    binder.__name__ = binder.__qualname__ = name
+    return binder
+
+
+class _Reference:
+    """A default value in generated source: the name that the value has in its namespace."""
+
+    def __init__(self, position: int) -> None:
+        self._name = f"_d{position}"
+
+    def __repr__(self) -> str:
+        return self._name

@@ -1,0 +1,104 @@
+"""A step key is fixed when the task is called, and depends on nothing but where the call stands and what it says.
+
+Scope, task, discriminator and occurrence make the key. Task and discriminator are the *content* of a call; the
+occurrence counts calls of the same content in the same scope.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from durable.history import StepHistory
+
+_SHOWN_DIGITS = 8
+_SHOWN_KEY_LENGTH = 120
+_ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "~": "%7E", ":": "%3A", "\0": "%00", "\n": "%0A", "\r": "%0D"})
+
+
+class Scope:
+    """A place in the run's tree that calls are made from; counts the occurrences of each content.
+
+    `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` is
+    set once a step in it that was recorded as failed or cancelled was executed again: what follows may differ.
+    """
+
+    __slots__ = ("_children", "_counts", "branch", "container", "history", "outer", "tried_again")
+
+    def __init__(self, container: str, branch: str, history: StepHistory, outer: Scope | None = None) -> None:
+        self.container = container
+        self.branch = branch
+        self.history = history
+        self.outer = outer
+        self.tried_again = False
+        self._counts: dict[bytes, int] = {}
+        self._children: dict[str, Scope] = {}
+
+    def next_occurrence(self, content: bytes) -> int:
+        """Count one more call of this content."""
+        occurrence = self._counts.get(content, 0) + 1
+        self._counts[content] = occurrence
+        return occurrence
+
+    def skip_to(self, content: bytes, occurrence: int) -> None:
+        """Note that occurrences up to this one are taken."""
+        self._counts[content] = occurrence
+
+    def named(self, name: str) -> Scope:
+        """Give the scope of this name below this one; the same object each time."""
+        segment = escape(name)
+        if segment not in self._children:
+            container = join(self.container, self.branch, segment)
+            self._children[segment] = Scope(container, "", self.history, self)
+        return self._children[segment]
+
+    def branched(self, label: str) -> Scope:
+        """Give a new scope for an asyncio task created here."""
+        occurrence = self.next_occurrence(b"branch:" + label.encode())
+        segment = label if occurrence == 1 else f"{label}~{occurrence}"
+        return Scope(self.container, join(self.branch, segment), self.history, self)
+
+    @property
+    def after_a_retry(self) -> bool:
+        """Whether a step was tried again in this scope or in one around it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.tried_again:
+                return True
+            scope = scope.outer
+        return False
+
+
+def join(*parts: str) -> str:
+    """Join the parts of a path that are not empty."""
+    return "/".join(part for part in parts if part)
+
+
+def escape(text: str) -> str:
+    """Make a text a single segment of a path: separators are percent-encoded."""
+    return text.translate(_ESCAPES)
+
+
+def content_digest(task_label: str, discriminator: bytes) -> bytes:
+    """Digest what a call says: the task and its arguments or business key (16 bytes)."""
+    name = task_label.encode()
+    return blake2b(len(name).to_bytes(4, "big") + name + discriminator, digest_size=16).digest()
+
+
+def shown_label(title: str, content: bytes, business_key: str | None, *, hidden: bool) -> str:
+    """Write task and discriminator for people; the digest is shown by its first digits."""
+    if business_key is None or hidden:
+        return f"{escape(title)}:{content.hex()[:_SHOWN_DIGITS]}"
+    shown = escape(business_key)
+    if len(shown) > _SHOWN_KEY_LENGTH:
+        shown = f"{shown[:_SHOWN_KEY_LENGTH]}…{content.hex()[:_SHOWN_DIGITS]}"
+    return f"{escape(title)}:{shown}"
+
+
+def idempotency_key(run_id: str, container: str, branch: str, content: bytes, occurrence: int) -> str:
+    """Derive the UUID that names a step's effect to the outside world: the same on every attempt and resume."""
+    parts = (run_id.encode(), container.encode(), branch.encode(), content, str(occurrence).encode())
+    framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return str(UUID(bytes=blake2b(framed, digest_size=16).digest(), version=5))
