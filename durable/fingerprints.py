@@ -15,7 +15,7 @@ from durable.encoding import (
 )
 from durable.errors import FingerprintError
 from durable.plain_values import is_frozen, reduce_dataclass
-from durable.type_names import short_name_of
+from durable.type_names import name_of, short_name_of
 
 __all__ = ["Unencodable", "cheap_label", "digest", "encode", "encode_argument", "encode_self", "register_live_type"]
 
@@ -47,11 +47,11 @@ def encode_argument(task: str, parameter: str, value: object) -> bytes:
         ) from error.__cause__
 
 
-def encode_self(task: str, value: object) -> bytes:
+def encode_self(value: object) -> bytes:
     """The `self` of a method that is a task: its key or frozen value, else its type, since it may change."""
     kind = type(value)
     if hasattr(kind, "__durable_key__"):
-        return encode_argument(task, "self", value)
+        return encode_argument(name_of(kind), "self", value)
     if isinstance(value, type) or is_frozen(kind):
         try:
             return encode(value)

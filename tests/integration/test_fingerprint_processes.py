@@ -129,7 +129,7 @@ def test_encoding_imports_no_third_party_library(tmp_path: Path) -> None:
         "import sys, threading, durable.fingerprints as f\n"
         "f.encode([1, {'a': {2}}, lambda: 3, threading.Lock(), object()])\n"
         "f.cheap_label(object())\n"
-        "known = {'numpy', 'pandas', 'polars', 'pydantic', 'attrs', 'sqlite3', 'asyncio', 'dill'}\n"
+        "known = {'numpy', 'pandas', 'polars', 'pydantic', 'attrs', 'dill', 'tenacity', 'sqlalchemy'}\n"
         "print(sorted(known & {*sys.modules}))\n"
     )
     assert run(script).strip() == "[]"
