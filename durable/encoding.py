@@ -339,7 +339,7 @@ def _object_of(kind: type) -> _Encoder:
 
 def _reduce(value: Any) -> Any:
     registered = copyreg.dispatch_table.get(type(value))
-    reduced = registered(value) if registered is not None else value.__reduce_ex__(4)
+    reduced: Any = registered(value) if registered is not None else value.__reduce_ex__(4)
     if isinstance(reduced, str):
         return reduced
     maker, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
