@@ -342,7 +342,8 @@ def _reduce(value: Any) -> Any:
     reduced: Any = registered(value) if registered is not None else value.__reduce_ex__(4)
     if isinstance(reduced, str):
         return reduced
-    maker, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    maker, arguments, *rest = reduced
+    state, items, pairs = (*rest, None, None, None)[:3]
     return maker, tuple(arguments), state, list(items or ()), list(pairs or ())
 
 
