@@ -13,7 +13,7 @@ from functools import cache, partial
 from threading import local
 from typing import TYPE_CHECKING, Any
 
-from durable.rebuilt_exceptions import message_of, parts_of, rebuild, recorded_class, type_name
+from durable.rebuilt_exceptions import parts_of, reduction, type_name
 from durable.type_names import short_name_of
 
 if TYPE_CHECKING:
@@ -159,21 +159,22 @@ _nesting = local()
 
 def storable_parts(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, str]]:
     """Arguments and attributes of an exception as far as they can be stored, and what is lost."""
+    return parts_of(error, can_store=partial(takes, _encode_pickle), is_plain=partial(takes, _encode_json))
+
+
+def _reduce_exception(error: BaseException, *, may_survive: bool = True) -> Any:
     depth = getattr(_nesting, "depth", 0)
     if depth == _MAX_NESTED:
         raise Unserializable("", type_name(type(error)), "exceptions are nested too deeply in exceptions")
     _nesting.depth = depth + 1
     try:
-        return parts_of(error, can_store=partial(takes, _encode_pickle), is_plain=partial(takes, _encode_json))
+        parts = storable_parts(error)
+        lost = parts[-1]
+        if may_survive and not lost and _survives(error):
+            return NotImplemented
+        return reduction(error, *parts)
     finally:
         _nesting.depth = depth
-
-
-def _reduce_exception(error: BaseException) -> Any:
-    args, attributes, lost = storable_parts(error)
-    if not lost and _survives(error):
-        return NotImplemented
-    return rebuild, (recorded_class(error), args, attributes, lost, message_of(error))
 
 
 def _survives(error: BaseException) -> bool:
@@ -216,8 +217,7 @@ def _dill_pickler() -> type[Any]:
     class Pickler(dill.Pickler):  # type: ignore[misc] # dill is untyped
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseException):
-                args, attributes, lost = storable_parts(obj)
-                return rebuild, (recorded_class(obj), args, attributes, lost, message_of(obj))
+                return _reduce_exception(obj, may_survive=False)
             _refuse_credentials(type(obj))
             if isinstance(obj, io.IOBase) and type(obj) not in (io.BytesIO, io.StringIO):
                 # dill would open the file again, and one for writing anew

@@ -15,7 +15,16 @@ from durable.errors import LostAttributeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["EVERYTHING", "attributes_of", "message_of", "parts_of", "rebuild", "recorded_class", "type_name"]
+__all__ = [
+    "EVERYTHING",
+    "attributes_of",
+    "message_of",
+    "parts_of",
+    "rebuild",
+    "recorded_class",
+    "reduction",
+    "type_name",
+]
 
 _OWN = "__durable_"  # begins the names of attributes that are ours
 EVERYTHING = "*"  # lost: all attributes, whatever their names
@@ -29,11 +38,42 @@ def rebuild(
     message: str,
 ) -> BaseException:
     """An exception that `except cls` catches; `lost` maps names of missing attributes to what they were."""
-    error = _bare(cls, args, attributes)
+    error = begin(cls, args)
+    restore(error, attributes)
     if lost or message_of(error) != message:
-        error = _bare(_partial(cls), args, attributes)  # type: ignore[arg-type] # mypy asks instances for a hash
-        vars(error).update(__durable_lost__=dict(lost), __durable_message__=message)
+        error = begin(cls, args, lost, message)
+        restore(error, attributes)
     return error
+
+
+def reduction(
+    error: BaseException, args: tuple[Any, ...], attributes: dict[str, Any], lost: dict[str, str]
+) -> tuple[Any, ...]:
+    """What a pickler needs to have the exception rebuilt; attributes come last, so that they may refer back to it."""
+    cls, message = recorded_class(error), message_of(error)
+    partial = isinstance(rebuild(cls, args, attributes, lost, message), _Partial)
+    return begin, (cls, args, *((lost, message) if partial else ())), attributes, None, None, restore
+
+
+def begin(
+    cls: type[BaseException], args: tuple[Any, ...], lost: Mapping[str, str] | None = None, message: str | None = None
+) -> BaseException:
+    """The exception without its attributes; with a message it shows that one, and knows what is lost."""
+    made: Any = cls if message is None else _partial(cls)
+    error: BaseException = _built_in(cls, "__new__")(made, *args)
+    with suppress(TypeError, ValueError):  # such as UnicodeDecodeError, whose arguments may be anything in a subclass
+        _built_in(cls, "__init__")(error, *args)
+    error.args = args
+    if message is not None:
+        vars(error).update(__durable_lost__=dict(lost or {}), __durable_message__=message)
+    return error
+
+
+def restore(error: BaseException, attributes: Mapping[str, Any]) -> None:
+    """Set the attributes, whatever the class has to say about that."""
+    for name, value in attributes.items():
+        with suppress(AttributeError, TypeError):  # a member that cannot be written follows from `args`
+            BaseException.__setattr__(error, name, value)
 
 
 def parts_of(
@@ -89,17 +129,6 @@ def type_name(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _bare(cls: type[BaseException], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> BaseException:
-    error: BaseException = _built_in(cls, "__new__")(cls, *args)
-    with suppress(TypeError, ValueError):  # such as UnicodeDecodeError, whose arguments may be anything in a subclass
-        _built_in(cls, "__init__")(error, *args)
-    error.args = args
-    for name, value in attributes.items():
-        with suppress(AttributeError, TypeError):  # a member that cannot be written follows from `args`
-            BaseException.__setattr__(error, name, value)
-    return error
-
-
 def _built_in(cls: type[BaseException], name: str) -> Callable[..., Any]:
     found = (vars(base).get(name) for base in cls.__mro__)
     return next(item for item in found if isinstance(item, types.BuiltinFunctionType | types.WrapperDescriptorType))
@@ -131,7 +160,10 @@ class _Partial:
     def __reduce__(self) -> tuple[Any, ...]:
         attributes = {name: value for name, value in vars(self).items() if not name.startswith(_OWN)}
         lost, message = self.__durable_lost__, self.__durable_message__
-        return rebuild, (type(self).__bases__[1], self.args, attributes, lost, message)
+        return begin, (type(self).__bases__[1], self.args, lost, message), attributes
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        restore(self, attributes)
 
 
 @cache
