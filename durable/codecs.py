@@ -72,25 +72,27 @@ def _encode_json(value: Any) -> bytes | None:
 
 
 def _is_json(value: Any) -> bool:
-    containers: set[int] = set()
-    items = [value]
-    for item in items:  # grows while it is walked
-        kind = type(item)
-        if kind in _JSON_ATOMS:
-            continue
-        if kind is int:
-            if -_JSON_MAX_INT < item < _JSON_MAX_INT:
-                continue
+    containers = [value]
+    seen: set[int] = set()
+    items = 0
+    for container in containers:  # grows while it is walked
+        kind = type(container)
+        if kind is dict and _JSON_KEYS.issuperset(map(type, container)):
+            parts = container.values()
+        elif kind is list:
+            parts = container
+        else:
             return False
-        if kind not in (dict, list) or len(items) + len(item) > _JSON_MAX_ITEMS:
-            return False
-        if kind is dict and not _JSON_KEYS.issuperset(map(type, item)):
-            return False
+        items += len(parts)
         # JSON would make two lists of one list that stands in two places
-        if id(item) in containers or len(containers) == _JSON_MAX_CONTAINERS:
+        if items > _JSON_MAX_ITEMS or len(containers) > _JSON_MAX_CONTAINERS or id(container) in seen:
             return False
-        containers.add(id(item))
-        items += item.values() if kind is dict else item
+        seen.add(id(container))
+        for part in parts:
+            kind = type(part)
+            if kind in _JSON_ATOMS or (kind is int and -_JSON_MAX_INT < part < _JSON_MAX_INT):
+                continue
+            containers.append(part)
     return True
 
 

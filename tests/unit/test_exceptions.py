@@ -23,7 +23,7 @@ from durable.errors import CorruptRecordError, LostAttributeError, ReplayedError
 from durable.exceptions import decode_exception, describe, encode_exception
 from durable.serializers import Serializer
 
-WHERE = {"run": "r1", "step": "fetch:ada"}
+WHERE: Any = {"run": "r1", "step": "fetch:ada"}
 PLAIN = Serializer()
 TOKEN = "Bearer s3cret-t0ken"
 
@@ -276,12 +276,12 @@ class TestRebuilt:
     def test_an_attribute_whose_class_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """If the object cannot be read back, its class still matches and attributes say that they are lost."""
         error = ValueError("x")
-        error.detail = KeywordOnlyError(code=1)  # type: ignore[attr-defined] # anybody may set one
+        vars(error)["detail"] = KeywordOnlyError(code=1)
         data = encode_exception(error, PLAIN, **WHERE)
         monkeypatch.delattr(sys.modules[__name__], "KeywordOnlyError")
         back: Any = decode_exception(data, PLAIN, **WHERE)
-        assert isinstance(back, ValueError)
-        assert str(back) == "x"
+        with pytest.raises(ValueError, match="^x$"):
+            raise back
         with pytest.raises(LostAttributeError):
             _ = back.detail
 
@@ -294,8 +294,9 @@ class TestRebuilt:
                 self.code = code
 
         back = replay(LocalError(code=4))
-        assert isinstance(back, LookupError)
         assert back.code == 4
+        with pytest.raises(LookupError, match="4"):
+            raise back
 
     def test_exceptions_that_hold_each_other(self) -> None:
         """Exceptions that refer to each other are stored in finite time."""
@@ -321,10 +322,9 @@ class TestGroups:
     def test_members_by_the_same_rules(self) -> None:
         """Each member is stored by itself, so `except*` splits a replayed group as it did the original."""
         error = SocketError("s")
-        group = ExceptionGroup("g", [KeywordOnlyError(code=1), ExceptionGroup("inner", [error, raised(KeyError("k"))])])
+        group = ExceptionGroup("g", [KeywordOnlyError(code=1), ExceptionGroup("inner", [error, KeyError("k")])])
         back = replay(raised(group))
         error.sock.close()
-        assert type(back) is ExceptionGroup
         assert str(back) == str(group)
         caught: list[BaseException] = []
         try:
@@ -334,7 +334,7 @@ class TestGroups:
         except* (SocketError, KeyError) as some:
             caught += some.exceptions[0].exceptions  # type: ignore[union-attr] # the inner group
         assert [type(member).__name__ for member in caught] == ["KeywordOnlyError", "SocketError", "KeyError"]
-        assert "KeyError" in back.exceptions[1].exceptions[1].__durable_traceback__
+        assert back.exceptions[1].exceptions[1].__durable_traceback__ == "KeyError: 'k'\n"
 
     def test_a_member_whose_class_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only the member whose class is gone is replaced."""

@@ -116,7 +116,7 @@ class TestWhichCodec:
         ],
         ids=lambda value: type(value).__name__,
     )
-    def test_pickle_for_the_rest(self, value: object) -> None:
+    def test_pickle_for_the_rest(self, value: Any) -> None:
         """What JSON would change is pickled and comes back equal and of the same types."""
         back = round_trip(value)
         assert codec_of(value) == "pickle"
@@ -275,7 +275,7 @@ class TestUnserializable:
             (lambda sock: {"conn": Connection()}, "['conn'].sock", "socket.socket"),
             (lambda sock: sock, "", "socket.socket"),
             (lambda sock: [lambda: sock], "[0] variable 'sock'", "socket.socket"),
-            (lambda sock: {"gen": (i for i in ())}, "['gen']", "generator"),
+            (lambda sock: {"gen": (i for i in [1])}, "['gen']", "generator"),
         ],
     )
     def test_the_path_leads_to_the_culprit(self, make: Any, path: str, culprit: str) -> None:
