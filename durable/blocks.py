@@ -6,14 +6,15 @@ The block is always executed; the tasks called in it are steps. Each statement i
 from __future__ import annotations
 
 import ast
+import asyncio
+import contextlib
 import inspect
 import linecache
-import sys
 from typing import TYPE_CHECKING, Any
 
-from durable import sessions
+from durable.branches import scoped_tasks
 from durable.definitions import WorkflowDefinition, check_run_id
-from durable.effects import Effect, drive, drive_async
+from durable.effects import Effect, Execute, drive, drive_async
 from durable.engine import continued, open_life
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, Frame
@@ -33,7 +34,8 @@ class RunBlock:
         self._label = label
         self._options = options
         self._life: Generator[Effect, Any, Any] | None = None
-        self._effect: Effect | None = None
+        self._effect: Execute | None = None
+        self._scopes = contextlib.ExitStack()
         self._tokens: list[Any] = []
 
     def _open(self, *, is_async: bool) -> Run:
@@ -72,13 +74,19 @@ class RunBlock:
 
     async def __aenter__(self) -> Run:
         """Do what `with` does, for a block that awaits."""
-        return self._open(is_async=True)
+        opened = self._open(is_async=True)
+        assert self._effect is not None
+        execution = self._effect.body.execution
+        execution.root_task = asyncio.current_task()
+        self._scopes.enter_context(scoped_tasks(execution))
+        return opened
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Do what `with` does, for a block that awaits."""
-        await drive_async(self._close(error))
+        with self._scopes:
+            await drive_async(self._close(error))
 
 
 def run(run_id: str, **options: Any) -> RunBlock:

@@ -142,7 +142,7 @@ def start_workflow(
         outcome.set_result(end.value)
         return Run(call.session, call.lineage, outcome=outcome)
     call.session.journal.flush_all()
-    run = Run(call.session, effect.execution.id, outcome=outcome)
+    run = Run(call.session, effect.body.execution.id, outcome=outcome)
     rest = continued(effect, life)
     loop = _running_loop() if workflow.is_async else None
     if loop is not None:

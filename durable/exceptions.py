@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.codecs import Unserializable, storable_parts
 from durable.errors import CorruptRecordError, ReplayedError
-from durable.rebuilt_exceptions import EVERYTHING, message_of, rebuild, recorded_class, type_name
+from durable.rebuilt_exceptions import EVERYTHING, message_of, rebuild, recorded_class, restore, type_name
 
 if TYPE_CHECKING:
     from durable.serializers import Serializer
@@ -123,15 +123,18 @@ class _Stored:
             return None
 
     def revived(self, stored: dict[str, Any]) -> BaseException:
-        exc = self._object(stored) or self._stand_in(stored)
-        exc.__durable_traceback__ = stored["traceback"]  # type: ignore[attr-defined] # ours to add
+        exc = self._object(stored)
+        if exc is None:
+            exc = self._stand_in(stored)
+        attributes: dict[str, Any] = {"__durable_traceback__": stored["traceback"]}
         if (notes := stored.get("notes")) and not hasattr(exc, "__notes__"):
-            exc.__notes__ = notes
+            attributes["__notes__"] = notes
         if "cause" in stored:
-            exc.__cause__ = self.revived(stored["cause"])
+            attributes["__cause__"] = self.revived(stored["cause"])
         elif "context" in stored:
-            exc.__context__ = self.revived(stored["context"])
-            exc.__suppress_context__ = stored["suppressed"]
+            attributes["__context__"] = self.revived(stored["context"])
+            attributes["__suppress_context__"] = stored["suppressed"]
+        restore(exc, attributes)
         return exc
 
     def _object(self, stored: dict[str, Any]) -> BaseException | None:
@@ -154,7 +157,10 @@ class _Stored:
         if cls is None:
             return ReplayedError(_full_name(stored), message)
         reason = "the step is sensitive" if stored.get("hidden") else "the object could not be stored or read back"
-        return rebuild(cls, (message,), {}, {EVERYTHING: reason}, message)
+        try:
+            return rebuild(cls, (message,), {}, {EVERYTHING: reason}, message)
+        except Exception:  # a metaclass or a layout that allows no subclass
+            return ReplayedError(_full_name(stored), message)
 
     def _group(self, cls: type[BaseException] | None, stored: dict[str, Any]) -> BaseException:
         args = stored["group"], [self.revived(member) for member in stored["members"]]
@@ -165,7 +171,7 @@ class _Stored:
             return rebuild(
                 cls, args, attributes if isinstance(attributes, dict) else {}, stored.get("lost", {}), stored["message"]
             )
-        except TypeError:  # an ExceptionGroup whose member is not an Exception any more
+        except Exception:  # such as an ExceptionGroup whose member is not an Exception any more
             return BaseExceptionGroup(*args)
 
 

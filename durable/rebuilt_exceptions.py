@@ -63,7 +63,7 @@ def begin(
     error: BaseException = _built_in(cls, "__new__")(made, *args)
     with suppress(TypeError, ValueError):  # such as UnicodeDecodeError, whose arguments may be anything in a subclass
         _built_in(cls, "__init__")(error, *args)
-    error.args = args
+    BaseException.__setattr__(error, "args", args)  # a frozen dataclass refuses its own way
     if message is not None:
         vars(error).update(__durable_lost__=dict(lost or {}), __durable_message__=message)
     return error

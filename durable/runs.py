@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from durable import notices, sessions
 from durable.branches import scoped_tasks
 from durable.calls import Call as TaskCall
-from durable.effects import Call, Durable, Execute, Quiet, Sleep
+from durable.effects import Call, Durable, Execute, Quiet, Sleep, drive
 from durable.errors import (
     ExecutionStopped,
     InputsChangedError,
@@ -303,9 +303,12 @@ def _execute(call: RunCall, execution: Execution, function: Callable[[], Any]) -
     try:
         try:
             value = yield Execute(execution.body, _scoped(call.workflow, execution, function))
+        except GeneratorExit as closed:  # nothing can be awaited any more
+            drive(_record_end(call, execution, None, closed))
+            raise
         except BaseException as raised:
             error = raised
-        yield from _quiet(execution)
+        error = (yield from _quiet(execution)) or error
         execution.ended = True
         error = yield from _record_end(call, execution, value, error)
     finally:
@@ -332,17 +335,16 @@ def _scoped(
     return scoped
 
 
-def _quiet(execution: Execution) -> Generator[Effect, Any, None]:
-    """Wait until all bodies have ended, however often the wait is interrupted."""
+def _quiet(execution: Execution) -> Generator[Effect, Any, BaseException | None]:
+    """Wait until all bodies have ended, however often the wait is interrupted; gives the last interruption."""
     interrupted: BaseException | None = None
     while True:
         try:
             yield Quiet(execution, execution.body)
-            break
-        except _CANCELLATIONS as error:
+        except (asyncio.CancelledError, KeyboardInterrupt) as error:
             interrupted = error
-    if interrupted is not None:
-        raise interrupted
+        else:
+            return interrupted
 
 
 def _record_end(

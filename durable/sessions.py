@@ -116,22 +116,26 @@ def _session(url: str, store: Store | None) -> Session:
 
 
 def _open(url: str, store: Store | None) -> Session:
-    from durable.stores import open_store  # noqa: PLC0415 -- the store is slow to import and opened at the first use
-
-    opened = store if store is not None else open_store(url)
+    opened = _open_store(url, store)
     naming.set_anchor(_anchor(opened.url))
     session = Session(opened, Journal(opened), Serializer(keys=settings().secret_keys))
     session.journal.on_request = lambda requests: _pass_on(session, requests)
     return session
 
 
+def _open_store(url: str, store: Store | None) -> Store:
+    if store is not None:
+        return store
+    from durable.stores import open_store  # noqa: PLC0415 -- slow to import; a store is opened at the first use
+
+    return open_store(url)
+
+
 def _recover(session: Session, url: str, store: Store | None) -> None:
     """Open the store again after a failure and write what it did not take."""
-    from durable.stores import open_store  # noqa: PLC0415 -- see _open
-
     with contextlib.suppress(StoreError):
         session.store.close()
-    session.store = store if store is not None else open_store(url)
+    session.store = _open_store(url, store)
     session.journal.reopen(session.store)
 
 

@@ -1,0 +1,116 @@
+"""Settings, strongest first: what the program says, the environment, `[tool.durable]` in pyproject.toml, defaults.
+
+A store that somebody else could have planted is not opened: reading it would execute code.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from durable.definitions import OnDrift
+from durable.errors import ConfigurationError, StoreUnusableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
+_FOLDER, _FILE = ".durable", "durable.db"
+_PROJECT_KEYS = {"db"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment and the project say; `source` tells where `db` comes from."""
+
+    db: str
+    source: str
+    secret_keys: tuple[bytes, ...] = ()
+    fresh: bool = False
+    retry_failed: bool = False
+    on_drift: OnDrift | None = None
+    disable: bool = False
+
+    @staticmethod
+    def load(environ: Mapping[str, str], start: Path) -> Settings:
+        """Read the settings that hold in a folder; raises `ConfigurationError` and `StoreUnusableError`."""
+        db, source = find_store(start, environ)
+        switches = read_switches(environ)
+        keys = tuple(key.encode() for key in environ.get("DURABLE_SECRET_KEY", "").split(",") if key)
+        return Settings(db, source, keys, switches["fresh"], switches["retry_failed"], read_on_drift(environ), switches["disable"])
+
+
+def read_switches(environ: Mapping[str, str]) -> dict[str, bool]:
+    """Read DURABLE_FRESH, DURABLE_RETRY_FAILED and DURABLE_DISABLE."""
+    return {name: _switch(f"DURABLE_{name.upper()}", environ) for name in ("fresh", "retry_failed", "disable")}
+
+
+def read_on_drift(environ: Mapping[str, str]) -> OnDrift | None:
+    """Read DURABLE_ON_DRIFT."""
+    value = environ.get("DURABLE_ON_DRIFT") or None
+    if value is not None and value not in get_args(OnDrift):
+        raise ConfigurationError(f"DURABLE_ON_DRIFT={value!r}: choose from {', '.join(get_args(OnDrift))}.")
+    return value  # type: ignore[return-value]  # one of the literals, as checked above
+
+
+def find_store(start: Path, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Give the store's path or URL and where it comes from."""
+    if chosen := environ.get("DURABLE_DB"):
+        return (chosen if "://" in chosen or chosen.startswith("memory:") else str(start / chosen)), "DURABLE_DB"
+    folders = (start, *start.parents)
+    for folder in folders:
+        chosen = _project_store(folder / "pyproject.toml")
+        if chosen is not None:
+            return chosen, f"[tool.durable] in {folder / 'pyproject.toml'}"
+        if (folder / _FOLDER).is_dir():
+            _check_trusted(folder / _FOLDER)
+            return str(folder / _FOLDER / _FILE), f"{folder / _FOLDER}"
+    root = next((folder for folder in folders if (folder / "pyproject.toml").exists() or (folder / ".git").exists()), start)
+    return str(root / _FOLDER / _FILE), "default"
+
+
+def _project_store(path: Path) -> str | None:
+    try:
+        project = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}.") from error
+    table: Any = project.get("tool", {}).get("durable", {})
+    if unknown := set(table) - _PROJECT_KEYS:
+        raise ConfigurationError(f"{path}: [tool.durable] has no setting {sorted(unknown)[0]!r}. Known: {', '.join(_PROJECT_KEYS)}.")
+    chosen = table.get("db")
+    if chosen is None:
+        return None
+    if not isinstance(chosen, str) or not chosen:
+        raise ConfigurationError(f"{path}: [tool.durable] db is a path or a URL, not {chosen!r}.")
+    return chosen if "://" in chosen or chosen.startswith("memory:") else str(path.parent / chosen)
+
+
+def _check_trusted(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise StoreUnusableError(
+            f"{folder} belongs to another user (uid {status.st_uid}); opening a store that somebody else could have planted "
+            f"would execute their code. Choose your own with DURABLE_DB."
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise StoreUnusableError(
+            f"{folder} can be written by others (mode {stat.S_IMODE(status.st_mode):o}), and opening a planted store would "
+            f"execute their code. If it is yours: chmod 700 {folder}"
+        )
+
+
+def _switch(name: str, environ: Mapping[str, str]) -> bool:
+    value = environ.get(name, "").strip().lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise ConfigurationError(f"{name}={environ[name]!r}: write 1 or 0.")

@@ -1,0 +1,174 @@
+"""A store in this process's memory: every rule of a store but durability. For tests and for trying things out."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from durable.errors import CorruptRecordError
+from durable.records import Batch, Claim, History, RunFilter, RunRecord, RunStatus, RunSummary, StepQuery, StepRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class MemoryStore:
+    """A store that ends with its process; each instance is a store of its own."""
+
+    def __init__(self) -> None:
+        """Make an empty store."""
+        self._guard = threading.RLock()
+        self._owner = uuid.uuid4().hex
+        self._runs: dict[str, RunRecord] = {}
+        self._steps: dict[str, dict[int, StepRecord]] = {}
+        self._requests: dict[str, str] = {}
+
+    @property
+    def url(self) -> str:
+        """The store's URL."""
+        return "memory:"
+
+    @property
+    def owner(self) -> str:
+        """Token of this process."""
+        return self._owner
+
+    def claim(self, run_id: str, *, host: str, pid: int, now: float) -> Claim | None:
+        """See `Store.claim`."""
+        with self._guard:
+            before = self._runs.get(run_id)
+            if before is None:
+                return None
+            history = self._history(run_id)
+            run = replace(
+                before,
+                epoch=before.epoch + 1,
+                owner=self._owner,
+                host=host,
+                pid=pid,
+                updated_at=now,
+                status=RunStatus.RUNNING,
+                mark=history.last_done,
+            )
+            self._runs[run_id] = run
+            self._requests.pop(run_id, None)
+            return Claim(run, granted=True, previous=before, history=history)
+
+    def _history(self, run_id: str) -> History:
+        steps = self._steps.get(run_id, {}).values()
+        return History(
+            len(steps),
+            max((step.seq for step in steps), default=0),
+            max((step.done or 0 for step in steps), default=0),
+            sum(step.status == "succeeded" for step in steps),
+        )
+
+    def write(self, batch: Batch, *, wait: bool = True) -> frozenset[str] | None:
+        """See `Store.write`."""
+        if not self._guard.acquire(blocking=wait):
+            return None
+        try:
+            lost = {run.id for run in batch.created if not self._create(run)}
+            for run_id, fence in batch.fences.items():
+                held = self._runs.get(run_id)
+                if held is None or (held.epoch, held.owner) != fence:
+                    lost.add(run_id)
+            ended = {run.id: run for run in batch.ended}
+            for run_id in [run_id for run_id in lost if run_id in ended and self._runs.get(run_id) == ended[run_id]]:
+                lost.discard(run_id)  # a repeated batch finds its own work
+            for step in batch.steps:
+                if step.run_id not in lost:
+                    self._steps.setdefault(step.run_id, {})[step.seq] = step
+            for run in batch.ended:
+                if run.id not in lost:
+                    self._runs[run.id] = run
+            return frozenset(lost)
+        finally:
+            self._guard.release()
+
+    def _create(self, run: RunRecord) -> bool:
+        held = self._runs.setdefault(run.id, run)
+        return (held.epoch, held.owner) == (run.epoch, run.owner)
+
+    def fetch(self, reference: bytes) -> bytes:
+        """See `Store.fetch`; this store makes no references."""
+        raise CorruptRecordError(f"This store keeps no values apart, so {reference!r} leads nowhere.")
+
+    def load_run(self, run_id: str) -> RunRecord | None:
+        """See `Store.load_run`."""
+        with self._guard:
+            return self._runs.get(run_id)
+
+    def runs(self, which: RunFilter) -> Sequence[RunSummary]:
+        """See `Store.runs`."""
+        with self._guard:
+            found = [run for run in reversed(self._runs.values()) if _matches(run, which)]
+            found.sort(key=lambda run: run.created_at, reverse=True)
+            return [
+                RunSummary(run, dict(Counter(step.status for step in self._steps.get(run.id, {}).values())))
+                for run in found[: which.limit]
+            ]
+
+    def steps(self, run_id: str, query: StepQuery) -> Sequence[StepRecord]:
+        """See `Store.steps`."""
+        return self._matching(run_id, query)[: query.limit]
+
+    def step_tasks(self, run_id: str, query: StepQuery) -> frozenset[str]:
+        """See `Store.step_tasks`."""
+        return frozenset(step.task for step in self._matching(run_id, query))
+
+    def _matching(self, run_id: str, query: StepQuery) -> list[StepRecord]:
+        with self._guard:
+            steps = sorted(self._steps.get(run_id, {}).items())
+        return [
+            step
+            for seq, step in steps
+            if seq > query.after
+            and query.parent in (None, step.parent)
+            and query.content in (None, step.content)
+            and query.scope in (None, (step.container, step.branch))
+            and (query.tasks is None or step.task in query.tasks)
+            and (query.statuses is None or step.status in query.statuses)
+        ]
+
+    def is_alive(self, owner: str) -> bool:
+        """See `Store.is_alive`."""
+        return owner == self._owner
+
+    def post_request(self, run_id: str, request: str) -> None:
+        """See `Store.post_request`."""
+        with self._guard:
+            if run_id in self._runs:
+                self._requests[run_id] = request
+
+    def requests(self) -> Mapping[str, str]:
+        """See `Store.requests`."""
+        with self._guard:
+            return {run_id: asked for run_id, asked in self._requests.items() if self._runs[run_id].owner == self._owner}
+
+    def delete_run(self, run_id: str) -> None:
+        """See `Store.delete_run`."""
+        with self._guard:
+            for table in (self._runs, self._steps, self._requests):
+                table.pop(run_id, None)
+
+    def report(self) -> Mapping[str, str]:
+        """See `Store.report`."""
+        return {"store": self.url, "durability": "none: everything ends with this process"}
+
+    def close(self) -> None:
+        """See `Store.close`."""
+
+
+def _matches(run: RunRecord, which: RunFilter) -> bool:
+    return (
+        (which.prefix is None or run.id.startswith(which.prefix))
+        and which.lineage in (None, run.lineage)
+        and which.workflow in (None, run.workflow)
+        and which.parent_run in (None, run.parent_run)
+        and (not which.statuses or run.status in which.statuses)
+        and (which.ended_before is None or (run.ended_at is not None and run.ended_at < which.ended_before))
+    )

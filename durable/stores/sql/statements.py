@@ -1,0 +1,60 @@
+"""SQL texts of the hot path: an upsert of whole steps that is fenced by the run's row, and reads of steps in order."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from durable.stores.sql.tables import RUN_FIELDS, STEP_FIELDS
+
+if TYPE_CHECKING:
+    from durable.records import StepQuery
+
+UPSERT_CHUNK = 64  # rows in one statement
+
+
+@cache
+def step_upsert(rows: int) -> str:
+    """Write so many steps, those of runs whose epoch and owner still hold; rows of values begin with the fence."""
+    columns = ", ".join(STEP_FIELDS)
+    names = ", ".join(("run_id", "fence_epoch", "fence_owner", *STEP_FIELDS))
+    row = f"({', '.join('?' * (len(STEP_FIELDS) + 3))})"
+    changes = ", ".join(f"{name} = excluded.{name}" for name in STEP_FIELDS if name != "seq")
+    return (
+        f"WITH new({names}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608 -- our own names
+        f"INSERT INTO steps (run, {columns}) SELECT r.pk, {', '.join(f'new.{name}' for name in STEP_FIELDS)} "
+        f"FROM new JOIN runs r ON r.id = new.run_id AND r.epoch = new.fence_epoch AND r.owner = new.fence_owner WHERE true "
+        f"ON CONFLICT (run, seq) DO UPDATE SET {changes}"
+    )
+
+
+@cache
+def run_insert() -> str:
+    """Make a run unless one of its id exists."""
+    places = ", ".join("?" * len(RUN_FIELDS))
+    return f"INSERT INTO runs ({', '.join(RUN_FIELDS)}) VALUES ({places}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 -- our own names
+
+
+@cache
+def run_update() -> str:
+    """Replace a run's row while its fence holds."""
+    changes = ", ".join(f"{name} = ?" for name in RUN_FIELDS)
+    return f"UPDATE runs SET {changes} WHERE id = ? AND epoch = ? AND owner = ?"  # noqa: S608 -- our own names
+
+
+def step_select(columns: tuple[str, ...], query: StepQuery, *, distinct: bool = False) -> tuple[str, list[Any]]:
+    """Read steps of a run that match a query; the values follow the run's id."""
+    conditions, values = ["run = (SELECT pk FROM runs WHERE id = ?)", "seq > ?"], [query.after]
+    for column, value in (("parent", query.parent), ("content", query.content)):
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            values.append(value)
+    if query.scope is not None:
+        conditions += ["container = ?", "branch = ?"]
+        values += query.scope
+    for column, several in (("task", query.tasks), ("status", query.statuses)):
+        if several is not None:
+            conditions.append(f"{column} IN ({', '.join('?' * len(several))})")
+            values += several
+    sql = f"SELECT {'DISTINCT ' if distinct else ''}{', '.join(columns)} FROM steps WHERE {' AND '.join(conditions)}"  # noqa: S608 -- our own names
+    return (sql if distinct else f"{sql} ORDER BY seq LIMIT ?"), values

@@ -1,0 +1,87 @@
+"""The tables of a store and the version of their format; columns are the fields of the records, in their order."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+
+from durable.records import RunRecord, StepRecord
+
+FORMAT = 2
+APPLICATION_ID = 0x44555242  # "DURB"
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("pk", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("workflow", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("ended_at", Float),
+    Column("parent_run", Text),
+    Column("parent_step", Text),
+    Column("entry", Text, nullable=False),
+    Column("inputs", LargeBinary),
+    Column("arguments", LargeBinary),
+    Column("result", LargeBinary),
+    Column("error", LargeBinary),
+    Column("outcome", Text, nullable=False),
+    Column("mark", BigInteger, nullable=False),
+    Column("lineage", Text, nullable=False),
+    Column("request", Text),
+    Index("runs_by_lineage", "lineage", "created_at"),
+    Index("runs_by_owner", "owner"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("run", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("parent", Integer, nullable=False),
+    Column("container", Text, nullable=False),
+    Column("branch", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("occurrence", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("flags", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("interruptions", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("done", Integer),
+    Column("value", LargeBinary),
+    Column("error", LargeBinary),
+    Column("details", LargeBinary),
+    PrimaryKeyConstraint("run", "seq"),
+    Index("steps_by_content", "run", "content"),
+    sqlite_with_rowid=False,
+)
+
+RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
+STEP_FIELDS = StepRecord._fields[1:]  # `run_id` is the run's integer key here
+RUN_VALUES = ("inputs", "result", "error")
+STEP_VALUES = ("value", "error")
