@@ -85,9 +85,9 @@ def parts_of(
     for name, value in attributes_of(error).items():
         if name.startswith(_OWN) or (name == "obj" and isinstance(error, AttributeError)):
             continue  # Python does not pickle the object without the attribute either
-        # whatever the library, these hold the headers that were sent, and so the credentials
-        suspect = name.strip("_") in {"request", "response"}
-        if (is_plain if suspect else can_store)(value):
+        # whatever the library: requests hold the headers that were sent, so the credentials, and responses hold requests
+        public = name.strip("_")
+        if value is None or (public != "request" and (is_plain if public == "response" else can_store)(value)):
             attributes[name] = value
         else:
             lost[name] = type_name(type(value))

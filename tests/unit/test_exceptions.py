@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
 
+import aiohttp
 import numpy as np
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from durable.errors import CorruptRecordError, LostAttributeError, ReplayedError
 from durable.exceptions import decode_exception, describe, encode_exception
@@ -414,13 +417,27 @@ class TestCredentials:
                 getattr(back, name)
 
     def test_requests_of_unknown_libraries(self) -> None:
-        """An attribute called request or response is dropped whatever its library, unless it is plain data."""
+        """An attribute called request is dropped whatever its library, and a response unless it is plain data."""
         error = HttpStatusError("m", request=FakeResponse(), response=FakeResponse())
         data = encode_exception(error, PLAIN, **WHERE)
         assert not leaks(data)
         plain = ValueError("x")
         plain.response = {"Error": {"Code": "Throttled"}}  # type: ignore[attr-defined] # as botocore has it
+        plain.request = {"headers": {"Authorization": TOKEN}}  # type: ignore[attr-defined] # no library, the same secret
+        assert not leaks(encode_exception(plain, PLAIN, **WHERE))
         assert replay(plain).response == {"Error": {"Code": "Throttled"}}
+
+    def test_aiohttp(self) -> None:
+        """aiohttp's error keeps its status and loses the request with its headers."""
+        headers = CIMultiDictProxy(CIMultiDict({"Authorization": TOKEN}))
+        request = aiohttp.RequestInfo(URL("http://example.org"), "GET", headers, URL("http://example.org"))
+        error = aiohttp.ClientResponseError(request, (), status=503, message="busy", headers=headers)
+        assert not leaks(encode_exception(error, PLAIN, **WHERE))
+        back = replay(error)
+        assert isinstance(back, aiohttp.ClientResponseError)
+        assert (back.status, str(back)) == (503, str(error))
+        with pytest.raises(LostAttributeError, match="request_info"):
+            _ = back.request_info
 
     def test_urllib(self) -> None:
         """urllib's HTTPError, which is a response itself, is caught again with its status."""
