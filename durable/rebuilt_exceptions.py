@@ -85,7 +85,7 @@ def parts_of(
     for name, value in attributes_of(error).items():
         if name.startswith(_OWN) or (name == "obj" and isinstance(error, AttributeError)):
             continue  # Python does not pickle the object without the attribute either
-        # whatever the library: requests hold the headers that were sent, so the credentials, and responses hold requests
+        # whatever the library: requests hold the headers that were sent, so credentials, and responses hold requests
         public = name.strip("_")
         if value is None or (public != "request" and (is_plain if public == "response" else can_store)(value)):
             attributes[name] = value
