@@ -24,37 +24,42 @@ _PROJECT_KEYS = {"db"}
 
 
 @dataclass(frozen=True, slots=True)
+class Switches:
+    """What the environment says about the next call; cheap to read."""
+
+    fresh: bool
+    retry_failed: bool
+    disable: bool
+    on_drift: OnDrift | None
+
+    @staticmethod
+    def load(environ: Mapping[str, str]) -> Switches:
+        """Read the environment; raises `ConfigurationError` for values that mean nothing."""
+        on_drift = environ.get("DURABLE_ON_DRIFT") or None
+        if on_drift is not None and on_drift not in get_args(OnDrift):
+            raise ConfigurationError(f"DURABLE_ON_DRIFT={on_drift!r}: choose from {', '.join(get_args(OnDrift))}.")
+        return Switches(
+            _switch("DURABLE_FRESH", environ),
+            _switch("DURABLE_RETRY_FAILED", environ),
+            _switch("DURABLE_DISABLE", environ),
+            on_drift,  # type: ignore[arg-type]  # one of the literals, as checked above
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment and the project say; `source` tells where `db` comes from."""
+    """Where the store is, where that comes from, and the keys that seal its values."""
 
     db: str
     source: str
     secret_keys: tuple[bytes, ...] = ()
-    fresh: bool = False
-    retry_failed: bool = False
-    on_drift: OnDrift | None = None
-    disable: bool = False
 
     @staticmethod
     def load(environ: Mapping[str, str], start: Path) -> Settings:
         """Read the settings that hold in a folder; raises `ConfigurationError` and `StoreUnusableError`."""
         db, source = find_store(start, environ)
-        switches = read_switches(environ)
         keys = tuple(key.encode() for key in environ.get("DURABLE_SECRET_KEY", "").split(",") if key)
-        return Settings(db, source, keys, switches["fresh"], switches["retry_failed"], read_on_drift(environ), switches["disable"])
-
-
-def read_switches(environ: Mapping[str, str]) -> dict[str, bool]:
-    """Read DURABLE_FRESH, DURABLE_RETRY_FAILED and DURABLE_DISABLE."""
-    return {name: _switch(f"DURABLE_{name.upper()}", environ) for name in ("fresh", "retry_failed", "disable")}
-
-
-def read_on_drift(environ: Mapping[str, str]) -> OnDrift | None:
-    """Read DURABLE_ON_DRIFT."""
-    value = environ.get("DURABLE_ON_DRIFT") or None
-    if value is not None and value not in get_args(OnDrift):
-        raise ConfigurationError(f"DURABLE_ON_DRIFT={value!r}: choose from {', '.join(get_args(OnDrift))}.")
-    return value  # type: ignore[return-value]  # one of the literals, as checked above
+        return Settings(db, source, keys)
 
 
 def find_store(start: Path, environ: Mapping[str, str]) -> tuple[str, str]:

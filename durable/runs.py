@@ -74,7 +74,7 @@ class RunCall:
         self.parent = parent
         self.is_block = is_block
         self.session: Session = sessions.current() if parent is None else _session_of(parent)
-        self.settings = sessions.settings()
+        self.switches = sessions.switches()
         self._call = TaskCall(workflow, instance, args, kwargs)  # type: ignore[arg-type]  # shares key, ignore, label
         self.digests = {name: argument.digest for name, argument in self._call.arguments().items()}
         self.lineage = self._identify()
@@ -172,7 +172,7 @@ def _open(call: RunCall) -> Generator[Effect, Any, Execution | Found]:
     session, workflow = call.session, call.workflow
     now = sessions.clock()
     run = session.store.load_run(call.lineage)
-    fresh = workflow.fresh if workflow.fresh is not None else call.settings.fresh and call.parent is None
+    fresh = workflow.fresh if workflow.fresh is not None else call.switches.fresh and call.parent is None
     if run is None or _is_over(run, call) or fresh:
         latest = session.store.runs(RunFilter(lineage=call.lineage, limit=1))
         run = latest[0].run if latest else run
@@ -222,7 +222,7 @@ def _resume(call: RunCall, run_id: str) -> Generator[Effect, Any, Execution]:
 
 def _retries_failed(call: RunCall) -> bool:
     wanted = call.workflow.retry_failed
-    return call.settings.retry_failed if wanted is None else wanted
+    return call.switches.retry_failed if wanted is None else wanted
 
 
 def past_of(claim: Claim, *, retry_failed: bool) -> Past:
@@ -281,7 +281,7 @@ def _new_execution(call: RunCall, run: RunRecord, past: Past) -> Execution:
         workflow=call.workflow,
         session=session,
         past=past,
-        on_drift=call.settings.on_drift,
+        on_drift=call.switches.on_drift,
         clock=sessions.clock,
     )
     with session.guard:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable import naming
-from durable.configuration import Settings
+from durable.configuration import Settings, Switches
 from durable.errors import ConfigurationError, StoreError
 from durable.journal import Journal
 from durable.serializers import Serializer
@@ -75,10 +75,15 @@ def current() -> Session:
     return _session(_url(), None)
 
 
+def switches() -> Switches:
+    """Read what the environment says about the next call."""
+    return Switches.load(os.environ)
+
+
 def is_disabled() -> bool:
     """Whether DURABLE_DISABLE turns every decorator into a pass-through; says so once."""
     value = os.environ.get("DURABLE_DISABLE")
-    if not value or not settings().disable:
+    if not value or not switches().disable:
         return False
     global _told_disabled  # noqa: PLW0603 -- said once per process
     if not _told_disabled:
