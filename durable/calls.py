@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from durable.details import Argument, preview, short_digest
+from durable.details import preview, render, short_digest
 from durable.errors import ConfigurationError, FingerprintError
 from durable.fingerprints import encode, encode_argument, encode_self
 from durable.step_keys import content_digest, shown_label
@@ -34,7 +34,7 @@ class Call:
         self.business_key: str | None = None
         if task.key is None:
             self.encoded = self._encode(strict=True)
-            self.content = content_digest(task.label, b"".join(_framed(self.encoded)))
+            self.content = content_digest(task.label, _framed(self.encoded))
         else:
             self.encoded = self._encode(strict=False)
             self.business_key, discriminator = self._make_key()
@@ -48,16 +48,19 @@ class Call:
     def content_under(self, label: str) -> bytes:
         """Digest the same call as a task of another name."""
         if self.business_key is None:
-            return content_digest(label, b"".join(_framed(self.encoded)))
+            return content_digest(label, _framed(self.encoded))
         return content_digest(label, self._make_key()[1])
 
-    def arguments(self) -> dict[str, Argument]:
-        """Give a short digest and a preview of each argument for the record."""
+    def details(self, code: str | None = None) -> bytes:
+        """Render a short digest and a preview of each argument for the record."""
         hidden = self.task.sensitive
-        return {
-            name: Argument(short_digest(encoded), "(sensitive)" if hidden else self._preview(name))
-            for name, encoded in self.encoded.items()
-        }
+        return render(
+            [(name, data, "(sensitive)" if hidden else self._preview(name)) for name, data in self.encoded.items()], code
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Give the short digest of each argument."""
+        return {name: short_digest(data) for name, data in self.encoded.items()}
 
     def _preview(self, name: str) -> str:
         if name in self.values:
@@ -125,9 +128,5 @@ class Call:
 _IMMUTABLE = frozenset({str, int, float, bool, bytes, complex, type(None)})
 
 
-def _framed(encoded: dict[str, bytes]) -> list[bytes]:
-    parts = []
-    for name, data in encoded.items():
-        parts.append(f"{len(name)}:{name}={len(data)}:".encode())
-        parts.append(data)
-    return parts
+def _framed(encoded: dict[str, bytes]) -> bytes:
+    return b"".join([b"%d:%b=%d:%b" % (len(name), name.encode(), len(data), data) for name, data in encoded.items()])

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, get_args
 from durable.errors import ConfigurationError, DefinitionError
 from durable.fingerprints import Unencodable, encode
 from durable.naming import stable_module_name
+from durable.records import StepFlag
 from durable.signatures import Signature
 from durable.source_code import code_digest
 
@@ -79,10 +80,14 @@ class Definition:
         """Parameters that are left when the function is called as a method."""
         return Signature(self.plain, bound=not isinstance(self.function, staticmethod))
 
+    @property
+    def _is_checked_for_changes(self) -> bool:
+        return True
+
     @cached_property
     def code(self) -> bytes | None:
         """Digest of the body's normalised source, None where there is none."""
-        return code_digest(self.plain)
+        return code_digest(self.plain) if self._is_checked_for_changes else None
 
     @cached_property
     def label(self) -> str:
@@ -97,6 +102,11 @@ class Definition:
             with contextlib.suppress(Unencodable):
                 found[name] = encode(value)
         return found
+
+    @cached_property
+    def code_hex(self) -> str | None:
+        """The same for records."""
+        return self.code.hex() if self.code is not None else None
 
     def _check_common(self, kind: str) -> None:
         function = self.plain
@@ -142,10 +152,24 @@ class TaskDefinition(Definition):
         _check_task(self)
 
     @cached_property
+    def flags(self) -> int:
+        """What a record of any call of the task is flagged with."""
+        return (
+            StepFlag.SENSITIVE * self.sensitive
+            | StepFlag.NO_BODY * (not self.has_body)
+            | StepFlag.ALWAYS * (not self.replay)
+            | StepFlag.CHILD_RUN * self.is_child_run
+        )
+
+    @cached_property
     def former_labels(self) -> tuple[str, ...]:
         """Labels of records under former names."""
         suffix = "" if self.version is None else f"@{self.version}"
         return tuple(alias + suffix for alias in self.aliases)
+
+    @property
+    def _is_checked_for_changes(self) -> bool:
+        return self.has_body and not self.is_child_run
 
     @property
     def may_repeat(self) -> bool:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PREVIEW_LENGTH = 60
 _SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential", "cookie")
@@ -44,7 +48,7 @@ class Details:
             data["u"] = self.until
         if self.retry:
             data["r"] = self.retry
-        return _encode(data)
+        return json.dumps(data).encode()
 
     @staticmethod
     def read(data: bytes | None) -> Details:
@@ -66,9 +70,14 @@ def short_digest(encoded: bytes) -> str:
     return blake2b(encoded, digest_size=6).hexdigest()
 
 
+@cache
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
 def preview(name: str, value: object) -> str:
     """Show a value in a few characters; nothing of one whose parameter is named like a secret."""
-    if any(word in name.lower() for word in _SECRET_WORDS):
+    if _is_secret(name):
         return "(hidden)"
     if isinstance(value, _SCALARS):
         shown = repr(value)
@@ -77,8 +86,14 @@ def preview(name: str, value: object) -> str:
     return f"<{type(value).__qualname__}{size}>"
 
 
-_encode_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+def render(arguments: Iterable[tuple[str, bytes, str]], code: str | None) -> bytes:
+    """Write the details of a plain intent from names, encodings and previews: what `Details.write` would give, faster."""
+    rendered = ",".join(
+        [f'{_quote(name)}:["{short_digest(encoded)}",{_quote(shown)}]' for name, encoded, shown in arguments]
+    )
+    if code:
+        return f'{{"a":{{{rendered}}},"c":"{code}"}}'.encode()
+    return f'{{"a":{{{rendered}}}}}'.encode()
 
 
-def _encode(data: dict[str, Any]) -> bytes:
-    return _encode_text(data).encode("utf-8", "backslashreplace")
+_quote = json.encoder.encode_basestring_ascii

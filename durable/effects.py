@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -86,24 +87,36 @@ class Durable(Effect):
 class Execute(Effect):
     """The user's function runs in the body's place; `timeout` in seconds."""
 
-    __slots__ = ("_call", "_timeout", "body")
+    __slots__ = ("_args", "_function", "_kwargs", "_timeout", "body")
 
-    def __init__(self, body: Body, call: Callable[[], Any], timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        body: Body,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> None:
         self.body = body
-        self._call = call
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs or {}
         self._timeout = timeout
 
     def act(self) -> Any:
         if self._timeout is not None:
-            return _in_thread(self.body, self._call, self._timeout)
+            return _in_thread(self.body, partial(self._function, *self._args, **self._kwargs), self._timeout)
         with self.body:
-            return self._call()
+            return self._function(*self._args, **self._kwargs)
 
     async def act_async(self) -> Any:
+        if self._timeout is None:
+            with self.body:
+                return await self._function(*self._args, **self._kwargs)
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 with self.body:
-                    return await self._call()
+                    return await self._function(*self._args, **self._kwargs)
         except TimeoutError:
             if limit.expired():
                 raise self.body.timed_out(self._timeout) from None

@@ -19,7 +19,7 @@ from durable.arrivals import Arrivals
 from durable.errors import DurableWarning, ExecutionStopped, LeaseLostError, RunCancelledError, RunEndedError, RunInProgressError
 from durable.history import StepHistory
 from durable.journal import Fence
-from durable.step_keys import Scope
+from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,7 +83,7 @@ class Execution:
 
     def open_history(self, parent: int, last: int) -> StepHistory:
         """Open what is recorded below a step up to the event `last`."""
-        return StepHistory(self.journal.store if last else None, self.id, parent, last)
+        return StepHistory(self.journal.store, self.id, parent, last) if last else _NOTHING
 
     def append(self, record: StepRecord) -> int:
         """Send a step's record on its way to disk."""
@@ -146,7 +146,7 @@ class Execution:
 class Body:
     """A function of the user under execution: the workflow itself or one attempt of a step."""
 
-    __slots__ = ("_tokens", "attempt", "closed", "execution", "idempotency_key", "name", "outer", "scope", "seq", "step_key")
+    __slots__ = ("_tokens", "attempt", "closed", "execution", "name", "outer", "record", "scope", "step_key")
 
     def __init__(
         self,
@@ -155,21 +155,29 @@ class Body:
         scope: Scope,
         *,
         name: str,
-        seq: int = 0,
+        record: StepRecord | None = None,
         step_key: str = "",
         attempt: int = 1,
-        idempotency_key: str = "",
     ) -> None:
         self.execution = execution
         self.outer = outer
         self.scope = scope
         self.name = name
-        self.seq = seq
+        self.record = record
         self.step_key = step_key
         self.attempt = attempt
-        self.idempotency_key = idempotency_key
         self.closed: str | None = None
         self._tokens: list[contextvars.Token[Frame | None]] = []
+
+    @property
+    def seq(self) -> int:
+        """Number of the step, 0 for the workflow itself."""
+        return self.record.seq if self.record is not None else 0
+
+    @property
+    def idempotency_key(self) -> str:
+        """The step's idempotency key, empty for the workflow itself."""
+        return idempotency_key(self.record) if self.record is not None else ""
 
     def __enter__(self) -> None:
         self._tokens.append(FRAME.set(Frame(self, self.scope)))
@@ -223,6 +231,8 @@ class Frame:
         self.body = body
         self.scope = scope
 
+
+_NOTHING = StepHistory(None, "", 0, 0)
 
 FRAME: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("durable_frame", default=None)
 

@@ -322,7 +322,7 @@ def view_of(record: StepRecord) -> StepView:
     """Show a step's record to a user."""
     from durable.step_keys import idempotency_key  # noqa: PLC0415
 
-    key = idempotency_key(record.run_id, record.container, record.branch, record.content, record.occurrence)
+    key = idempotency_key(record)
     return StepView(
         record.key,
         record.seq,

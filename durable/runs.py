@@ -76,7 +76,7 @@ class RunCall:
         self.session: Session = sessions.current() if parent is None else _session_of(parent)
         self.switches = sessions.switches()
         self._call = TaskCall(workflow, instance, args, kwargs)  # type: ignore[arg-type]  # shares key, ignore, label
-        self.digests = {name: argument.digest for name, argument in self._call.arguments().items()}
+        self.digests = self._call.digests()
         self.lineage = self._identify()
         self.inputs = None if is_block else self._store_inputs()
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from durable.history import StepHistory
+    from durable.records import StepRecord
 
 _SHOWN_DIGITS = 8
 _SHOWN_KEY_LENGTH = 120
@@ -97,8 +98,8 @@ def shown_label(title: str, content: bytes, business_key: str | None, *, hidden:
     return f"{escape(title)}:{shown}"
 
 
-def idempotency_key(run_id: str, container: str, branch: str, content: bytes, occurrence: int) -> str:
+def idempotency_key(step: StepRecord) -> str:
     """Derive the UUID that names a step's effect to the outside world: the same on every attempt and resume."""
-    parts = (run_id.encode(), container.encode(), branch.encode(), content, str(occurrence).encode())
-    framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    parts = (step.run_id, step.container, step.branch, step.content.hex(), str(step.occurrence))
+    framed = b"".join(len(part := text.encode()).to_bytes(4, "big") + part for text in parts)
     return str(UUID(bytes=blake2b(framed, digest_size=16).digest(), version=5))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.calls import Call as TaskCall
@@ -56,7 +57,9 @@ class Step:
         "_details",
         "_flags",
         "_function",
+        "_identity",
         "_interruptions",
+        "_key",
         "_occurrence",
         "_record",
         "_scope",
@@ -82,7 +85,6 @@ class Step:
             self._record = self._scope.history.take(self._scope, call.content, self._occurrence)
         self._attempts = self._interruptions = self._tries = 0
         self._flags = 0
-        self._details: Details | None = None
 
     def replay_at_once(self) -> Any:
         """Give the stored result if nothing speaks against it, else NotImplemented."""
@@ -143,14 +145,14 @@ class Step:
         )
         if verdict is Drift.DOUBT:
             record = next(record for record in unused if record.status == StepStatus.STARTED)
-            message = describe_doubt(record, execution.run, self._key_of(record))
+            message = describe_doubt(record, execution.run, idempotency_key(record))
             raise execution.stop(
                 StepInDoubtError(
                     f"{message} The current call {self.call.label!r} has other inputs, so nobody can know whether it "
                     f"is the same one.",
                     execution.id,
                     record.key,
-                    self._key_of(record),
+                    idempotency_key(record),
                 )
             )
         if verdict is Drift.REUSE:
@@ -169,7 +171,7 @@ class Step:
         return label == self.task.label or label in self.task.former_labels or self.execution.is_gone(label)
 
     def _describe_drift(self, record: StepRecord) -> str:
-        recorded, current = Details.read(record.details).arguments, self.call.arguments()
+        recorded, current = Details.read(record.details).arguments, Details.read(self.call.details()).arguments
         changed = [
             f"{name}: recorded {_shown(recorded, name)}, now {_shown(current, name)}"
             for name in sorted({*recorded, *current})
@@ -195,7 +197,7 @@ class Step:
         record = self._prefer_equal_arguments(record)
         self._adopt(record)
         on_code_change = task.on_code_change or execution.workflow.on_code_change or "keep"
-        code = task.code if on_code_change != "keep" and task.has_body else None
+        code = task.code if on_code_change != "keep" else None
         verdict = decide(
             record,
             execution.past,
@@ -222,6 +224,7 @@ class Step:
             case Verdict.DOUBT:
                 outcome = yield from self._settle_doubt(record)
                 if isinstance(outcome, Happened):
+                    self._begin()
                     self._flags |= StepFlag.RESOLVED
                     return (yield from self._succeed(outcome.value))
             case _:
@@ -231,7 +234,7 @@ class Step:
     def _prefer_equal_arguments(self, record: StepRecord) -> StepRecord:
         if self.task.key is None:
             return record
-        current = {name: argument.digest for name, argument in self.call.arguments().items()}
+        current = self.call.digests()
 
         def fits(candidate: StepRecord) -> bool:
             recorded = Details.read(candidate.details).arguments
@@ -252,6 +255,8 @@ class Step:
 
     def _adopt(self, record: StepRecord) -> None:
         self._record = record
+        self._identity = record[:9]
+        self._key = record.key
         self._attempts = record.attempts
         self._interruptions = record.interruptions
         self._flags = record.flags & (StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY)
@@ -297,7 +302,7 @@ class Step:
         if task.label in seen:
             return
         seen.add(task.label)
-        if task.has_body and task.code is not None and code_changed(record, task.code):
+        if task.code is not None and code_changed(record, task.code):
             warn_once(
                 "code",
                 f"{self.execution.id}:{task.label}",
@@ -320,7 +325,7 @@ class Step:
             f"durable resume {self.execution.id} --retry-failed.",
             self.execution.id,
             record.key,
-            self._key_of(record),
+            idempotency_key(record),
         )
 
     def _remind_of_waiting(self) -> None:
@@ -332,17 +337,14 @@ class Step:
             f"it waits to be cancelled again. To execute it: durable resume {self.execution.id} --retry-failed.",
         )
 
-    def _key_of(self, record: StepRecord) -> str:
-        return idempotency_key(self.execution.id, record.container, record.branch, record.content, record.occurrence)
-
     def _settle_doubt(self, record: StepRecord) -> Generator[Effect, Any, Happened | DidNotHappen]:
         execution, task = self.execution, self.task
-        message = describe_doubt(record, execution.run, self._key_of(record))
+        message = describe_doubt(record, execution.run, idempotency_key(record))
         if task.reconcile is not None:
             reconcile = task.reconcile
             bound = (self.call.instance,) if self.call.instance is not None and not task.takes_self else ()
             try:
-                with self._open_body(seq=record.seq):
+                with self._open_body():
                     answer = yield Call(lambda: reconcile(*bound, *self.call.args, **self.call.kwargs))
             except Exception as error:
                 raise execution.stop(self._in_doubt(record, f"{message} Its reconcile= raised {error!r}.")) from error
@@ -362,7 +364,7 @@ class Step:
         raise execution.stop(self._in_doubt(record, message))
 
     def _in_doubt(self, record: StepRecord, message: str) -> StepInDoubtError:
-        return StepInDoubtError(message, self.execution.id, record.key, self._key_of(record))
+        return StepInDoubtError(message, self.execution.id, record.key, idempotency_key(record))
 
     # Executing
 
@@ -375,16 +377,16 @@ class Step:
         if until is not None:
             yield Sleep(until - execution.clock())
         while True:
-            body = self._open_body(seq=self._seq)
             self._attempts += 1
             try:
                 yield Durable(execution, self._append(StepStatus.STARTED))
             except BaseException as error:
                 self._withdraw(error)
                 raise
+            body = self._open_body()
             execution.executed += 1
             try:
-                value = yield Execute(body, lambda: self._function(*self.call.args, **self.call.kwargs), task.timeout)
+                value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
             except BaseException as error:
                 pause = yield from self._fail(error, body, time.monotonic() - begun)
                 if pause is None:
@@ -394,93 +396,93 @@ class Step:
                 return (yield from self._succeed(value))
 
     def _begin(self) -> None:
-        task, record = self.task, self._record
-        self._started_at = self.execution.clock()
+        task, execution, record = self.task, self.execution, self._record
+        self._started_at = execution.clock()
         if record is None:
-            self._flags |= StepFlag.SENSITIVE * task.sensitive | StepFlag.NO_BODY * (not task.has_body)
-            self._flags |= StepFlag.ALWAYS * (not task.replay) | StepFlag.CHILD_RUN * task.is_child_run
-            self._record = StepRecord(
-                self.execution.id,
-                self.execution.tick(),
+            scope, label = self._scope, self.call.label
+            occurrence = self._occurrence
+            self._flags |= task.flags
+            self._identity = (
+                execution.id,
+                execution.tick(),
                 self.frame.body.seq,
-                self._scope.container,
-                self._scope.branch,
+                scope.container,
+                scope.branch,
                 task.label,
-                self.call.label,
+                label,
                 self.call.content,
-                self._occurrence,
-                StepStatus.STARTED,
-                0,
-                self.execution.run.epoch,
-                0,
-                0,
-                self._started_at,
+                occurrence,
             )
-        self._flags |= StepFlag.NOT_IDEMPOTENT * (not self.is_idempotent)
-        self._details = Details(self.call.arguments(), task.code.hex() if task.has_body and task.code else None)
+            self._key = join(scope.container, scope.branch, label if occurrence == 1 else f"{label}~{occurrence}")
+        if not self.is_idempotent:
+            self._flags |= StepFlag.NOT_IDEMPOTENT
+        self._details = self.call.details(task.code_hex)
 
     @property
     def _seq(self) -> int:
-        assert self._record is not None
-        return self._record.seq
+        return self._identity[1]
 
-    def _open_body(self, *, seq: int) -> Body:
+    def _open_body(self) -> Body:
         execution, record = self.execution, self._record
         assert record is not None
-        was_begun = record.attempts > 0 or self._attempts > 0
-        history = execution.open_history(seq, execution.tick() - 1 if was_begun else 0)
-        scope = Scope(join(record.key), "", history, self._scope)
+        # what an earlier attempt recorded below this step is read from the store, where its intent put it
+        history = execution.open_history(record.seq, execution.tick() - 1 if self._attempts > 1 else 0)
         return Body(
             execution,
             self.frame.body,
-            scope,
+            Scope(self._key, "", history, self._scope),
             name=self.task.title,
-            seq=seq,
-            step_key=record.key,
-            attempt=self._attempts + 1,
-            idempotency_key=self._key_of(record),
+            record=record,
+            step_key=self._key,
+            attempt=self._attempts,
         )
 
-    def _append(self, status: StepStatus, flags: int = 0, **fields: Any) -> int:
-        assert self._record is not None
-        assert self._details is not None
-        details = fields.pop("details", self._details)
-        self._record = self._record._replace(
-            **{"value": None, "error": None, "done": None, "ended_at": None, **fields},
-            status=status,
-            flags=self._flags | flags,
-            epoch=self.execution.run.epoch,
-            attempts=self._attempts,
-            interruptions=self._interruptions,
-            started_at=self._started_at,
-            details=details.write(),
+    def _append(
+        self,
+        status: StepStatus,
+        flags: int = 0,
+        *,
+        value: bytes | None = None,
+        error: bytes | None = None,
+        details: bytes | None = None,
+    ) -> int:
+        execution = self.execution
+        has_ended = status is not StepStatus.STARTED
+        self._record = StepRecord(
+            *self._identity,
+            status,
+            self._flags | flags,
+            execution.run.epoch,
+            self._attempts,
+            self._interruptions,
+            self._started_at,
+            execution.clock() if has_ended else None,
+            execution.tick() if has_ended else None,
+            value,
+            error,
+            self._details if details is None else details,
         )
-        return self.execution.append(self._record)
-
-    def _end(self) -> dict[str, Any]:
-        return {"done": self.execution.tick(), "ended_at": self.execution.clock()}
+        return execution.append(self._record)
 
     def _withdraw(self, error: BaseException) -> None:
         """Record that the intent was given up before the body began."""
         if isinstance(error, ExecutionStopped):
             return
         self._attempts -= 1
-        self._append(StepStatus.CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error), **self._end())
+        self._append(StepStatus.CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
         self._note_cancellation()
 
     def _encode_error(self, error: BaseException) -> bytes:
-        assert self._record is not None
         return encode_exception(
             error,
             self.execution.serializer,
             run=self.execution.id,
-            step=self._record.key,
+            step=self._key,
             sensitive=self.task.sensitive,
         )
 
     def _note_cancellation(self) -> None:
-        assert self._record is not None
-        self.execution.interrupted.append(self._record.seq)
+        self.execution.interrupted.append(self._seq)
 
     def _fail(self, error: BaseException, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
         """Record a failed attempt; gives the seconds to wait before the next one, None if there is none."""
@@ -496,8 +498,7 @@ class Step:
         self._tries += 1
         self._interruptions = 0
         blame = tuple(sorted(culprits(error, execution.id)))
-        assert self._details is not None
-        details = Details(self._details.arguments, self._details.code, self._tries, None, blame)
+        details = replace(Details.read(self._details), tries=self._tries, retry=blame)
         if isinstance(error, Exception) and (self.is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self._tries, elapsed, self.call.args, self.call.kwargs)
             if pause is not None:
@@ -508,15 +509,14 @@ class Step:
                     StepStatus.STARTED,
                     StepFlag.RETRYING,
                     error=self._encode_error(error),
-                    details=Details(details.arguments, details.code, self._tries, until, blame),
+                    details=replace(details, until=until).write(),
                 )
                 return pause
         ticket = self._append(
             StepStatus.CANCELLED if cancelled else StepStatus.FAILED,
             StepFlag.NO_EFFECT * no_effect,
             error=self._encode_error(error),
-            details=details,
-            **self._end(),
+            details=details.write(),
         )
         mark(error, execution.id, self._seq)
         if cancelled:
@@ -540,26 +540,22 @@ class Step:
         return value
 
     def _record_success(self, value: Any) -> int:
-        execution, record = self.execution, self._record
-        assert record is not None
-        if self._details is None:
-            self._begin()
+        execution = self.execution
         self._interruptions = 0
         try:
-            data = execution.serializer.encode(value, run=execution.id, step=record.key)
+            data = execution.serializer.encode(value, run=execution.id, step=self._key)
         except Unserializable as error:
             self._flags |= StepFlag.VALUE_UNAVAILABLE
             unavailable = self._encode_error(self._value_unavailable(error))
-            return self._append(StepStatus.SUCCEEDED, error=unavailable, **self._end())
-        return self._append(StepStatus.SUCCEEDED, value=data, **self._end())
+            return self._append(StepStatus.SUCCEEDED, error=unavailable)
+        return self._append(StepStatus.SUCCEEDED, value=data)
 
     def _value_unavailable(self, error: Unserializable) -> NotSerializableError:
-        assert self._record is not None
         return NotSerializableError(
-            f"Step {self._record.key!r} of run {self.execution.id} succeeded, but its result cannot be stored: "
+            f"Step {self._key!r} of run {self.execution.id} succeeded, but its result cannot be stored: "
             f"result{error.path} is a {error.culprit} ({error.reason}). It will not be executed again. Return only what "
             f"can be stored; then set this record aside with version=, or decide its result with: "
-            f"{resolve_command(self.execution.id, self._record.key)} --happened 'JSON'."
+            f"{resolve_command(self.execution.id, self._key)} --happened 'JSON'."
         )
 
     def _warn_of_mutation(self) -> None:
