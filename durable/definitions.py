@@ -20,6 +20,7 @@ from durable.naming import stable_module_name
 from durable.records import StepFlag
 from durable.signatures import Signature
 from durable.source_code import code_digest
+from durable.step_keys import escape
 
 OnDrift = Literal["error", "run", "reuse"]
 OnCodeChange = Literal["keep", "rerun", "error"]
@@ -59,6 +60,11 @@ class Definition:
     def title(self) -> str:
         """The short name that step keys and run ids begin with."""
         return self.name if self.name is not None else self.qualname
+
+    @cached_property
+    def segment(self) -> str:
+        """The short name as a segment of a step key."""
+        return escape(self.title)
 
     @cached_property
     def is_async(self) -> bool:

@@ -46,11 +46,8 @@ class _Waiter(NamedTuple):
     future: asyncio.Future[None]
 
 
-class _Entry(NamedTuple):
-    ticket: int
-    fence: Fence
-    record: StepRecord | RunRecord
-    created: bool
+# ticket, fence, record, and whether it is a new run; a plain tuple, since every step makes two
+_Entry = tuple[int, Fence, "StepRecord | RunRecord", bool]
 
 
 class Journal:
@@ -85,7 +82,7 @@ class Journal:
         """Add a record (a new run with `created`) and return its ticket; it is on its way to disk from now on."""
         with self._guard:
             self._appended = ticket = self._appended + 1
-            self._pending.append(_Entry(ticket, fence, record, created))
+            self._pending.append((ticket, fence, record, created))
         if self._asleep or self._flusher is None:
             self._rouse()
         return ticket
@@ -150,16 +147,16 @@ class Journal:
         self._commit_seconds += (elapsed - self._commit_seconds) / 4
         with self._guard:
             del self._pending[: len(entries)]
-            self.durable = entries[-1].ticket
+            self.durable = entries[-1][0]
         if lost:
-            for fence in {id(entry.fence): entry.fence for entry in entries if entry.fence.run_id in lost}.values():
+            for fence in {id(fence): fence for _, fence, _, _ in entries if fence.run_id in lost}.values():
                 fence.on_lost()
         if self._waiters:
             self._tell_waiters()
         return True
 
     def _fail(self, error: StoreError, entries: list[_Entry]) -> None:
-        steps = [entry.record for entry in entries if isinstance(entry.record, StepRecord)]
+        steps = [record for _, _, record, _ in entries if isinstance(record, StepRecord)]
         keys = [step.key for step in steps if step.done is not None]
         shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit a line
         failure = StoreFailedError(
@@ -168,7 +165,7 @@ class Journal:
         failure.__cause__ = error
         self.failure = failure
         logger.error("store failed", extra={"url": self.store.url, "unrecorded": keys})
-        for fence in {id(entry.fence): entry.fence for entry in entries}.values():
+        for fence in {id(fence): fence for _, fence, _, _ in entries}.values():
             fence.on_lost()
         self._tell_waiters()
 

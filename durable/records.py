@@ -7,8 +7,8 @@ numbered by one counter per run (`seq`, `done`), so the order in which things ha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntFlag, StrEnum
-from typing import NamedTuple
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 
 class RunStatus(StrEnum):
@@ -36,18 +36,21 @@ class StepStatus(StrEnum):
     UNDONE = "undone"
 
 
-class StepFlag(IntFlag):
-    """What a later execution has to know about a step besides its status."""
+class StepFlag:
+    """What a later execution has to know about a step besides its status: bits of `StepRecord.flags`.
 
-    NOT_IDEMPOTENT = 1
-    NO_EFFECT = 2  # it is known that nothing happened: refused, declared by no_effect_on, or by verdict
-    VALUE_UNAVAILABLE = 4  # it succeeded, but its result could not be stored
-    RESOLVED = 8  # its outcome was decided by a person or by reconcile
-    SENSITIVE = 16
-    NO_BODY = 32  # a recorded value (time, random) or a marker: there was no body to execute
-    CHILD_RUN = 64  # the step is a run of its own
-    ALWAYS = 128  # replay=False: executed in every execution of the run
-    RETRYING = 256  # `started`, but between two attempts: no body was running
+    Plain integers, because the arithmetic of enumerations costs a microsecond each time and stands on every step's path.
+    """
+
+    NOT_IDEMPOTENT: Final = 1
+    NO_EFFECT: Final = 2  # it is known that nothing happened: refused, declared by no_effect_on, or by verdict
+    VALUE_UNAVAILABLE: Final = 4  # it succeeded, but its result could not be stored
+    RESOLVED: Final = 8  # its outcome was decided by a person or by reconcile
+    SENSITIVE: Final = 16
+    NO_BODY: Final = 32  # a recorded value (time, random) or a marker: there was no body to execute
+    CHILD_RUN: Final = 64  # the step is a run of its own
+    ALWAYS: Final = 128  # replay=False: executed in every execution of the run
+    RETRYING: Final = 256  # `started`, but between two attempts: no body was running
 
 
 class StepRecord(NamedTuple):

@@ -34,7 +34,7 @@ from durable.failures import culprits
 from durable.naming import module_name, script_path
 from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
 from durable.serializers import Unserializable
-from durable.step_keys import content_digest, escape
+from durable.step_keys import content_digest
 from durable.verdicts import Past
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class RunCall:
         digest = self._call.content
         if parent is not None:
             digest = content_digest(parent.execution.id, parent.idempotency_key.encode())
-        return f"{escape(workflow.title)}-{digest.hex()[:16]}"
+        return f"{workflow.segment}-{digest.hex()[:16]}"
 
     def _store_inputs(self) -> bytes | None:
         try:

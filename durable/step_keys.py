@@ -88,14 +88,14 @@ def content_digest(task_label: str, discriminator: bytes) -> bytes:
     return blake2b(len(name).to_bytes(4, "big") + name + discriminator, digest_size=16).digest()
 
 
-def shown_label(title: str, content: bytes, business_key: str | None, *, hidden: bool) -> str:
+def shown_label(segment: str, content: bytes, business_key: str | None, *, hidden: bool) -> str:
     """Write task and discriminator for people; the digest is shown by its first digits."""
     if business_key is None or hidden:
-        return f"{escape(title)}:{content.hex()[:_SHOWN_DIGITS]}"
+        return f"{segment}:{content.hex()[:_SHOWN_DIGITS]}"
     shown = escape(business_key)
     if len(shown) > _SHOWN_KEY_LENGTH:
         shown = f"{shown[:_SHOWN_KEY_LENGTH]}…{content.hex()[:_SHOWN_DIGITS]}"
-    return f"{escape(title)}:{shown}"
+    return f"{segment}:{shown}"
 
 
 def idempotency_key(step: StepRecord) -> str:

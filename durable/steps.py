@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from durable.effects import Effect
     from durable.execution import Frame
 
+_STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
+_FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
 _CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 
 
@@ -91,7 +93,7 @@ class Step:
         record = self._record
         if (
             record is None
-            or record.status != StepStatus.SUCCEEDED
+            or record.status != _SUCCEEDED
             or record.flags & StepFlag.VALUE_UNAVAILABLE
             or self.task.label not in self.execution.code_seen
             or not self.task.replay
@@ -379,7 +381,7 @@ class Step:
         while True:
             self._attempts += 1
             try:
-                yield Durable(execution, self._append(StepStatus.STARTED))
+                yield Durable(execution, self._append(_STARTED))
             except BaseException as error:
                 self._withdraw(error)
                 raise
@@ -439,7 +441,7 @@ class Step:
 
     def _append(
         self,
-        status: StepStatus,
+        status: str,
         flags: int = 0,
         *,
         value: bytes | None = None,
@@ -447,7 +449,7 @@ class Step:
         details: bytes | None = None,
     ) -> int:
         execution = self.execution
-        has_ended = status is not StepStatus.STARTED
+        has_ended = status != _STARTED
         self._record = StepRecord(
             *self._identity,
             status,
@@ -469,7 +471,7 @@ class Step:
         if isinstance(error, ExecutionStopped):
             return
         self._attempts -= 1
-        self._append(StepStatus.CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
+        self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
         self._note_cancellation()
 
     def _encode_error(self, error: BaseException) -> bytes:
@@ -489,7 +491,7 @@ class Step:
         execution, task = self.execution, self.task
         if isinstance(error, ExecutionStopped) or execution.stopped is not None:
             if self.is_idempotent:
-                self._append(StepStatus.STARTED, StepFlag.RETRYING)
+                self._append(_STARTED, StepFlag.RETRYING)
             if not isinstance(error, ExecutionStopped):
                 execution.check()
             return None
@@ -506,14 +508,14 @@ class Step:
                 execution.past.retry.update(blame)
                 until = execution.clock() + pause
                 self._append(
-                    StepStatus.STARTED,
+                    _STARTED,
                     StepFlag.RETRYING,
                     error=self._encode_error(error),
                     details=replace(details, until=until).write(),
                 )
                 return pause
         ticket = self._append(
-            StepStatus.CANCELLED if cancelled else StepStatus.FAILED,
+            _CANCELLED if cancelled else _FAILED,
             StepFlag.NO_EFFECT * no_effect,
             error=self._encode_error(error),
             details=details.write(),
@@ -547,8 +549,8 @@ class Step:
         except Unserializable as error:
             self._flags |= StepFlag.VALUE_UNAVAILABLE
             unavailable = self._encode_error(self._value_unavailable(error))
-            return self._append(StepStatus.SUCCEEDED, error=unavailable)
-        return self._append(StepStatus.SUCCEEDED, value=data)
+            return self._append(_SUCCEEDED, error=unavailable)
+        return self._append(_SUCCEEDED, value=data)
 
     def _value_unavailable(self, error: Unserializable) -> NotSerializableError:
         return NotSerializableError(
