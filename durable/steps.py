@@ -35,6 +35,7 @@ from durable.exceptions import decode_exception, encode_exception
 from durable.execution import Body, warn_once
 from durable.failures import culprits, mark
 from durable.records import StepFlag, StepRecord, StepStatus
+from durable.result_cache import MISS, keep, look_up
 from durable.retries import pause_after
 from durable.serializers import Unserializable
 from durable.step_keys import Scope, idempotency_key, join
@@ -110,9 +111,12 @@ class Step:
             self._match_elsewhere()
             if self._record is None:
                 yield from self._consider_drift()
-        if self._record is None:
-            return (yield from self._execute())
-        return (yield from self._follow(self._record))
+        if self._record is not None:
+            return (yield from self._follow(self._record))
+        if self.task.cache and (value := look_up(self.execution.session, self.call, self.execution.clock())) is not MISS:
+            self._begin()
+            return (yield from self._succeed(value))
+        return (yield from self._execute())
 
     # Matching
 
@@ -538,6 +542,8 @@ class Step:
         if self._flags & StepFlag.VALUE_UNAVAILABLE:
             assert self._record is not None
             raise self._replay_failure(self._record)
+        if self.task.cache and self._attempts:
+            keep(self.execution.session, self.call, value, self.execution.clock())
         self._warn_of_mutation()
         return value
 

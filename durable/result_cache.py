@@ -1,0 +1,83 @@
+"""Results that all runs share: a task with `cache=` takes one that is young enough in place of executing its body.
+
+A cached result is kept in the store as a run without steps, named by what the call says. Failures are not cached.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from durable.encoding import encode_type
+from durable.errors import ConfigurationError
+from durable.journal import Fence
+from durable.records import RunRecord, RunStatus
+
+if TYPE_CHECKING:
+    from durable.calls import Call
+    from durable.definitions import TaskDefinition
+    from durable.sessions import Session
+
+WORKFLOW = "durable.cache"
+_RESULT = "(cached)"
+MISS = object()
+
+
+def look_up(session: Session, call: Call, now: float) -> Any:
+    """Give the cached result of a call, or `MISS`."""
+    _refuse_arguments_without_value(call)
+    run = session.store.load_run(_name(call))
+    if run is None or run.result is None or not _is_young(run, call.task, now):
+        return MISS
+    data = session.store.fetch(run.result) if run.result[:1] == b"\0" else run.result
+    return session.serializer.decode(data, run=run.id, step=_RESULT)
+
+
+def keep(session: Session, call: Call, value: Any, now: float) -> None:
+    """Share the result of a call with other runs; it becomes durable with the records of its own run."""
+    name = _name(call)
+    data = session.serializer.encode(value, run=name, step=_RESULT)
+    claim = session.store.claim(name, host=socket.gethostname(), pid=os.getpid(), now=now)
+    run = RunRecord(
+        id=name,
+        workflow=WORKFLOW,
+        status=RunStatus.SUCCEEDED,
+        epoch=1 if claim is None else claim.run.epoch,
+        owner=session.store.owner if claim is None else "",
+        created_at=now,
+        updated_at=now,
+        ended_at=now,
+        result=data,
+        lineage=name,
+    )
+    if claim is not None and not claim.granted:
+        return  # another process renews it at this moment
+    fence = Fence(name, run.epoch, session.store.owner, lambda: None)
+    session.journal.append(fence, run, created=claim is None)
+    if claim is None:
+        session.journal.append(fence, replace(run, owner=""))
+
+
+def _name(call: Call) -> str:
+    return f"cache:{call.content.hex()}"
+
+
+def _is_young(run: RunRecord, task: TaskDefinition, now: float) -> bool:
+    if isinstance(task.cache, timedelta):
+        return run.ended_at is not None and now - run.ended_at < task.cache.total_seconds()
+    return True
+
+
+def _refuse_arguments_without_value(call: Call) -> None:
+    if call.business_key is not None:
+        return
+    values = {**call.values, **({"self": call.instance} if call.instance is not None else {})}
+    for name, value in values.items():
+        if call.encoded.get(name) == encode_type(type(value)):
+            raise ConfigurationError(
+                f"Task {call.task.full_name!r} was not executed: its result is shared by cache=, but its argument {name!r} "
+                f"counts by its type ({type(value).__qualname__}) alone. Give the task a key= that says what is shared."
+            )
