@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from durable.details import preview, render, short_digest
 from durable.errors import ConfigurationError, FingerprintError
 from durable.fingerprints import encode, encode_argument, encode_self
-from durable.step_keys import content_digest, shown_label
+from durable.step_keys import content_digest, label_prefix, shown_label
 
 if TYPE_CHECKING:
-    from durable.definitions import TaskDefinition
+    from durable.definitions import Definition
 
 _SELF = "self"
 
@@ -22,23 +22,34 @@ _SELF = "self"
 class Call:
     """One call of a task: bound arguments, their encodings, and the digest of what it says."""
 
-    __slots__ = ("args", "business_key", "content", "encoded", "instance", "kwargs", "task", "values")
+    __slots__ = ("_bound", "_data", "_parts", "_signature", "args", "business_key", "content", "instance", "kwargs", "task")
 
-    def __init__(self, task: TaskDefinition, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, task: Definition, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.task = task
         self.instance = instance
         self.args = args
         self.kwargs = kwargs
-        signature = task.signature if instance is None or task.takes_self else task.bound_signature
-        self.values = dict(zip(signature.names, signature.bind(*args, **kwargs), strict=True))
+        self._signature = task.signature if instance is None or task.takes_self else task.bound_signature
+        self._bound = self._signature.bind(*args, **kwargs)
+        self._parts: list[tuple[str, bytes]] = []
         self.business_key: str | None = None
         if task.key is None:
-            self.encoded = self._encode(strict=True)
-            self.content = content_digest(task.label, _framed(self.encoded))
+            self._data = self._encode(strict=True)
+            self.content = content_digest(task.label_prefix, self._data)
         else:
-            self.encoded = self._encode(strict=False)
-            self.business_key, discriminator = self._make_key()
-            self.content = content_digest(task.label, discriminator)
+            self._encode(strict=False)
+            self.business_key, self._data = self._make_key()
+            self.content = content_digest(task.label_prefix, self._data)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every parameter's value by its name, defaults included."""
+        return dict(zip(self._signature.names, self._bound, strict=True))
+
+    @property
+    def encoded(self) -> dict[str, bytes]:
+        """The arguments that count, encoded; those equal to their default are left out."""
+        return dict(self._parts)
 
     @property
     def label(self) -> str:
@@ -47,49 +58,46 @@ class Call:
 
     def content_under(self, label: str) -> bytes:
         """Digest the same call as a task of another name."""
-        if self.business_key is None:
-            return content_digest(label, _framed(self.encoded))
-        return content_digest(label, self._make_key()[1])
+        return content_digest(label_prefix(label), self._data)
 
     def details(self, code: str | None = None) -> bytes:
         """Render a short digest and a preview of each argument for the record."""
-        hidden = self.task.sensitive
+        hidden, values = self.task.sensitive, self.values
         return render(
-            [(name, data, "(sensitive)" if hidden else self._preview(name)) for name, data in self.encoded.items()], code
+            [(name, data, "(sensitive)" if hidden else self._preview(name, values)) for name, data in self._parts], code
         )
 
     def digests(self) -> dict[str, str]:
         """Give the short digest of each argument."""
-        return {name: short_digest(data) for name, data in self.encoded.items()}
+        return {name: short_digest(data) for name, data in self._parts}
 
-    def _preview(self, name: str) -> str:
-        if name in self.values:
-            return preview(name, self.values[name])
-        if name == _SELF:
-            return f"<{type(self.instance).__qualname__}>"
-        for extra in self.values.values():
-            if isinstance(extra, dict) and name in extra:
-                return preview(name, extra[name])
-        return "?"
+    def _preview(self, name: str, values: dict[str, Any]) -> str:
+        if name in values:
+            return preview(name, values[name])
+        return f"<{type(self.instance).__qualname__}>"
 
     def mutated(self) -> str | None:
         """Name an argument that encodes differently now than before the body ran."""
-        for name, value in self.values.items():
-            if name in self.encoded and type(value) not in _IMMUTABLE:
+        if all(type(value) in _IMMUTABLE for value in self._bound):
+            return None
+        encoded = self.encoded
+        for name, value in zip(self._signature.names, self._bound, strict=True):
+            if name in encoded and type(value) not in _IMMUTABLE:
                 try:
-                    if encode_argument(self.task.label, name, value) != self.encoded[name]:
+                    if encode_argument(self.task.label, name, value) != encoded[name]:
                         return name
                 except FingerprintError:
                     return name
         return None
 
-    def _encode(self, *, strict: bool) -> dict[str, bytes]:
-        task, encoded = self.task, {}
+    def _encode(self, *, strict: bool) -> bytes:
+        task, parts, framed = self.task, self._parts, []
         if self.instance is not None:
-            encoded[_SELF] = encode_self(self.instance)
-        defaults = task.default_encodings
-        for name, value in self.values.items():
-            if name in task.ignore:
+            data = encode_self(self.instance)
+            parts.append((_SELF, data))
+            framed.append(b"4:self=%d:%b" % (len(data), data))
+        for (name, prefix, default), value in zip(task.parameters(self._signature), self._bound, strict=True):
+            if prefix is None:
                 continue
             try:
                 data = encode_argument(task.label, name, value)
@@ -97,9 +105,10 @@ class Call:
                 if strict:
                     raise
                 continue
-            if data != defaults.get(name):
-                encoded[name] = data
-        return encoded
+            if data != default:
+                parts.append((name, data))
+                framed.append(b"%b%d:%b" % (prefix, len(data), data))
+        return b"".join(framed)
 
     def _make_key(self) -> tuple[str, bytes]:
         key = self.task.key
@@ -126,7 +135,3 @@ class Call:
 
 
 _IMMUTABLE = frozenset({str, int, float, bool, bytes, complex, type(None)})
-
-
-def _framed(encoded: dict[str, bytes]) -> bytes:
-    return b"".join([b"%d:%b=%d:%b" % (len(name), name.encode(), len(data), data) for name, data in encoded.items()])

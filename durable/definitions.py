@@ -5,14 +5,13 @@ A definition knows the function and how to name it, and nothing of runs, stores 
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 from durable.errors import ConfigurationError, DefinitionError
 from durable.fingerprints import Unencodable, encode
@@ -20,7 +19,7 @@ from durable.naming import stable_module_name
 from durable.records import StepFlag
 from durable.signatures import Signature
 from durable.source_code import code_digest
-from durable.step_keys import escape
+from durable.step_keys import escape, label_prefix
 
 OnDrift = Literal["error", "run", "reuse"]
 OnCodeChange = Literal["keep", "rerun", "error"]
@@ -37,6 +36,9 @@ class Definition:
     name: str | None = None
     aliases: tuple[str, ...] = ()
     version: str | None = None
+    key: Key | None = None
+    ignore: frozenset[str] = frozenset()
+    sensitive: bool = False
 
     @cached_property
     def plain(self) -> Callable[..., Any]:
@@ -101,13 +103,36 @@ class Definition:
         return self.full_name if self.version is None else f"{self.full_name}@{self.version}"
 
     @cached_property
-    def default_encodings(self) -> dict[str, bytes]:
-        """How the defaults of the parameters encode: an argument equal to its default is left out of the content."""
-        found = {}
-        for name, value in self.signature.defaults.items():
-            with contextlib.suppress(Unencodable):
-                found[name] = encode(value)
+    def label_prefix(self) -> bytes:
+        """The label as the beginning of what a call says."""
+        return label_prefix(self.label)
+
+    def parameters(self, signature: Signature) -> tuple[tuple[str, bytes | None, bytes | None], ...]:
+        """Give for each parameter its name, its frame (None: it is ignored) and how its default encodes.
+
+        An argument equal to its default is left out of the content, so a new parameter with a default changes nothing.
+        """
+        found = self._parameters.get(id(signature))
+        if found is None:
+            found = self._parameters[id(signature)] = tuple(
+                (
+                    name,
+                    None if name in self.ignore else b"%d:%b=" % (len(name), name.encode()),
+                    self._default_encoding(signature, name),
+                )
+                for name in signature.names
+            )
         return found
+
+    @cached_property
+    def _parameters(self) -> dict[int, tuple[tuple[str, bytes | None, bytes | None], ...]]:
+        return {}
+
+    def _default_encoding(self, signature: Signature, name: str) -> bytes | None:
+        try:
+            return encode(signature.defaults[name]) if name in signature.defaults else None
+        except Unencodable:
+            return None
 
     @cached_property
     def code_hex(self) -> str | None:
@@ -137,8 +162,6 @@ class Definition:
 class TaskDefinition(Definition):
     """The options of `@task`; `None` for those that the workflow or the environment decides."""
 
-    key: Key | None = None
-    ignore: frozenset[str] = frozenset()
     idempotent: bool | None = None
     no_effect_on: tuple[type[BaseException], ...] = ()
     reconcile: Callable[..., Any] | None = None
@@ -148,7 +171,6 @@ class TaskDefinition(Definition):
     replay: bool = True
     on_drift: OnDrift | None = None
     on_code_change: OnCodeChange | None = None
-    sensitive: bool = False
     cache: bool | timedelta = False
     has_body: bool = True
     is_child_run: bool = False
@@ -229,14 +251,10 @@ class WorkflowDefinition(Definition):
             is_child_run=True,
         )
 
-    key = None
-    ignore: ClassVar[frozenset[str]] = frozenset()
-    sensitive = False
-
 
 _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "exact_run_id"})
 _TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - {"function", "has_body", "is_child_run"}
-_WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - {"function"}
+_WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - {"function", "key", "ignore", "sensitive"}
 
 
 def task_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def call_task(
         _refuse_or_warn(task)
         return function(*args, **kwargs)
     frame.body.check()
-    step = Step(Call(task, instance, args, kwargs), frame, function)
+    step = Step(task, Call(task, instance, args, kwargs), frame, function)
     if task.is_async:
         return _coroutine(step.life(), task, frame)
     value = step.replay_at_once()
@@ -94,9 +94,8 @@ def call_workflow(
         return coroutine
     frame.body.check()
     child = _async_child if workflow.is_async else _child
-    step = Step(
-        Call(workflow.as_step, instance, args, kwargs), frame, partial(child, workflow, function, instance)
-    )
+    task = workflow.as_step
+    step = Step(task, Call(task, instance, args, kwargs), frame, partial(child, workflow, function, instance))
     return _coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())
 
 

@@ -53,12 +53,9 @@ class StepHistory:
         while record is None and not self._complete and len(self._index) < _WINDOW:
             self._load_page()
             record = self._index.pop(place, None)
-        if record is not None:
-            self._trim()
-            return record
-        if self._complete:
-            return None
-        return self._take_ahead(lambda found: _place(found) == place, content)
+        if record is None and not self._complete:
+            return self._take_ahead(lambda found: _place(found) == place, content)
+        return record
 
     def take_elsewhere(self, scope: Scope, content: bytes) -> StepRecord | None:
         """Use a record of this content from another asyncio branch of the same container, siblings first."""
@@ -136,6 +133,7 @@ class StepHistory:
 
     def _load_page(self) -> None:
         assert self._store is not None
+        self._trim()
         page = self._store.steps(self._run_id, StepQuery(after=self._loaded, limit=_PAGE, parent=self._parent))
         for record in page:
             if record.seq > self._last:

@@ -102,7 +102,7 @@ def _recorded(source: TaskDefinition) -> Any:
     if frame is None:
         return source.plain()
     frame.body.check()
-    return drive(Step(Call(source, None, (), {}), frame, source.plain).life())
+    return drive(Step(source, Call(source, None, (), {}), frame, source.plain).life())
 
 
 def _source(name: str, function: Callable[[], Any]) -> TaskDefinition:

@@ -26,11 +26,11 @@ _RESULT = "(cached)"
 MISS = object()
 
 
-def look_up(session: Session, call: Call, now: float) -> Any:
+def look_up(session: Session, task: TaskDefinition, call: Call, now: float) -> Any:
     """Give the cached result of a call, or `MISS`."""
     _refuse_arguments_without_value(call)
     run = session.store.load_run(_name(call))
-    if run is None or run.result is None or not _is_young(run, call.task, now):
+    if run is None or run.result is None or not _is_young(run, task, now):
         return MISS
     data = session.store.fetch(run.result) if run.result[:1] == b"\0" else run.result
     return session.serializer.decode(data, run=run.id, step=_RESULT)

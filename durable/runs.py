@@ -75,7 +75,7 @@ class RunCall:
         self.is_block = is_block
         self.session: Session = sessions.current() if parent is None else _session_of(parent)
         self.switches = sessions.switches()
-        self._call = TaskCall(workflow, instance, args, kwargs)  # type: ignore[arg-type]  # shares key, ignore, label
+        self._call = TaskCall(workflow, instance, args, kwargs)
         self.digests = self._call.digests()
         self.lineage = self._identify()
         self.inputs = None if is_block else self._store_inputs()
@@ -90,7 +90,7 @@ class RunCall:
             return check_run_id(workflow.run_id.format_map(self._call.values))
         digest = self._call.content
         if parent is not None:
-            digest = content_digest(parent.execution.id, parent.idempotency_key.encode())
+            digest = content_digest(parent.execution.id.encode(), parent.idempotency_key.encode())
         return f"{workflow.segment}-{digest.hex()[:16]}"
 
     def _store_inputs(self) -> bytes | None:

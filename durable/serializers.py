@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 import types
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
@@ -133,7 +134,13 @@ def _mac(key: bytes, header: bytes, body: bytes | memoryview, run: str, step: st
 
 
 def _checksum(header: bytes, body: bytes | memoryview, run: str, step: str) -> bytes:
-    return b"%08x" % crc32(body, crc32(_context(header, run, step)))
+    framed = f"{len(step)}:{step}".encode("utf-8", "surrogatepass")
+    return b"%08x" % crc32(body, crc32(framed, _run_checksum(header, run)))
+
+
+@lru_cache(maxsize=64)
+def _run_checksum(header: bytes, run: str) -> int:
+    return crc32(_context(header, run, ""))
 
 
 def _context(header: bytes, run: str, step: str) -> bytes:

@@ -82,10 +82,15 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-def content_digest(task_label: str, discriminator: bytes) -> bytes:
-    """Digest what a call says: the task and its arguments or business key (16 bytes)."""
-    name = task_label.encode()
-    return blake2b(len(name).to_bytes(4, "big") + name + discriminator, digest_size=16).digest()
+def label_prefix(label: str) -> bytes:
+    """Frame a task's label as the beginning of what a call says."""
+    name = label.encode()
+    return len(name).to_bytes(4, "big") + name
+
+
+def content_digest(prefix: bytes, discriminator: bytes) -> bytes:
+    """Digest what a call says: the framed label of the task and its arguments or business key (16 bytes)."""
+    return blake2b(prefix + discriminator, digest_size=16).digest()
 
 
 def shown_label(segment: str, content: bytes, business_key: str | None, *, hidden: bool) -> str:

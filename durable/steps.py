@@ -44,6 +44,7 @@ from durable.verdicts import Drift, Verdict, code_changed, decide, decide_drift,
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from durable.definitions import TaskDefinition
     from durable.effects import Effect
     from durable.execution import Frame
 
@@ -71,23 +72,24 @@ class Step:
         "call",
         "execution",
         "frame",
-        "is_idempotent",
         "task",
     )
 
-    def __init__(self, call: TaskCall, frame: Frame, function: Callable[..., Any]) -> None:
+    def __init__(self, task: TaskDefinition, call: TaskCall, frame: Frame, function: Callable[..., Any]) -> None:
         self.call = call
-        self.task = call.task
+        self.task = task
         self.frame = frame
         self.execution = frame.body.execution
         self._function = function
         self._scope = frame.scope
-        self.is_idempotent = self.task.is_idempotent(self.execution.workflow.idempotent)
         with self.execution.lock:
             self._occurrence = self._scope.next_occurrence(call.content)
             self._record = self._scope.history.take(self._scope, call.content, self._occurrence)
-        self._attempts = self._interruptions = self._tries = 0
-        self._flags = 0
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether the body may be executed again when nobody knows whether it happened."""
+        return self.task.is_idempotent(self.execution.workflow.idempotent)
 
     def replay_at_once(self) -> Any:
         """Give the stored result if nothing speaks against it, else NotImplemented."""
@@ -105,6 +107,7 @@ class Step:
 
     def life(self) -> Generator[Effect, Any, Any]:
         """Match the call, decide, and execute or replay it."""
+        self._attempts = self._interruptions = self._tries = self._flags = 0
         if self._record is None and not self.execution.history.is_empty:
             if self.task.is_async and self.execution.arrivals.are_pending:
                 yield Arrival(self.execution, None)
@@ -113,10 +116,13 @@ class Step:
                 yield from self._consider_drift()
         if self._record is not None:
             return (yield from self._follow(self._record))
-        if self.task.cache and (value := look_up(self.execution.session, self.call, self.execution.clock())) is not MISS:
+        if self.task.cache and (value := self._cached()) is not MISS:
             self._begin()
             return (yield from self._succeed(value))
         return (yield from self._execute())
+
+    def _cached(self) -> Any:
+        return look_up(self.execution.session, self.task, self.call, self.execution.clock())
 
     # Matching
 
