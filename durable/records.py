@@ -87,8 +87,10 @@ class StepRecord(NamedTuple):
     @property
     def key(self) -> str:
         """The step key for people: scope, task, discriminator and occurrence."""
-        suffix = f"~{self.occurrence}" if self.occurrence > 1 else ""
-        return "/".join(part for part in (self.container, self.branch, self.label + suffix) if part)
+        label = self.label if self.occurrence == 1 else f"{self.label}~{self.occurrence}"
+        if self.container or self.branch:
+            return "/".join([part for part in (self.container, self.branch, label) if part])
+        return label
 
 
 @dataclass(frozen=True, slots=True)

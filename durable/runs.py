@@ -29,12 +29,12 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.exceptions import decode_exception, encode_exception
-from durable.execution import FRAME, Execution
+from durable.execution import FRAME, Execution, warn_once
 from durable.failures import culprits
 from durable.naming import module_name, script_path
-from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
+from durable.records import Claim, History, RunFilter, RunRecord, RunStatus, StepFlag, StepStatus
 from durable.serializers import Unserializable
-from durable.step_keys import content_digest
+from durable.step_keys import content_digest, idempotency_key
 from durable.verdicts import Past
 
 if TYPE_CHECKING:
@@ -99,6 +99,10 @@ class RunCall:
         except Unserializable:
             return None
 
+    def means(self, run_id: str) -> bool:
+        """Whether a run is one of those that this call asks for."""
+        return run_id == self.lineage or run_id.startswith(f"{self.lineage}~")
+
     def entry(self) -> str:
         """Say, as JSON, how to import the workflow again and which inputs are missing."""
         function = self.workflow.plain
@@ -162,7 +166,7 @@ def run_life(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
                 return _outcome(call, opened.run)
             return (yield from _execute(call, opened, function))
         except RunInProgressError as error:
-            if call.workflow.on_running != "join" or error.run_id != call.lineage:
+            if call.workflow.on_running != "join" or not call.means(error.run_id):
                 raise
             _refuse_to_join_oneself(error)
         yield Sleep(_JOIN_POLL)
@@ -270,7 +274,7 @@ def in_progress(run: RunRecord, where: str) -> RunInProgressError:
     return RunInProgressError(
         f"Run {run.id} is in progress {where}, since {since}. To wait for its result: "
         f"with_options(on_running='join').",
-        run.lineage or run.id,
+        run.id,
     )
 
 
@@ -372,6 +376,7 @@ def _ended(execution: Execution, value: Any, error: BaseException | None) -> tup
     run = replace(execution.run, owner="", updated_at=now, ended_at=now, result=None, error=None, outcome="{}")
     serializer = execution.serializer
     if error is None:
+        _warn_of_doubts_left(execution)
         try:
             data = serializer.encode(value, run=run.id, step=_RESULT)
         except Unserializable as problem:
@@ -396,6 +401,20 @@ def _ended(execution: Execution, value: Any, error: BaseException | None) -> tup
     outcome["retry"] = sorted(retry)
     stored = encode_exception(error, serializer, run=run.id, step=_ERROR)
     return replace(run, status=_status_after(error), error=stored, outcome=json.dumps(outcome)), error
+
+
+def _warn_of_doubts_left(execution: Execution) -> None:
+    if execution.history.is_empty:
+        return
+    left = [step for step in execution.history.left_over((StepStatus.STARTED,)) if step.flags & StepFlag.NOT_IDEMPOTENT]
+    for step in left:
+        warn_once(
+            "left",
+            f"{execution.id}:{step.key}",
+            f"Run {execution.id} succeeded without calling step {step.key!r} again, which was running when an earlier "
+            f"execution ended and is not idempotent: nobody knows whether it happened (idempotency key "
+            f"{idempotency_key(step)}).",
+        )
 
 
 def _status_after(error: BaseException) -> RunStatus:
@@ -435,5 +454,5 @@ def _session_of(parent: Body) -> Session:
 def _refuse_to_join_oneself(error: RunInProgressError) -> None:
     frame = FRAME.get()
     body = frame.body if frame is not None else None
-    if body is not None and body.execution.run.lineage == error.run_id:
+    if body is not None and body.execution.id == error.run_id:
         raise WouldDeadlockError(f"Run {error.run_id} would wait for itself: it is called inside its own execution.") from error

@@ -25,6 +25,7 @@ from durable.doubts import (
 from durable.effects import Arrival, Call, CancelledAgain, Durable, Execute, Quiet, Sleep
 from durable.errors import (
     CodeChangedError,
+    CorruptRecordError,
     CrashLoopError,
     ExecutionStopped,
     InputsChangedError,
@@ -234,6 +235,7 @@ class Step:
             case Verdict.CRASH_LOOP:
                 raise execution.stop(self._crash_loop(record))
             case Verdict.DOUBT:
+                execution.past.retry.add(record.seq)
                 outcome = yield from self._settle_doubt(record)
                 if isinstance(outcome, Happened):
                     self._begin()
@@ -288,15 +290,19 @@ class Step:
                     f"idempotent, so it is executed again with the same idempotency key.",
                 )
         elif verdict is Verdict.TRY_AGAIN:
-            self._scope.tried_again = True
             self.execution.past.retry.update(details.retry)
+        if verdict in (Verdict.TRY_AGAIN, Verdict.EXECUTE):
+            self._scope.tried_again = True
 
     def _replay(self, record: StepRecord) -> Any:
         execution = self.execution
         if record.flags & StepFlag.VALUE_UNAVAILABLE:
             raise self._replay_failure(record)
         assert record.value is not None
-        value = execution.serializer.decode(execution.fetch(record.value), run=execution.id, step=record.key)
+        try:
+            value = execution.serializer.decode(execution.fetch(record.value), run=execution.id, step=record.key)
+        except CorruptRecordError as error:
+            raise execution.stop(error) from error
         execution.replayed += 1
         return value
 
@@ -305,7 +311,12 @@ class Step:
         execution.replayed += 1
         execution.replayed_failures.append(record.key)
         assert record.error is not None
-        error = decode_exception(execution.fetch(record.error), execution.serializer, run=execution.id, step=record.key)
+        try:
+            error = decode_exception(
+                execution.fetch(record.error), execution.serializer, run=execution.id, step=record.key
+            )
+        except CorruptRecordError as corrupt:
+            raise execution.stop(corrupt) from corrupt
         mark(error, execution.id, record.seq)
         return error
 
