@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +67,7 @@ class Details:
 
 def short_digest(encoded: bytes) -> str:
     """Digest one argument, to name the one that changed without storing its value."""
-    return blake2b(encoded, digest_size=6).hexdigest()
+    return f"{crc32(encoded):08x}"
 
 
 @cache

@@ -146,7 +146,7 @@ class Execution:
 class Body:
     """A function of the user under execution: the workflow itself or one attempt of a step."""
 
-    __slots__ = ("_tokens", "attempt", "closed", "execution", "name", "outer", "record", "scope", "step_key")
+    __slots__ = ("_token", "attempt", "closed", "execution", "name", "outer", "record", "scope", "step_key")
 
     def __init__(
         self,
@@ -167,7 +167,6 @@ class Body:
         self.step_key = step_key
         self.attempt = attempt
         self.closed: str | None = None
-        self._tokens: list[contextvars.Token[Frame | None]] = []
 
     @property
     def seq(self) -> int:
@@ -180,10 +179,10 @@ class Body:
         return idempotency_key(self.record) if self.record is not None else ""
 
     def __enter__(self) -> None:
-        self._tokens.append(FRAME.set(Frame(self, self.scope)))
+        self._token = FRAME.set(Frame(self, self.scope))
 
     def __exit__(self, *_: object) -> None:
-        FRAME.reset(self._tokens.pop())
+        FRAME.reset(self._token)
 
     def is_below(self, body: Body) -> bool:
         """Whether this body is the given one or was started in it."""

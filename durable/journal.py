@@ -31,13 +31,15 @@ _LARGEST_GROUP = 5000
 _REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other processes
 
 
-class Fence(NamedTuple):
+class Fence:
     """What a run's writes depend on, and whom to tell when it no longer holds."""
 
-    run_id: str
-    epoch: int
-    owner: str
-    on_lost: Callable[[], None]
+    __slots__ = ("on_lost", "run_id", "stamp")
+
+    def __init__(self, run_id: str, epoch: int, owner: str, on_lost: Callable[[], None]) -> None:
+        self.run_id = run_id
+        self.stamp = (epoch, owner)
+        self.on_lost = on_lost
 
 
 class _Waiter(NamedTuple):
@@ -253,7 +255,7 @@ def _batch(entries: list[_Entry]) -> Batch:
     ended: dict[str, RunRecord] = {}
     fences: dict[str, tuple[int, str]] = {}
     for _, fence, record, is_new in entries:
-        fences[fence.run_id] = (fence.epoch, fence.owner)
+        fences[fence.run_id] = fence.stamp
         if isinstance(record, StepRecord):
             steps[record.run_id, record.seq] = record
         elif is_new:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class RunStatus(StrEnum):
@@ -146,8 +150,7 @@ class Claim:
     history: History = field(default_factory=History)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """One group of writes that becomes durable as a whole or, run by run, not at all.
 
     `created` are new runs: a run whose id exists already is lost, with all of its steps in this batch. `steps` replace
@@ -158,7 +161,7 @@ class Batch:
     created: tuple[RunRecord, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     ended: tuple[RunRecord, ...] = ()
-    fences: dict[str, tuple[int, str]] = field(default_factory=dict)
+    fences: Mapping[str, tuple[int, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Scope:
         self.outer = outer
         self.tried_again = False
         self._counts: dict[bytes, int] = {}
-        self._children: dict[str, Scope] = {}
+        self._children: dict[str, Scope] | None = None
 
     def next_occurrence(self, content: bytes) -> int:
         """Count one more call of this content."""
@@ -50,6 +50,8 @@ class Scope:
     def named(self, name: str) -> Scope:
         """Give the scope of this name below this one; the same object each time."""
         segment = escape(name)
+        if self._children is None:
+            self._children = {}
         if segment not in self._children:
             container = join(self.container, self.branch, segment)
             self._children[segment] = Scope(container, "", self.history, self)
