@@ -1,0 +1,408 @@
+"""Programs that act on what finishes first, with a ledger of everything that their tasks did.
+
+Each function in `SHAPES` is the body of a run. It calls `work(name)`, whose names are unique within a run, and
+`token(branch)`, a task without arguments that gives something new each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+import durable
+from durable import task, workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+LONGEST_PAUSE = 0.002
+ENOUGH_EXECUTIONS = 60
+
+
+class Play:
+    """One execution as the program sees it: its ledger, its random delays and the point where it is killed."""
+
+    def __init__(self, path: str, seed: str, kill_at: int) -> None:
+        self._ledger = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._random = random.Random(seed)
+        self._kill_at = kill_at
+        self.points = 0
+        self.tokens = 0
+        self.is_paid = False
+
+    def write(self, *words: object) -> None:
+        os.write(self._ledger, ("\t".join(map(str, words)) + "\n").encode())
+        os.fsync(self._ledger)
+
+    def point(self) -> None:
+        self.points += 1
+        if self.points == self._kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def pause(self) -> None:
+        """Take nothing, some passes of the loop, or some time."""
+        self.point()
+        for _ in range(self._random.choice((0, 0, 1, 5))):
+            await asyncio.sleep(0)
+        if self._random.random() < 0.5:  # noqa: PLR2004 -- one half
+            await asyncio.sleep(self._random.random() * LONGEST_PAUSE)
+        self.point()
+
+
+play: Play
+
+
+@task
+async def job(name: str) -> str:
+    play.write("begin", durable.current().step_key, name)
+    await play.pause()
+    return name
+
+
+@task
+def sync_job(name: str) -> str:
+    play.write("begin", durable.current().step_key, name)
+    play.point()
+    return name
+
+
+@task
+async def give_token() -> str:
+    value = f"token-{os.getpid()}-{play.tokens}"
+    play.tokens += 1
+    play.write("begin", durable.current().step_key, value)
+    await play.pause()
+    return value
+
+
+_paid_job = job.with_options(idempotent=False, key="{name}")
+_paid_sync_job = sync_job.with_options(idempotent=False, key="{name}")
+_paid_token = give_token.with_options(idempotent=False, key="token")
+
+
+async def work(name: str) -> str:
+    await play.pause()
+    value = await (_paid_job if play.is_paid else job)(name)
+    assert value == name
+    play.point()
+    return value
+
+
+def sync_work(name: str) -> str:
+    value = (_paid_sync_job if play.is_paid else sync_job)(name)
+    assert value == name
+    return value
+
+
+async def token(branch: str) -> None:
+    value = await (_paid_token if play.is_paid else give_token)()
+    play.write("ack", branch, value)
+    play.point()
+
+
+async def as_completed_loop() -> list[str]:
+    """Call a further task for each result in the order of arrival."""
+    stored = []
+
+    async def chain(n: int) -> int:
+        await work(f"fetch {n}")
+        return n
+
+    for arrived in asyncio.as_completed([chain(n) for n in range(6)]):
+        stored.append(await work(f"store {await arrived}"))
+    return sorted(stored)
+
+
+async def first_completed_loop() -> list[str]:
+    """Start what follows each result while the others are still under way."""
+    found = []
+    pending = {asyncio.create_task(work(f"0 {n}")) for n in range(4)}
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for finished in done:
+            found.append(await finished)
+            depth, n = finished.result().split()
+            if depth != "2":
+                pending.add(asyncio.create_task(work(f"{int(depth) + 1} {n}")))
+    return sorted(found)
+
+
+async def queue_of_work() -> list[str]:
+    """Let producers and consumers share a queue; consumers are told apart by nothing."""
+    queue: asyncio.Queue[str | None] = asyncio.Queue(2)
+    used = []
+
+    async def produce(producer: int) -> None:
+        for n in range(3):
+            await queue.put(await work(f"make {producer}.{n}"))
+
+    async def consume() -> None:
+        while (item := await queue.get()) is not None:
+            await play.pause()
+            used.append(await work(item.replace("make", "use")))
+
+    consumers = [asyncio.create_task(consume()) for _ in range(3)]
+    await asyncio.gather(*(produce(n) for n in range(2)))
+    for _ in consumers:
+        await queue.put(None)
+    await asyncio.gather(*consumers)
+    return sorted(used)
+
+
+async def _leaf(group: int, n: int) -> str:
+    await token(f"{group}.{n}")
+    value = await work(f"leaf {group}.{n}")
+    sync_work(f"note {group}.{n}")
+    await token(f"{group}.{n} again")
+    return value
+
+
+async def nested_groups() -> list[str]:
+    """Nest task groups whose branches call the same tasks without arguments."""
+
+    async def group(number: int) -> list[str]:
+        async with asyncio.TaskGroup() as inner:
+            leaves = [inner.create_task(_leaf(number, n)) for n in range(2)]
+        await work(f"close {number}")
+        return [leaf.result() for leaf in leaves]
+
+    async with asyncio.TaskGroup() as outer:
+        groups = [outer.create_task(group(number)) for number in range(2)]
+    return sorted(sum((each.result() for each in groups), []))
+
+
+async def anyio_groups() -> list[str]:
+    """Use anyio's task groups and streams, whose children all run one wrapper coroutine."""
+    done: list[str] = []
+    send, receive = anyio.create_memory_object_stream[str](1)
+
+    async def group(number: int) -> None:
+        async with anyio.create_task_group() as inner:
+            for n in range(2):
+                inner.start_soon(pass_on, number, n)
+
+    async def pass_on(number: int, n: int) -> None:
+        await send.send(await _leaf(number, n))
+
+    async def collect() -> None:
+        async with receive:
+            async for value in receive:
+                done.append(await work(value.replace("leaf", "collect")))
+
+    async with anyio.create_task_group() as outer:
+        outer.start_soon(collect)
+        async with send, anyio.create_task_group() as groups:
+            for number in range(2):
+                groups.start_soon(group, number)
+    return sorted(done)
+
+
+class _Client:
+    """What HTTP clients do: a limited pool, waiters, shielded connects, time-outs and helper tasks of their own."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(2)
+        self._helpers: set[asyncio.Task[Any]] = set()
+
+    async def request(self, name: str) -> str:
+        async with self._slots:
+            await asyncio.shield(self._help(asyncio.sleep(0)))
+            async with asyncio.timeout(5):
+                return await asyncio.wait_for(self._exchange(name), 5)
+
+    async def _exchange(self, name: str) -> str:
+        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._help(self._read(name, answered))
+        return await answered
+
+    async def _read(self, name: str, answered: asyncio.Future[str]) -> None:
+        try:
+            answered.set_result(await work(name))
+        except BaseException as error:
+            if not answered.done():
+                answered.set_exception(error)
+            raise
+
+    def _help(self, coroutine: Any) -> asyncio.Task[Any]:
+        helper: asyncio.Task[Any] = asyncio.get_running_loop().create_task(coroutine)
+        self._helpers.add(helper)
+        helper.add_done_callback(self._forget)
+        return helper
+
+    def _forget(self, helper: asyncio.Task[Any]) -> None:
+        self._helpers.discard(helper)
+        if not helper.cancelled():
+            helper.exception()
+
+
+async def client_with_helpers() -> list[str]:
+    """Call tasks from tasks that a library made."""
+    client = _Client()
+
+    async def crawl(page: int) -> str:
+        await client.request(f"page {page}")
+        return await client.request(f"image {page}")
+
+    return sorted(await asyncio.gather(*(crawl(page) for page in range(4))))
+
+
+async def set_of_branches() -> list[str]:
+    """Start branches in the order of a set, which depends on memory addresses."""
+    branches = {_leaf(0, n) for n in range(5)}
+    return sorted(await asyncio.gather(*branches))
+
+
+async def ranking() -> list[str]:
+    """Make what is called depend on the order of arrival."""
+    ranks = []
+    for rank, arrived in enumerate(asyncio.as_completed([work(f"run {n}") for n in range(5)])):
+        ranks.append(await work(f"rank {rank} {await arrived}"))
+    return sorted(name.split()[1] for name in ranks)
+
+
+SHAPES: dict[str, Callable[[], Awaitable[list[str]]]] = {
+    shape.__name__: shape
+    for shape in (
+        as_completed_loop,
+        first_completed_loop,
+        queue_of_work,
+        nested_groups,
+        anyio_groups,
+        client_with_helpers,
+        set_of_branches,
+        ranking,
+    )
+}
+POINTS = {
+    "as_completed_loop": 84,
+    "first_completed_loop": 84,
+    "queue_of_work": 90,
+    "nested_groups": 70,
+    "anyio_groups": 80,
+    "client_with_helpers": 56,
+    "set_of_branches": 80,
+    "ranking": 70,
+}
+
+
+@workflow(run_id="{shape}-{is_paid}-{seed}")
+async def program(shape: str, is_paid: bool, seed: int) -> list[str]:
+    play.is_paid = is_paid
+    return await SHAPES[shape]()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a run is played."""
+
+    folder: str
+    shape: str
+    is_paid: bool
+    seed: int
+
+    @property
+    def ledger(self) -> str:
+        return f"{self.folder}/{self.shape}-{self.is_paid}-{self.seed}.ledger"
+
+
+def perform(stage: Stage, number: int, kill_at: int) -> list[str]:
+    """Call the workflow until it succeeds, deciding doubts by the ledger, or until this process is killed."""
+    global play  # noqa: PLW0603 -- the one program of this process
+    play = Play(stage.ledger, f"{stage.seed}:{number}", kill_at)
+    durable.configure(f"{stage.folder}/durable.db")
+    warnings.simplefilter("always")
+    warnings.showwarning = lambda message, *_: play.write("warning", str(message))
+    for _ in range(ENOUGH_EXECUTIONS):
+        run_id = f"{stage.shape}-{stage.is_paid}-{stage.seed}"
+        play.write("execution", number)
+        with contextlib.suppress(durable.NotFoundError):
+            for step in durable.get_run(run_id).steps:
+                play.write("record", step.status, step.key)
+        try:
+            return asyncio.run(program(stage.shape, stage.is_paid, stage.seed))
+        except durable.StepInDoubtError as doubt:
+            play.write("doubt", doubt.step_key)
+            begun = {key: name for key, name in Ledger.read(stage.ledger).begun if key == doubt.step_key}
+            value = begun.get(doubt.step_key)
+            decision = durable.did_not_happen if value is None else durable.happened(value)
+            durable.get_run(run_id).resolve(doubt.step_key, decision)
+    raise AssertionError(f"{stage} does not end")
+
+
+@dataclass
+class Execution:
+    """What the ledger says about one execution; `records` is what was stored before it began."""
+
+    records: dict[str, str] = field(default_factory=dict)
+    begun: list[tuple[str, str]] = field(default_factory=list)
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Ledger:
+    """All executions of one run."""
+
+    executions: list[Execution]
+
+    @property
+    def begun(self) -> list[tuple[str, str]]:
+        return [pair for execution in self.executions for pair in execution.begun]
+
+    @staticmethod
+    def read(path: str) -> Ledger:
+        executions: list[Execution] = []
+        with open(path, encoding="utf-8") as ledger:
+            for line in ledger:
+                kind, *words = line.rstrip("\n").split("\t")
+                if kind == "execution":
+                    executions.append(Execution())
+                    continue
+                current = executions[-1]
+                match kind:
+                    case "record":
+                        current.records[words[1]] = words[0]
+                    case "begin":
+                        current.begun.append((words[0], words[1]))
+                    case "ack":
+                        current.acknowledged[words[0]] = words[1]
+                    case "warning":
+                        current.warnings.append(words[0])
+                    case "doubt":
+                        current.doubts.append(words[0])
+        return Ledger(executions)
+
+    def faults(self, *, may_drift: bool) -> list[str]:
+        """Name what must not happen."""
+        found: list[str] = []
+        names: dict[str, str] = {}
+        tokens: dict[str, tuple[str, str]] = {}  # branch -> token and the key of the step that gave it
+        keys: dict[str, str] = {}
+        for number, execution in enumerate(self.executions):
+            finished = {key for key, status in execution.records.items() if status in {"succeeded", "failed"}}
+            finished_names = {names[key] for key in finished if key in names}
+            found += [f"{number}: {name!r} repeated under {key}" for key, name in execution.begun if key in finished]
+            found += [f"{number}: {name!r} repeated" for key, name in execution.begun if name in finished_names]
+            for branch, token_given in execution.acknowledged.items():
+                if branch in tokens and tokens[branch][1] in finished and tokens[branch][0] != token_given:
+                    found.append(f"{number}: branch {branch} had {tokens[branch]}, got {token_given}")
+            names.update(execution.begun)
+            keys.update({name: key for key, name in execution.begun})
+            for branch, token_given in execution.acknowledged.items():
+                tokens[branch] = (token_given, keys.get(token_given, "?"))
+            for key in execution.doubts:
+                if execution.records.get(key) != "started":
+                    found.append(f"{number}: doubt about {key}, recorded as {execution.records.get(key)}")
+            for text in execution.warnings:
+                if not ("is executed again with the same" in text or (may_drift and "which is not recorded" in text)):
+                    found.append(f"{number}: warned {text}")
+        return found

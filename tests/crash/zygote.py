@@ -1,0 +1,120 @@
+"""A process that forks others on request: each job runs in a fork that opened nothing before, and may be killed.
+
+Importing the library takes far longer than forking, so thousands of real crashes take minutes, not hours. The zygote
+itself has one thread, opens no store and starts no loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from durable import registry
+from durable.records import RunFilter
+from durable.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+KILLED = "killed"
+_LIMIT = 60  # seconds after which a fork is taken to hang
+_ROOT = Path(__file__).parents[2]
+
+
+class Zygote:
+    """Runs module-level functions in forks of a fresh interpreter."""
+
+    def __init__(self, *preloaded: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.zygote", *preloaded],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=_ROOT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(10)
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Give what the function returned, or KILLED if its process was killed; raises what else went wrong there."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        pickle.dump((function, args), self._process.stdin)
+        self._process.stdin.flush()
+        returned, answer = pickle.load(self._process.stdout)
+        if not returned:
+            raise AssertionError(answer)
+        return answer
+
+
+def _serve() -> None:
+    """Fork for each job that comes in, and answer with its outcome."""
+    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    while True:
+        try:
+            function, args = pickle.load(jobs)
+        except EOFError:
+            return
+        source, sink = os.pipe()
+        pid = os.fork()
+        if not pid:
+            _work(sink, function, args)
+        os.close(sink)
+        with os.fdopen(source, "rb") as pipe:
+            data = pipe.read()
+        _, status = os.waitpid(pid, 0)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            data = pickle.dumps((True, KILLED))
+        elif os.WIFSIGNALED(status) or not data:
+            data = pickle.dumps((False, f"The fork ended with wait status {status} and said nothing."))
+        answers.write(data)
+        answers.flush()
+
+
+def _work(sink: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    faulthandler.dump_traceback_later(_LIMIT, exit=True)
+    try:
+        outcome: tuple[bool, Any] = True, function(*args)
+    except BaseException:
+        outcome = False, traceback.format_exc()
+    with contextlib.suppress(OSError), os.fdopen(sink, "wb") as pipe:
+        pickle.dump(outcome, pipe)
+    os._exit(0)
+
+
+def _warm_up(modules: list[str]) -> None:
+    """Do once what every fork would do first; nothing stays open."""
+    for module in modules:
+        __import__(module)
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(f"{folder}/durable.db")
+        store.runs(RunFilter(lineage="none"))
+        store.runs(RunFilter(prefix="none", limit=6))
+        store.close()
+    for name in list(registry.tasks):
+        definition = registry.tasks.get(name)
+        assert definition is not None
+        assert definition.code
+
+
+if __name__ == "__main__":
+    _warm_up(sys.argv[1:])
+    _serve()
