@@ -1,8 +1,8 @@
 """Replayed async results arrive in the order in which they were recorded, so far as that is cheap and cannot hang.
 
 Code may act on what finishes first. A recorded completion is delivered when the calls recorded before it were made
-and the code that earlier deliveries woke has come to rest; a stall is broken after a short while. Correctness does
-not rest on this: calls are matched by what they say, wherever and whenever they are made.
+and the code that earlier deliveries woke has come to rest; a new one after everything recorded. A stall is broken after
+a short while. Correctness does not rest on this: calls are matched by what they say, wherever and whenever they are made.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Arrivals:
         self._order = itertools.count()
         self._passes = 0
         self._stalled_since: float | None = None
+        self._awaited: int | None = None
+        self._is_caught_up = False
         self._pumping = False
         self._drain: asyncio.Future[None] | None = None
 
@@ -45,6 +47,11 @@ class Arrivals:
         heapq.heappush(self._parked, (done, next(self._order), future))
         self._pump()
         await future
+
+    async def catch_up(self, done: int) -> None:
+        """Let the recorded calls and completions go before a new completion, a short while at most."""
+        if self._parked or self._awaits(done):
+            await self.turn(done)
 
     async def drained(self) -> None:
         """Wait until nothing is parked, a short while at most."""
@@ -86,15 +93,26 @@ class Arrivals:
 
     def _is_due(self, now: float) -> bool:
         done = self._parked[0][0]
-        awaited = self._execution.history.first_unused()
-        if awaited is None or awaited > done:
+        if not self._awaits(done):
             return True
         if self._stalled_since is None:
             self._stalled_since = now
         if now - self._stalled_since < _STALL:
             return False
-        self._execution.history.stop_awaiting(done)
+        if done > self._execution.past.last_event:
+            self._is_caught_up = True
+        else:
+            self._execution.history.stop_awaiting(done)
         return True
+
+    def _awaits(self, done: int) -> bool:
+        """Whether a call that was recorded before this completion has not been made yet."""
+        if self._is_caught_up and done > self._execution.past.last_event:
+            return False
+        awaited = self._execution.history.first_unused()
+        if awaited != self._awaited:
+            self._awaited, self._stalled_since = awaited, None
+        return awaited is not None and awaited < done
 
     def _deliver(self) -> None:
         _, _, future = heapq.heappop(self._parked)

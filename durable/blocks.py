@@ -19,7 +19,8 @@ from durable.engine import continued, open_life
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, Frame
 from durable.handles import Run
-from durable.runs import RunCall, run_life
+from durable.run_calls import RunCall
+from durable.runs import run_life
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -43,8 +43,8 @@ class Definition:
     @cached_property
     def plain(self) -> Callable[..., Any]:
         """The function below `staticmethod` and `classmethod`."""
-        inner = getattr(self.function, "__func__", self.function)
-        return inner  # type: ignore[no-any-return]  # whatever the user decorated
+        function: Callable[..., Any] = getattr(self.function, "__func__", self.function)
+        return function
 
     @cached_property
     def qualname(self) -> str:

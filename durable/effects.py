@@ -158,13 +158,14 @@ class Call(Effect):
 
 
 class Arrival(Effect):
-    """It is this recorded step's turn to be delivered; without a record: nothing waits to be delivered."""
+    """It is the turn of a recorded completion, or, with `is_new`, of a new one; without either: nothing is due."""
 
-    __slots__ = ("_done", "_execution")
+    __slots__ = ("_done", "_execution", "_is_new")
 
-    def __init__(self, execution: Execution, done: int | None) -> None:
+    def __init__(self, execution: Execution, done: int | None, *, is_new: bool = False) -> None:
         self._execution = execution
         self._done = done
+        self._is_new = is_new
 
     def act(self) -> None:
         """A sync call is decided at once."""
@@ -172,6 +173,8 @@ class Arrival(Effect):
     async def act_async(self) -> None:
         if self._done is None:
             await self._execution.arrivals.drained()
+        elif self._is_new:
+            await self._execution.arrivals.catch_up(self._done)
         else:
             await self._execution.arrivals.turn(self._done)
 

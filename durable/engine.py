@@ -18,7 +18,8 @@ from durable.calls import Call
 from durable.effects import Execute, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
-from durable.runs import RunCall, run_life
+from durable.run_calls import RunCall
+from durable.runs import run_life
 from durable.steps import Step
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def call_task(
 
 def _coroutine(life: Generator[Effect, Any, Any], definition: Any, frame: Frame) -> Any:
     execution = frame.body.execution
-    coroutine = drive_async(life) if execution.workflow.is_async else _drive_scoped(life, frame)
+    coroutine: Any = drive_async(life) if execution.workflow.is_async else _drive_scoped(life, frame)
     coroutine.__qualname__ = definition.qualname
     return coroutine
 
@@ -89,7 +90,7 @@ def call_workflow(
         life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
         if not workflow.is_async:
             return drive(life)
-        coroutine = drive_async(life)
+        coroutine: Any = drive_async(life)
         coroutine.__qualname__ = workflow.qualname
         return coroutine
     frame.body.check()

@@ -138,10 +138,6 @@ class Execution:
         """Whether no task of this program goes by a recorded label any more."""
         return label.partition("@")[0] not in registry.tasks
 
-    def fetch(self, value: bytes) -> bytes:
-        """Follow a reference that the store put in a value's place."""
-        return self.journal.store.fetch(value) if value[:1] == b"\0" else value
-
 
 class Body:
     """A function of the user under execution: the workflow itself or one attempt of a step."""

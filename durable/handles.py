@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from durable import registry, sessions
 from durable.doubts import DidNotHappen, Happened
 from durable.effects import drive, drive_async
+from durable.endings import stored_error, stored_outcome
 from durable.errors import (
     ConfigurationError,
     DurableError,
@@ -24,12 +25,12 @@ from durable.errors import (
     StepInDoubtError,
     WouldDeadlockError,
 )
-from durable.exceptions import decode_exception
 from durable.execution import FRAME
 from durable.journal import Fence
 from durable.loading import load_workflow
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
-from durable.runs import RunCall, in_progress, run_life, stored_inputs, stored_outcome
+from durable.run_calls import RunCall, stored_inputs
+from durable.runs import in_progress, run_life
 from durable.serializers import Unserializable
 from durable.verdicts import is_in_doubt
 
@@ -309,8 +310,7 @@ def final_outcome(session: Session, record: RunRecord) -> Any:
     if record.status == RunStatus.CANCELLED and not isinstance(outcome.get("retry"), list):
         raise RunCancelledError(f"Run {record.id} was cancelled. Resume it with: durable resume {record.id}", record.id)
     if record.error is not None:
-        data = session.store.fetch(record.error) if record.error[:1] == b"\0" else record.error
-        raise decode_exception(data, session.serializer, run=record.id, step="(error)")
+        raise stored_error(session, record)
     raise RunInProgressError(
         f"Run {record.id} has not ended, and nobody executes it (its process ended). Resume it with: "
         f"durable resume {record.id}",

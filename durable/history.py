@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from durable.stores.protocol import Store
 
 _PAGE = 1000
-_WINDOW = 2 * _PAGE  # unused records in memory beyond which a miss is looked up in the store
+_WINDOW = 2  # pages of unused records in memory beyond which a miss is looked up in the store
 
 
 class StepHistory:
     """Unused records below the step `parent` (0: the workflow itself) with `seq` up to `last`."""
 
-    def __init__(self, store: Store | None, run_id: str, parent: int, last: int) -> None:
+    def __init__(self, store: Store | None, run_id: str, parent: int, last: int, *, page: int = _PAGE) -> None:
+        self._page = page
         self._store = store
         self._run_id = run_id
         self._parent = parent
@@ -50,7 +51,7 @@ class StepHistory:
         """Use the record of exactly this scope, content and occurrence."""
         place = (scope.container, scope.branch, content, occurrence)
         record = self._index.pop(place, None)
-        while record is None and not self._complete and len(self._index) < _WINDOW:
+        while record is None and not self._complete and len(self._index) < _WINDOW * self._page:
             self._load_page()
             record = self._index.pop(place, None)
         if record is None and not self._complete:
@@ -112,9 +113,9 @@ class StepHistory:
         self._trim()
 
     def first_unused(self) -> int | None:
-        """Give the number of the oldest recorded call that this execution has not made yet."""
+        """Give the number of the oldest recorded call that is awaited: not made yet by this execution."""
         self._trim()
-        while not self._order and not self._complete:
+        while not self._order and not self._complete and not self._index and self._loaded >= self._not_awaited:
             self._load_page()
         return self._order[0][0] if self._order else None
 
@@ -134,7 +135,7 @@ class StepHistory:
     def _load_page(self) -> None:
         assert self._store is not None
         self._trim()
-        page = self._store.steps(self._run_id, StepQuery(after=self._loaded, limit=_PAGE, parent=self._parent))
+        page = self._store.steps(self._run_id, StepQuery(after=self._loaded, limit=self._page, parent=self._parent))
         for record in page:
             if record.seq > self._last:
                 break

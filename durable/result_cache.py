@@ -32,8 +32,7 @@ def look_up(session: Session, task: TaskDefinition, call: Call, now: float) -> A
     run = session.store.load_run(_name(call))
     if run is None or run.result is None or not _is_young(run, task, now):
         return MISS
-    data = session.store.fetch(run.result) if run.result[:1] == b"\0" else run.result
-    return session.serializer.decode(data, run=run.id, step=_RESULT)
+    return session.serializer.decode(session.fetch(run.result), run=run.id, step=_RESULT)
 
 
 def keep(session: Session, call: Call, value: Any, now: float) -> None:

@@ -35,6 +35,10 @@ class Session:
     active: dict[str, Execution] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
+    def fetch(self, value: bytes) -> bytes:
+        """Follow a reference that the store put in a value's place."""
+        return self.store.fetch(value) if value[:1] == b"\0" else value
+
 
 _sessions: dict[str, Session] = {}
 _guard = threading.Lock()

@@ -300,7 +300,7 @@ class Step:
             raise self._replay_failure(record)
         assert record.value is not None
         try:
-            value = execution.serializer.decode(execution.fetch(record.value), run=execution.id, step=record.key)
+            value = execution.serializer.decode(execution.session.fetch(record.value), run=execution.id, step=record.key)
         except CorruptRecordError as error:
             raise execution.stop(error) from error
         execution.replayed += 1
@@ -313,7 +313,7 @@ class Step:
         assert record.error is not None
         try:
             error = decode_exception(
-                execution.fetch(record.error), execution.serializer, run=execution.id, step=record.key
+                execution.session.fetch(record.error), execution.serializer, run=execution.id, step=record.key
             )
         except CorruptRecordError as corrupt:
             raise execution.stop(corrupt) from corrupt

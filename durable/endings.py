@@ -1,0 +1,102 @@
+"""How an execution ends: what the run's record says of it, and what a later caller gets from that record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from durable import notices
+from durable.errors import NotSerializableError, RunBlockedError, RunCancelledError
+from durable.exceptions import decode_exception, encode_exception
+from durable.execution import warn_once
+from durable.failures import culprits
+from durable.records import RunRecord, RunStatus, StepFlag, StepStatus
+from durable.serializers import Unserializable
+from durable.step_keys import idempotency_key
+
+if TYPE_CHECKING:
+    from durable.execution import Execution
+    from durable.sessions import Session
+
+_RESULT, _ERROR = "(result)", "(error)"
+_CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+
+
+def ended_run(
+    execution: Execution, value: Any, error: BaseException | None
+) -> tuple[RunRecord, BaseException | None]:
+    """Make the run's record after an execution, and the exception that the caller gets."""
+    now = execution.clock()
+    run = replace(execution.run, owner="", updated_at=now, ended_at=now, result=None, error=None, outcome="{}")
+    if error is None:
+        _warn_of_doubts_left(execution)
+        return _succeeded(execution, run, value)
+    return _failed(execution, run, error), error
+
+
+def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRecord:
+    outcome: dict[str, Any] = {"message": str(error)}
+    if execution.stopped is error:
+        retry = set(execution.past.retry)
+        if isinstance(error, RunBlockedError):
+            outcome |= {"step": error.step_key, "idempotency_key": error.idempotency_key}
+    else:
+        retry = culprits(error, run.id)
+        if isinstance(error, _CANCELLATIONS):
+            retry |= set(execution.interrupted)
+        if not execution.executed and execution.replayed_failures:
+            notices.tell_only_replayed(run.id, execution.replayed_failures)
+    outcome["retry"] = sorted(retry)
+    stored = encode_exception(error, execution.serializer, run=run.id, step=_ERROR)
+    return replace(run, status=_status_after(error), error=stored, outcome=json.dumps(outcome))
+
+
+def _succeeded(execution: Execution, run: RunRecord, value: Any) -> tuple[RunRecord, BaseException | None]:
+    serializer = execution.serializer
+    try:
+        data = serializer.encode(value, run=run.id, step=_RESULT)
+    except Unserializable as problem:
+        error = NotSerializableError(
+            f"Run {run.id} succeeded, but its result cannot be stored: result{problem.path} is a {problem.culprit} "
+            f"({problem.reason}). Its steps are recorded and are not executed again. Return only what can be stored."
+        )
+        stored = encode_exception(error, serializer, run=run.id, step=_ERROR)
+        return replace(run, status=RunStatus.SUCCEEDED, error=stored), error
+    return replace(run, status=RunStatus.SUCCEEDED, result=data), None
+
+
+def _warn_of_doubts_left(execution: Execution) -> None:
+    if execution.history.is_empty:
+        return
+    left = [step for step in execution.history.left_over((StepStatus.STARTED,)) if step.flags & StepFlag.NOT_IDEMPOTENT]
+    for step in left:
+        warn_once(
+            "left",
+            f"{execution.id}:{step.key}",
+            f"Run {execution.id} succeeded without calling step {step.key!r} again, which was running when an earlier "
+            f"execution ended and is not idempotent: nobody knows whether it happened (idempotency key "
+            f"{idempotency_key(step)}).",
+        )
+
+
+def _status_after(error: BaseException) -> RunStatus:
+    if isinstance(error, RunBlockedError):
+        return RunStatus.BLOCKED
+    if isinstance(error, (RunCancelledError, *_CANCELLATIONS)):
+        return RunStatus.CANCELLED
+    return RunStatus.FAILED
+
+
+def stored_outcome(session: Session, run: RunRecord) -> Any:
+    """Give the stored result of a run that succeeded, or raise what stands in its place."""
+    if run.result is None:
+        raise stored_error(session, run)
+    return session.serializer.decode(session.fetch(run.result), run=run.id, step=_RESULT)
+
+
+def stored_error(session: Session, run: RunRecord) -> BaseException:
+    """Give the exception that a run ended with."""
+    assert run.error is not None
+    return decode_exception(session.fetch(run.error), session.serializer, run=run.id, step=_ERROR)

@@ -1,0 +1,130 @@
+"""Which run a call of a workflow asks for: the same workflow with the same inputs means the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from durable import sessions
+from durable.calls import Call
+from durable.definitions import check_run_id
+from durable.errors import InputsChangedError
+from durable.naming import module_name, script_path
+from durable.records import RunRecord, RunStatus
+from durable.serializers import Unserializable
+from durable.step_keys import content_digest
+
+if TYPE_CHECKING:
+    from durable.definitions import WorkflowDefinition
+    from durable.execution import Body
+    from durable.sessions import Session
+
+_INPUTS = "(inputs)"
+
+
+class RunCall:
+    """One call of a workflow: which run it asks for, and with which inputs."""
+
+    def __init__(
+        self,
+        workflow: WorkflowDefinition,
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        parent: Body | None = None,
+        is_block: bool = False,
+    ) -> None:
+        self.workflow = workflow
+        self.parent = parent
+        self.is_block = is_block
+        self.session: Session = sessions.current() if parent is None else parent.execution.session
+        self.switches = sessions.switches()
+        self._call = Call(workflow, instance, args, kwargs)
+        self.digests = self._call.digests()
+        self.lineage = self._identify()
+        self.inputs = None if is_block else self._store_inputs()
+
+    def _identify(self) -> str:
+        workflow, parent = self.workflow, self.parent
+        if workflow.exact_run_id is not None:
+            return workflow.exact_run_id
+        if workflow.run_id is not None:
+            return check_run_id(workflow.run_id.format_map(self._call.values))
+        digest = self._call.content
+        if parent is not None:
+            digest = content_digest(parent.execution.id.encode(), parent.idempotency_key.encode())
+        return f"{workflow.segment}-{digest.hex()[:16]}"
+
+    def _store_inputs(self) -> bytes | None:
+        try:
+            return self.session.serializer.encode((self._call.args, self._call.kwargs), run=self.lineage, step=_INPUTS)
+        except Unserializable:
+            return None
+
+    def means(self, run_id: str) -> bool:
+        """Whether a run is one of those that this call asks for."""
+        return run_id == self.lineage or run_id.startswith(f"{self.lineage}~")
+
+    def entry(self) -> str:
+        """Say, as JSON, how to import the workflow again and which inputs are missing."""
+        function = self.workflow.plain
+        missing = []
+        if self.inputs is None and not self.is_block:
+            for name, value in self._call.values.items():
+                try:
+                    self.session.serializer.encode(value, run="", step="")
+                except Unserializable:
+                    missing.append(name)
+        return json.dumps(
+            {
+                "module": module_name(function),
+                "qualname": getattr(function, "__qualname__", None),
+                "path": script_path(function),
+                "missing": missing,
+                "self": self._call.instance is not None,
+                "block": self.is_block,
+            }
+        )
+
+    def check_inputs(self, run: RunRecord) -> None:
+        """Refuse a run that was started with other inputs."""
+        recorded = json.loads(run.arguments or b"{}")
+        if recorded == self.digests or self.is_block:
+            return
+        changed = sorted(name for name in {*recorded, *self.digests} if recorded.get(name) != self.digests.get(name))
+        raise InputsChangedError(
+            f"Run {run.id} was started with other inputs: {', '.join(map(repr, changed))} differ. Nothing was executed. "
+            f"Call it with the recorded inputs, or choose another run_id, or start anew with fresh=True."
+        )
+
+    def new_run(self, run_id: str, now: float) -> RunRecord:
+        """Make the record of a new run that this process owns."""
+        parent = self.parent
+        return RunRecord(
+            id=run_id,
+            workflow=self.workflow.full_name,
+            status=RunStatus.RUNNING,
+            epoch=1,
+            owner=self.session.store.owner,
+            created_at=now,
+            updated_at=now,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            parent_run=parent.execution.id if parent is not None else None,
+            parent_step=parent.step_key if parent is not None else None,
+            entry=self.entry(),
+            inputs=self.inputs,
+            arguments=json.dumps(self.digests).encode(),
+            lineage=self.lineage,
+        )
+
+
+def stored_inputs(session: Session, run: RunRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give the stored arguments of a run."""
+    assert run.inputs is not None
+    stored: Any = session.serializer.decode(session.fetch(run.inputs), run=run.lineage, step=_INPUTS)
+    args, kwargs = stored
+    return args, kwargs
