@@ -546,6 +546,8 @@ class Step:
             self._note_cancellation()
         elif not self.is_idempotent:
             yield Durable(execution, ticket, certain=True)
+        if self.task.is_async and not cancelled and not execution.history.is_empty and self._record is not None:
+            yield Arrival(execution, self._record.done, is_new=True)
         return None
 
     def _succeed(self, value: Any) -> Generator[Effect, Any, Any]:
@@ -556,6 +558,8 @@ class Step:
             raise
         if not self.is_idempotent:
             yield Durable(self.execution, ticket, certain=True)
+        if self.task.is_async and not self.execution.history.is_empty and self._record is not None:
+            yield Arrival(self.execution, self._record.done, is_new=True)
         if self._flags & StepFlag.VALUE_UNAVAILABLE:
             assert self._record is not None
             raise self._replay_failure(self._record)
