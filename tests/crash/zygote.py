@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable import registry
+from durable import Task
 from durable.records import RunFilter
 from durable.stores import open_store
 
@@ -109,10 +109,10 @@ def _warm_up(modules: list[str]) -> None:
         store.runs(RunFilter(lineage="none"))
         store.runs(RunFilter(prefix="none", limit=6))
         store.close()
-    for name in list(registry.tasks):
-        definition = registry.tasks.get(name)
-        assert definition is not None
-        assert definition.code
+    for module in modules:
+        for value in vars(sys.modules[module]).values():
+            if isinstance(value, Task):
+                assert value.definition.code
 
 
 if __name__ == "__main__":
