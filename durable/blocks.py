@@ -6,7 +6,6 @@ The block is always executed; the tasks called in it are steps. Each statement i
 from __future__ import annotations
 
 import ast
-import asyncio
 import contextlib
 import inspect
 import linecache
@@ -21,6 +20,7 @@ from durable.execution import FRAME, Frame
 from durable.handles import Run
 from durable.run_calls import RunCall
 from durable.runs import run_life
+from durable.stopping import ended_when_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,6 +37,7 @@ class RunBlock:
         self._life: Generator[Effect, Any, Any] | None = None
         self._effect: Execute | None = None
         self._scopes = contextlib.ExitStack()
+        self._stopping = contextlib.ExitStack()
         self._tokens: list[Any] = []
 
     def _open(self, *, is_async: bool) -> Run:
@@ -78,14 +79,15 @@ class RunBlock:
         opened = self._open(is_async=True)
         assert self._effect is not None
         execution = self._effect.body.execution
-        execution.root_task = asyncio.current_task()
         self._scopes.enter_context(scoped_tasks(execution))
+        self._stopping.enter_context(ended_when_stopped(execution))
         return opened
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Do what `with` does, for a block that awaits."""
+        self._stopping.close()
         with self._scopes:
             await drive_async(self._close(error))
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from durable.execution import Body, Execution
 
+_LOOK = 0.005  # seconds between two looks at steps that end in other threads
+
+
 class Effect:
     """Something to wait for: `act` blocks, `act_async` is awaited; both give the same result."""
 
@@ -212,6 +215,8 @@ class Quiet(Effect):
     def act(self) -> None:
         for thread in self._execution.threads_below(self._body):
             thread.join()
+        while self._execution.has_steps_below(self._body):
+            time.sleep(_LOOK)
 
     async def act_async(self) -> None:
         current = asyncio.current_task()
@@ -219,7 +224,7 @@ class Quiet(Effect):
             for task in tasks:
                 task.cancel()
             await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
-        if self._execution.threads_below(self._body):
+        if self._execution.threads_below(self._body) or self._execution.has_steps_below(self._body):
             await uninterrupted(asyncio.get_running_loop().run_in_executor(None, self.act))
 
 

@@ -58,7 +58,9 @@ class Execution:
         self.arrivals = Arrivals(self)
         self.tasks: dict[asyncio.Task[Any], Body] = {}
         self.threads: list[tuple[threading.Thread, Body]] = []
+        self.in_flight: dict[object, Body] = {}
         self.stopped: DurableError | None = None
+        self.on_stop: Callable[[], None] | None = None
         self.ended = False
         self.is_new = run.epoch == 1
         self.executed = 0
@@ -100,6 +102,8 @@ class Execution:
         """Latch the execution; the first reason holds."""
         if self.stopped is None:
             self.stopped = error
+            if self.on_stop is not None:
+                self.on_stop()
         return ExecutionStopped(self.stopped)
 
     def _lose(self) -> None:
@@ -133,6 +137,10 @@ class Execution:
         """List the live threads that execute bodies below this one."""
         self.threads = [pair for pair in self.threads if pair[0].is_alive()]
         return [thread for thread, owner in self.threads if owner.is_below(body)]
+
+    def has_steps_below(self, body: Body) -> bool:
+        """Whether a step that was called in a body or below it is in flight, in whichever thread."""
+        return any(owner.is_below(body) for owner in list(self.in_flight.values()))
 
     def is_gone(self, label: str) -> bool:
         """Whether no task of this program goes by a recorded label any more."""

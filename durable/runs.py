@@ -26,6 +26,7 @@ from durable.errors import (
 )
 from durable.execution import FRAME, Execution
 from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
+from durable.stopping import ended_when_stopped
 from durable.verdicts import Past
 
 if TYPE_CHECKING:
@@ -221,8 +222,7 @@ def _scoped(
         return function
 
     async def scoped() -> Any:
-        execution.root_task = asyncio.current_task()
-        with scoped_tasks(execution):
+        with scoped_tasks(execution), ended_when_stopped(execution):
             return await function()
 
     return scoped

@@ -399,6 +399,14 @@ class Step:
         begun = time.monotonic()
         if until is not None:
             yield Sleep(until - execution.clock())
+        execution.in_flight[self] = self.frame.body
+        try:
+            return (yield from self._execute_attempts(begun))
+        finally:
+            del execution.in_flight[self]
+
+    def _execute_attempts(self, begun: float) -> Generator[Effect, Any, Any]:
+        execution, task = self.execution, self.task
         while True:
             self._attempts += 1
             try:
