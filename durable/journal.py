@@ -34,11 +34,12 @@ _REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other proc
 class Fence:
     """What a run's writes depend on, and whom to tell when it no longer holds."""
 
-    __slots__ = ("on_lost", "run_id", "stamp")
+    __slots__ = ("alone", "on_lost", "run_id", "stamp")
 
     def __init__(self, run_id: str, epoch: int, owner: str, on_lost: Callable[[], None]) -> None:
         self.run_id = run_id
         self.stamp = (epoch, owner)
+        self.alone = {run_id: self.stamp}
         self.on_lost = on_lost
 
 
@@ -132,11 +133,12 @@ class Journal:
     def _write(self, *, wait: bool) -> bool:
         if self.failure is not None:
             raise self.failure
-        with self._guard:
-            entries = self._pending[:_LARGEST_GROUP]
-            if not entries:
-                self.durable = self._appended
-                return True
+        entries = self._pending[:_LARGEST_GROUP]
+        if not entries:
+            with self._guard:
+                if not self._pending:
+                    self.durable = self._appended
+            return True
         begun = time.perf_counter()
         try:
             lost = self.store.write(_batch(entries), wait=wait)
@@ -250,6 +252,10 @@ def _settle(future: asyncio.Future[None], failure: StoreError | None) -> None:
 
 
 def _batch(entries: list[_Entry]) -> Batch:
+    if len(entries) <= 2:  # noqa: PLR2004 -- the result of a step and the intent of the next: the common case
+        (_, fence, first, _), (_, other, last, _) = entries[0], entries[-1]
+        if fence is other and type(first) is type(last) is StepRecord:
+            return Batch((), (first, last) if first.seq != last.seq else (last,), (), fence.alone)
     steps: dict[tuple[str, int], StepRecord] = {}
     created: dict[str, RunRecord] = {}
     ended: dict[str, RunRecord] = {}
