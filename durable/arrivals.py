@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,12 +33,6 @@ class Arrivals:
         self._awaited: int | None = None
         self._is_caught_up = False
         self._pumping = False
-        self._drain: asyncio.Future[None] | None = None
-
-    @property
-    def are_pending(self) -> bool:
-        """Whether results wait to be delivered."""
-        return bool(self._parked)
 
     async def turn(self, done: int) -> None:
         """Wait until it is the turn of the completion with this number."""
@@ -48,18 +43,10 @@ class Arrivals:
         self._pump()
         await future
 
-    async def catch_up(self, done: int) -> None:
-        """Let the recorded calls and completions go before a new completion, a short while at most."""
+    async def catch_up(self, done: int = sys.maxsize) -> None:
+        """Let the recorded calls and completions go before a new one, a short while at most."""
         if self._parked or self._awaits(done):
             await self.turn(done)
-
-    async def drained(self) -> None:
-        """Wait until nothing is parked, a short while at most."""
-        if not self._parked:
-            return
-        if self._drain is None or self._drain.done():
-            self._drain = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._drain], timeout=_STALL)
 
     def _pump(self) -> None:
         if not self._pumping:
@@ -72,8 +59,6 @@ class Arrivals:
             heapq.heappop(self._parked)
         if not self._parked:
             self._pumping = False
-            if self._drain is not None and not self._drain.done():
-                self._drain.set_result(None)
             return
         loop = asyncio.get_running_loop()
         if not self._at_rest(loop):

@@ -161,23 +161,20 @@ class Call(Effect):
 
 
 class Arrival(Effect):
-    """It is the turn of a recorded completion, or, with `is_new`, of a new one; without either: nothing is due."""
+    """It is the turn of a recorded completion, or, without its number, of something new: after all that is recorded."""
 
-    __slots__ = ("_done", "_execution", "_is_new")
+    __slots__ = ("_done", "_execution")
 
-    def __init__(self, execution: Execution, done: int | None, *, is_new: bool = False) -> None:
+    def __init__(self, execution: Execution, done: int | None = None) -> None:
         self._execution = execution
         self._done = done
-        self._is_new = is_new
 
     def act(self) -> None:
         """A sync call is decided at once."""
 
     async def act_async(self) -> None:
         if self._done is None:
-            await self._execution.arrivals.drained()
-        elif self._is_new:
-            await self._execution.arrivals.catch_up(self._done)
+            await self._execution.arrivals.catch_up()
         else:
             await self._execution.arrivals.turn(self._done)
 

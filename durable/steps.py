@@ -110,8 +110,8 @@ class Step:
         """Match the call, decide, and execute or replay it."""
         self._attempts = self._interruptions = self._tries = self._flags = 0
         if self._record is None and not self.execution.history.is_empty:
-            if self.task.is_async and self.execution.arrivals.are_pending:
-                yield Arrival(self.execution, None)
+            if self.task.is_async:
+                yield Arrival(self.execution)
             self._match_elsewhere()
             if self._record is None:
                 yield from self._consider_drift()
@@ -554,8 +554,8 @@ class Step:
             self._note_cancellation()
         elif not self.is_idempotent:
             yield Durable(execution, ticket, certain=True)
-        if self.task.is_async and not cancelled and not execution.history.is_empty and self._record is not None:
-            yield Arrival(execution, self._record.done, is_new=True)
+        if self.task.is_async and not cancelled and not execution.history.is_empty:
+            yield Arrival(execution)
         return None
 
     def _succeed(self, value: Any) -> Generator[Effect, Any, Any]:
@@ -566,8 +566,8 @@ class Step:
             raise
         if not self.is_idempotent:
             yield Durable(self.execution, ticket, certain=True)
-        if self.task.is_async and not self.execution.history.is_empty and self._record is not None:
-            yield Arrival(self.execution, self._record.done, is_new=True)
+        if self.task.is_async and not self.execution.history.is_empty:
+            yield Arrival(self.execution)
         if self._flags & StepFlag.VALUE_UNAVAILABLE:
             assert self._record is not None
             raise self._replay_failure(self._record)
