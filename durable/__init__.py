@@ -1,9 +1,8 @@
 """Plain Python functions that survive a crash: finished steps are never executed again."""
 
-from durable.blocks import run
+from typing import TYPE_CHECKING
+
 from durable.decorators import Task, Workflow, task, workflow
-from durable.doubts import did_not_happen, happened
-from durable.encoding import register_live_type
 from durable.errors import (
     CodeChangedError,
     ConfigurationError,
@@ -34,9 +33,14 @@ from durable.errors import (
     StoreUnusableError,
     WouldDeadlockError,
 )
-from durable.handles import Run, StepView, get_run, list_runs
-from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
-from durable.sessions import configure
+
+if TYPE_CHECKING:
+    from durable.blocks import run
+    from durable.doubts import did_not_happen, happened
+    from durable.encoding import register_live_type
+    from durable.handles import Run, StepView, get_run, list_runs
+    from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
+    from durable.sessions import configure
 
 __all__ = [
     "CodeChangedError",
@@ -88,3 +92,35 @@ __all__ = [
     "uuid4",
     "workflow",
 ]
+
+_IMPORTED_AT_FIRST_USE = {
+    "Current": "inside",
+    "Run": "handles",
+    "StepView": "handles",
+    "configure": "sessions",
+    "current": "inside",
+    "did_not_happen": "doubts",
+    "get_run": "handles",
+    "happened": "doubts",
+    "idempotency_key": "inside",
+    "list_runs": "handles",
+    "now": "inside",
+    "random": "inside",
+    "register_live_type": "encoding",
+    "run": "blocks",
+    "scope": "inside",
+    "uuid4": "inside",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _IMPORTED_AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 -- `import durable` stays light
+
+    value = globals()[name] = getattr(import_module(f"durable.{_IMPORTED_AT_FIRST_USE[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,14 +13,35 @@ import wrapt
 
 from durable import registry
 from durable.definitions import TaskDefinition, WorkflowDefinition, task_options, workflow_options
-from durable.engine import call_task, call_workflow, start_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import timedelta
+    from types import ModuleType
 
     from durable.definitions import AfterSuccess, Key, OnCodeChange, OnDrift, OnRunning
     from durable.handles import Run
+
+_loaded: ModuleType | None = None
+
+
+def _engine() -> Any:
+    """The engine is imported at the first call of a decorated function, so that decorating costs next to nothing."""
+    global _loaded  # noqa: PLW0603 -- looked up on every call, so kept at hand
+    if _loaded is None:
+        from durable import engine  # noqa: PLC0415 -- slow to import, see above
+
+        _loaded = engine
+    return _loaded
+
+
+def _call_task(definition: TaskDefinition, /, *call: Any) -> Any:
+    return (_loaded or _engine()).call_task(definition, *call)
+
+
+def _call_workflow(definition: WorkflowDefinition, /, *call: Any) -> Any:
+    return (_loaded or _engine()).call_workflow(definition, *call)
+
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -62,7 +83,7 @@ class Task(_Wrapper, Generic[P, R]):
 
     def __init__(self, definition: TaskDefinition) -> None:
         """Wrap the function of a definition."""
-        super().__init__(definition.function, partial(call_task, definition))
+        super().__init__(definition.function, partial(_call_task, definition))
         self._self_definition = definition
 
     if TYPE_CHECKING:
@@ -115,7 +136,7 @@ class BoundWorkflow(_BoundWrapper, Generic[P, R]):
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Execute the workflow in the background of this process; see `Workflow.start`."""
         definition: WorkflowDefinition = self._self_parent.definition
-        return start_workflow(definition, self.__wrapped__, self._self_instance, args, kwargs)
+        return _engine().start_workflow(definition, self.__wrapped__, self._self_instance, args, kwargs)
 
 
 class Workflow(_Wrapper, Generic[P, R]):
@@ -125,7 +146,7 @@ class Workflow(_Wrapper, Generic[P, R]):
 
     def __init__(self, definition: WorkflowDefinition) -> None:
         """Wrap the function of a definition."""
-        super().__init__(definition.function, partial(call_workflow, definition))
+        super().__init__(definition.function, partial(_call_workflow, definition))
         self._self_definition = definition
 
     if TYPE_CHECKING:
@@ -172,7 +193,7 @@ class Workflow(_Wrapper, Generic[P, R]):
         A sync workflow gets a thread of its own. An async one becomes a task of the running event loop; without one it
         gets a thread with a loop of its own. Raises what opening the run raises, `RunInProgressError` for one.
         """
-        return start_workflow(self._self_definition, self.__wrapped__, None, args, kwargs)
+        return _engine().start_workflow(self._self_definition, self.__wrapped__, None, args, kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> str:
         """Pickle by reference, as functions are."""

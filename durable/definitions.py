@@ -14,11 +14,8 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from durable.errors import ConfigurationError, DefinitionError
-from durable.fingerprints import Unencodable, encode
 from durable.naming import stable_module_name
-from durable.records import StepFlag
 from durable.signatures import Signature
-from durable.source_code import code_digest
 from durable.step_keys import escape, label_prefix
 
 OnDrift = Literal["error", "run", "reuse"]
@@ -95,6 +92,8 @@ class Definition:
     @cached_property
     def code(self) -> bytes | None:
         """Digest of the body's normalised source, None where there is none."""
+        from durable.source_code import code_digest  # noqa: PLC0415 -- slow to import, needed at the first call
+
         return code_digest(self.plain) if self._is_checked_for_changes else None
 
     @cached_property
@@ -129,6 +128,8 @@ class Definition:
         return {}
 
     def _default_encoding(self, signature: Signature, name: str) -> bytes | None:
+        from durable.encoding import Unencodable, encode  # noqa: PLC0415 -- slow to import, needed at the first call
+
         try:
             return encode(signature.defaults[name]) if name in signature.defaults else None
         except Unencodable:
@@ -182,6 +183,8 @@ class TaskDefinition(Definition):
     @cached_property
     def flags(self) -> int:
         """What a record of any call of the task is flagged with."""
+        from durable.records import StepFlag  # noqa: PLC0415 -- slow to import, needed at the first call
+
         return (
             StepFlag.SENSITIVE * self.sensitive
             | StepFlag.NO_BODY * (not self.has_body)

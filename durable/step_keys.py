@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 if TYPE_CHECKING:
     from durable.history import StepHistory
@@ -107,6 +106,8 @@ def shown_label(segment: str, content: bytes, business_key: str | None, *, hidde
 
 def idempotency_key(step: StepRecord) -> str:
     """Derive the UUID that names a step's effect to the outside world: the same on every attempt and resume."""
+    from uuid import UUID  # noqa: PLC0415 -- slow to import, needed when a body asks for its key
+
     parts = (step.run_id, step.container, step.branch, step.content.hex(), str(step.occurrence))
     framed = b"".join(len(part := text.encode()).to_bytes(4, "big") + part for text in parts)
     return str(UUID(bytes=blake2b(framed, digest_size=16).digest(), version=5))
