@@ -16,7 +16,6 @@ from durable.effects import drive, drive_async
 from durable.endings import stored_error, stored_outcome
 from durable.errors import (
     ConfigurationError,
-    DurableError,
     NotFoundError,
     RunBlockedError,
     RunCancelledError,
@@ -31,6 +30,7 @@ from durable.loading import load_workflow
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.run_calls import RunCall, stored_inputs
 from durable.runs import in_progress, run_life
+from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.serializers import Unserializable
 from durable.verdicts import is_in_doubt
 
@@ -91,6 +91,11 @@ class Run:
         return self._status(self._record())
 
     @property
+    def message(self) -> str:
+        """What the end of the last execution said: the error, the doubt; empty if it ended well or has not ended."""
+        return str(json.loads(self._record().outcome or "{}").get("message", ""))
+
+    @property
     def parent(self) -> str | None:
         """Id of the run that called this one, None at the top."""
         return self._record().parent_run
@@ -143,10 +148,9 @@ class Run:
         `NotFoundError` if it cannot be found and `ConfigurationError` if inputs were not stored.
         """
         record = self._record()
-        workflow = registry.workflows.get(record.workflow) or load_workflow(record)
-        entry = json.loads(record.entry)
-        if record.status == RunStatus.SUCCEEDED:
+        if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
             return self._final(record)
+        entry = json.loads(record.entry)
         if entry.get("block"):
             raise ConfigurationError(
                 f"Run {self.id} is a `with durable.run(...)` block: only the program that holds the block can resume it."
@@ -160,6 +164,7 @@ class Run:
             raise ConfigurationError(
                 f"Run {self.id} is a method call, and its object is not stored. Call the method from your program."
             )
+        workflow = registry.workflows.get(record.workflow) or load_workflow(record)
         args, kwargs = stored_inputs(self._session, record)
         options: dict[str, Any] = {"run_id": self.id, "fresh": False}
         if on_drift is not None:
@@ -260,8 +265,7 @@ class Run:
         return record
 
     def _status(self, record: RunRecord) -> str:
-        """A run whose owner died is recorded as running; for people it is interrupted, so cancelled-like: failed."""
-        return record.status
+        return str(record.status)
 
     def _is_under_way(self, record: RunRecord) -> bool:
         return is_under_way(self._session, record)
@@ -369,7 +373,5 @@ def summaries(
         raise ConfigurationError(f"There is no status {status!r}. Choose from: {', '.join(RunStatus)}.")
     statuses = (status,) if status is not None else ()
     which = RunFilter(workflow=workflow, statuses=statuses, parent_run=parent, limit=limit)
-    return list(sessions.current().store.runs(which))
-
-
-__all__ = ["DurableError", "Run", "StepView", "get_run", "list_runs"]
+    found = sessions.current().store.runs(which)
+    return [summary for summary in found if workflow or summary.run.workflow != CACHE_WORKFLOW]

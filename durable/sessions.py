@@ -59,6 +59,11 @@ def configure(db: str | os.PathLike[str] | Store | None) -> None:
     _chosen = db
 
 
+def source() -> str:
+    """Say what chose the store."""
+    return "the program or --db" if _chosen is not None else settings().source
+
+
 def clock() -> float:
     """Give the time in seconds since 1970."""
     return time.time()

@@ -1,0 +1,40 @@
+"""The command that decides a doubt: resolve."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from durable.cli.inspecting import RunId, StepKey
+from durable.cli.output import say
+from durable.doubts import Happened, Outcome, did_not_happen
+from durable.handles import get_run
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands of this group."""
+    application.command()(resolve)
+
+
+def resolve(
+    run_id: RunId,
+    step: StepKey,
+    happened: Annotated[str | None, typer.Option(metavar="JSON", help="It happened; its result as JSON.")] = None,
+    not_happened: Annotated[bool, typer.Option("--did-not-happen", help="It did not happen: execute it.")] = False,
+) -> None:
+    """Decide a step in doubt."""
+    if (happened is None) == (not not_happened):
+        raise typer.BadParameter("say either --happened JSON or --did-not-happen")
+    outcome: Outcome = did_not_happen
+    if happened is not None:
+        try:
+            outcome = Happened(json.loads(happened))
+        except ValueError as error:
+            raise typer.BadParameter(f"--happened takes JSON, such as '\"text\"', 12 or null: {error}") from None
+    run = get_run(run_id)
+    key = run.find_step(step).key
+    run.resolve(step, outcome)
+    decided = "will be executed" if outcome is did_not_happen else "counts as succeeded"
+    say(f"step {key!r} of run {run.id} {decided}; go on with: durable resume {run.id}")

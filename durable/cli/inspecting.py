@@ -1,0 +1,169 @@
+"""Commands that look and change nothing: ls, show, explain, doctor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from durable import sessions
+from durable.cli.output import lasted, out, print_json, say, status_text, table, when
+from durable.details import Details
+from durable.exceptions import describe
+from durable.explaining import explain as explain_step
+from durable.handles import get_run, is_under_way, summaries, view_of
+from durable.records import StepFlag, StepStatus
+
+if TYPE_CHECKING:
+    from durable.records import RunRecord, StepRecord
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, or any unique beginning of it.")]
+StepKey = Annotated[str, typer.Argument(metavar="STEP", help="Step key, a unique beginning of it, or #number.")]
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands of this group."""
+    for command in (ls, show, explain, doctor):
+        application.command()(command)
+
+
+def ls(
+    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only runs in this status.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the newest first.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List runs, the newest first."""
+    session = sessions.current()
+    found = [
+        (summary.run, is_under_way(session, summary.run), summary.steps)
+        for summary in summaries(workflow=workflow, status=status, limit=limit)
+    ]
+    if as_json:
+        print_json([_run_data(run, alive) | _step_counts(steps) for run, alive, steps in found])
+        return
+    if not found:
+        say(f"no runs in {session.store.url}")
+        return
+    rows = [
+        (
+            run.id,
+            run.workflow,
+            status_text(_shown_status(run, alive)),
+            f"{steps.get(StepStatus.SUCCEEDED, 0)}/{sum(steps.values())}",
+            when(run.created_at),
+        )
+        for run, alive, steps in found
+    ]
+    out().print(table(("run", "workflow", "status", "steps", "started"), rows))
+
+
+def show(run_id: RunId, as_json: Json = False) -> None:
+    """Show a run and its steps."""
+    run = get_run(run_id)
+    record = run.record
+    alive = is_under_way(sessions.current(), record)
+    steps = list(run.step_records())
+    if as_json:
+        print_json(_run_data(record, alive) | {"message": run.message, "steps": [_step_data(step) for step in steps]})
+        return
+    console = out()
+    console.print(f"[bold]{record.id}[/]  {record.workflow}  {status_text(_shown_status(record, alive))}", markup=True)
+    console.print(f"started {when(record.created_at)}" + (f", ended {when(record.ended_at)}" if record.ended_at else ""))
+    if record.parent_run:
+        console.print(f"called by run {record.parent_run}, step {record.parent_step}", markup=False)
+    if run.message:
+        console.print(run.message, markup=False)
+    rows = [
+        (
+            str(step.seq),
+            step.key,
+            status_text("in doubt" if view_of(step).in_doubt and not alive else step.status),
+            str(step.attempts),
+            when(step.started_at),
+            lasted(step.started_at, step.ended_at),
+            _error_line(step),
+        )
+        for step in steps
+    ]
+    console.print(table(("#", "step", "status", "attempts", "started", "took", "error"), rows))
+
+
+def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:
+    """Say whether a call of a step would be replayed, executed or refused, and why."""
+    run = get_run(run_id)
+    record = run.find_step(step)
+    explained = explain_step(run, record)
+    if as_json:
+        arguments = {name: each.preview for name, each in Details.read(record.details).arguments.items()}
+        print_json(
+            {"run": run.id, "step": record.key, "verdict": explained.verdict, "why": explained.why, "arguments": arguments}
+        )
+        return
+    console = out()
+    console.print(f"{record.key}: [bold]{explained.verdict}[/]")
+    console.print(explained.why, markup=False)
+    for name, argument in Details.read(record.details).arguments.items():
+        console.print(f"  {name} = {argument.preview}", markup=False)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Examine the store: where it is, what it promises, what is known to be wrong."""
+    session = sessions.current()
+    report = dict(session.store.report()) | {"chosen by": sessions.source()}
+    if as_json:
+        print_json(report)
+        return
+    console = out()
+    for name, value in report.items():
+        console.print(f"[bold]{name:>20}[/]  ", end="")
+        console.print(value, markup=False)
+
+
+def _shown_status(run: RunRecord, alive: bool) -> str:
+    return "interrupted" if run.status == "running" and not alive else str(run.status)
+
+
+def _run_data(run: RunRecord, alive: bool) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "workflow": run.workflow,
+        "status": str(run.status),
+        "alive": alive,
+        "parent": run.parent_run,
+        "created_at": run.created_at,
+        "updated_at": run.updated_at,
+        "ended_at": run.ended_at,
+    }
+
+
+def _step_counts(steps: dict[str, int]) -> dict[str, int]:
+    return {"steps_done": steps.get(StepStatus.SUCCEEDED, 0), "steps": sum(steps.values())}
+
+
+def _step_data(step: StepRecord) -> dict[str, Any]:
+    view = view_of(step)
+    return {
+        "key": view.key,
+        "name": view.name,
+        "status": str(view.status),
+        "attempts": view.attempts,
+        "started_at": view.started_at,
+        "ended_at": view.ended_at,
+        "number": view.number,
+        "parent": view.parent or None,
+        "in_doubt": view.in_doubt,
+        "idempotency_key": view.idempotency_key,
+        "error": _error_line(step) or None,
+    }
+
+
+def _error_line(step: StepRecord) -> str:
+    if step.error is None:
+        return ""
+    session = sessions.current()
+    stored = describe(session.fetch(step.error), session.serializer, run=step.run_id, step=step.key)
+    if step.flags & StepFlag.VALUE_UNAVAILABLE:
+        return "value unavailable"
+    return f"{stored.type_name}: {stored.message}".partition("\n")[0]

@@ -1,0 +1,80 @@
+"""Commands that make a run go on or stop: resume, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from durable.cli.inspecting import RunId
+from durable.cli.output import say
+from durable.errors import DurableError
+from durable.handles import get_run
+
+
+class OnDrift(StrEnum):
+    """What to do with calls whose recorded inputs differ."""
+
+    ERROR = "error"
+    RUN = "run"
+    REUSE = "reuse"
+
+
+class WorkflowFailed(Exception):  # noqa: N818 -- carries the user's exception to where it is shown
+    """The resumed workflow raised `error`."""
+
+    def __init__(self, run_id: str, error: BaseException) -> None:
+        super().__init__(run_id, error)
+        self.run_id = run_id
+        self.error = error
+
+
+def register(application: typer.Typer) -> None:
+    """Add the commands of this group."""
+    for command in (resume, cancel):
+        application.command()(command)
+
+
+def resume(
+    run_id: RunId,
+    on_drift: Annotated[OnDrift | None, typer.Option(help="What to do with calls whose inputs changed.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try every failed step again.")] = False,
+) -> None:
+    """Execute what is left of a run and print its result."""
+    run = get_run(run_id)
+    try:
+        result = run.resume(on_drift=on_drift.value if on_drift else None, retry_failed=retry_failed or None)
+        if inspect.isawaitable(result):
+            result = asyncio.run(_awaited(result))
+    except (DurableError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise WorkflowFailed(run.id, error) from error
+    try:
+        shown = json.dumps(result, ensure_ascii=False)
+    except (TypeError, ValueError):
+        shown = repr(result)
+    sys.stdout.write(shown + "\n")
+
+
+async def _awaited(result: object) -> object:
+    return await result  # type: ignore[misc]  # checked by the caller
+
+
+def cancel(run_id: RunId) -> None:
+    """Cancel a run: at once if nobody executes it, else at its next step. It can be resumed."""
+    run = get_run(run_id)
+    before = run.status
+    run.cancel()
+    after = run.status
+    if after == "cancelled":
+        say(f"run {run.id} is cancelled")
+    elif before == after == "running":
+        say(f"run {run.id} is asked to stop at its next step")
+    else:
+        say(f"run {run.id} has ended already: {after}")

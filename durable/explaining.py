@@ -1,0 +1,90 @@
+"""Why a call of a recorded step would be replayed, executed or refused when its run is resumed; decides nothing new."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from durable import registry
+from durable.details import Details
+from durable.records import RunStatus, StepFlag
+from durable.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide
+
+if TYPE_CHECKING:
+    from durable.handles import Run
+    from durable.records import StepRecord
+
+_WHY = {
+    Verdict.REPLAY: ("replayed", "It succeeded: its stored result is returned and its body is not executed."),
+    Verdict.REPLAY_FAILURE: (
+        "failure replayed",
+        "It failed and the run went on, so its stored exception is raised again. --retry-failed tries it again.",
+    ),
+    Verdict.AWAIT_CANCELLATION: (
+        "waits",
+        "It was cancelled and the run went on, so the call waits until it is cancelled again. --retry-failed executes it.",
+    ),
+    Verdict.EXECUTE: ("executed", "It is executed in every execution of the run (replay=False), or was never finished."),
+    Verdict.EXECUTE_AGAIN: (
+        "executed again",
+        "It was running when its process ended. It is idempotent, so it is executed again with the same idempotency key.",
+    ),
+    Verdict.TRY_AGAIN: ("tried again", "Its failure or cancellation ended the last execution, so it is executed again."),
+    Verdict.CONTINUE: ("executed", "It was between two attempts; the next one is made when its back-off has passed."),
+    Verdict.DOUBT: (
+        "refused: in doubt",
+        "It is not idempotent, and nobody can know whether its effect happened. Decide with durable resolve.",
+    ),
+    Verdict.CRASH_LOOP: (
+        "refused: interrupted too often",
+        f"It was interrupted {INTERRUPTIONS_ALLOWED} times in a row. durable resolve --did-not-happen or --retry-failed go on.",
+    ),
+    Verdict.CODE_CHANGED: ("refused: its body changed", "on_code_change='error' holds."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would happen to a call of the step, in a word and in a sentence."""
+
+    verdict: str
+    why: str
+
+
+def explain(run: Run, step: StepRecord) -> Explanation:
+    """Explain one step of a run as the next resume would treat a call with the same content."""
+    record = run.record
+    if record.status == RunStatus.SUCCEEDED:
+        return Explanation("not called", "The run succeeded: a call of the workflow returns its stored result.")
+    steps = list(run.step_records())
+    last_call = max(each.seq for each in steps)
+    outcome = json.loads(record.outcome or "{}")
+    past = Past(
+        retry=_with_causes(set(outcome.get("retry", ())), steps),
+        crashed=record.status == RunStatus.RUNNING,
+        progressed=max((each.done or 0 for each in steps), default=0) > record.mark,
+        last_call=last_call,
+        last_event=max(last_call, max((each.done or 0 for each in steps), default=0)),
+    )
+    task = registry.tasks.get(step.task.partition("@")[0])
+    idempotent = not step.flags & StepFlag.NOT_IDEMPOTENT
+    verdict = decide(
+        step,
+        past,
+        idempotent=idempotent,
+        replay=not step.flags & StepFlag.ALWAYS,
+        code=task.code if task is not None else None,
+        on_code_change="keep",
+    )
+    if step.flags & StepFlag.VALUE_UNAVAILABLE:
+        return Explanation("refused: value unavailable", "It succeeded, but its result could not be stored; it is not executed.")
+    return Explanation(*_WHY[verdict])
+
+
+def _with_causes(retry: set[int], steps: list[StepRecord]) -> set[int]:
+    """Add the steps below that made the steps to be tried again fail."""
+    for step in steps:
+        if step.seq in retry:
+            retry |= set(Details.read(step.details).retry)
+    return retry
