@@ -39,6 +39,7 @@ class Zygote:
             [sys.executable, "-m", "tests.crash.zygote", *preloaded],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             cwd=_ROOT,
         )
 

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.crash.arrival_programs import POINTS, SHAPES, Stage, is_unique, perform
+from tests.crash.plays import Ledger
+from tests.crash.zygote import Zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
+
+SEEDS = int(os.environ.get("SEEDS", "300"))
+DRIFTED = 0.02  # of the seeds: the order of arrival is kept as far as that is cheap
+_PROGRAMS = "tests.crash.arrival_programs"
+_PRELOADED = (_PROGRAMS, "anyio._backends._asyncio")
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[str]:
+    """A folder where flushing costs nothing: it is processes that are killed here, not the machine."""
+    if not Path("/dev/shm").is_dir():
+        yield str(tmp_path)
+        return
+    path = tempfile.mkdtemp(dir="/dev/shm")
+    yield path
+    shutil.rmtree(path)
+
+
+def _disturb(zygote: Zygote, stage: Stage, undisturbed: list[str]) -> tuple[list[str], bool]:
+    """Kill a run once or twice, let it end, and name what went wrong."""
+    seed = random.Random(stage.seed)
+    for number in range(1 + (stage.seed % 4 == 0)):
+        zygote.run(perform, stage, number, seed.randint(1, POINTS[stage.shape]))
+    result = zygote.run(perform, stage, 9, 0)
+    ledger = Ledger.read(stage.ledger)
+    os.unlink(stage.ledger)
+    faults = [f"{stage.shape}, seed {stage.seed}, execution {fault}" for fault in ledger.faults(unique=is_unique)]
+    if result != undisturbed:
+        faults.append(f"{stage.shape}, seed {stage.seed}: {result}")
+    return faults, ledger.drifted
+
+
+@pytest.mark.parametrize("is_paid", [False, True], ids=["idempotent", "paid"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_order_of_arrival_makes_a_finished_step_look_new(shape: str, is_paid: bool, folder: str) -> None:
+    """Killed anywhere, resumed with other delays: nothing finished is repeated, every branch keeps what it was given,
+    and only what was in flight is in doubt."""
+    with Zygote(*_PRELOADED) as one, Zygote(*_PRELOADED) as other, ThreadPoolExecutor(2) as pool:
+        undisturbed = one.run(perform, Stage(folder, shape, is_paid, -1), 0, 0)
+
+        def play(zygote: Zygote, seeds: range) -> list[tuple[list[str], bool]]:
+            return [_disturb(zygote, Stage(folder, shape, is_paid, seed), undisturbed) for seed in seeds]
+
+        halves = pool.map(play, (one, other), (range(0, SEEDS, 2), range(1, SEEDS, 2)))
+        outcomes = [outcome for half in halves for outcome in half]
+    assert [fault for faults, _ in outcomes for fault in faults] == []
+    assert sum(drifted for _, drifted in outcomes) <= DRIFTED * SEEDS
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_process_of_its_own_resumes_what_another_left(shape: str, folder: str) -> None:
+    """A run that a whole interpreter left by SIGKILL is resumed by another interpreter."""
+    program = (
+        f"from {_PROGRAMS} import *; import sys; "
+        f"perform(Stage({folder!r}, {shape!r}, False, 0), int(sys.argv[1]), int(sys.argv[2]))"
+    )
+
+    def start(number: int, kill_at: int) -> int:
+        arguments = [sys.executable, "-c", program, str(number), str(kill_at)]
+        return subprocess.run(arguments, cwd=_ROOT, check=False, stderr=subprocess.DEVNULL).returncode
+
+    assert start(0, POINTS[shape] // 3) == -signal.SIGKILL
+    assert start(1, 0) == 0
+    assert Ledger.read(Stage(folder, shape, False, 0).ledger).faults(unique=is_unique) == []
