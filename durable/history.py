@@ -8,17 +8,20 @@ memory. A call that the loaded pages do not hold is looked up by content in the 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from durable.records import StepQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from durable.records import StepRecord
     from durable.step_keys import Scope
     from durable.stores.protocol import Store
 
+_Place = tuple[str, str, bytes, int]  # container, branch, content and occurrence
 _PAGE = 1000
 _WINDOW = 2  # pages of unused records in memory beyond which a miss is looked up in the store
 
@@ -34,11 +37,11 @@ class StepHistory:
         self._last = last
         self._loaded = parent
         self._complete = store is None or last <= parent
-        self._index: dict[tuple[str, str, bytes, int], StepRecord] = {}
-        self._by_content: dict[tuple[str, bytes], list[StepRecord]] | None = None
-        self._order: deque[tuple[int, tuple[str, str, bytes, int]]] = deque()
+        self._index: dict[_Place, StepRecord] = {}
+        self._by_content: dict[tuple[str, bytes], dict[_Place, StepRecord]] | None = None
+        self._order: deque[tuple[int, _Place]] = deque()
         self._used_ahead: set[int] = set()
-        self._moved: set[tuple[str, str, bytes, int]] = set()
+        self._moved: set[_Place] = set()
         self._not_awaited = 0
         self._tasks_ahead: dict[tuple[str, str], frozenset[str]] = {}
 
@@ -54,34 +57,39 @@ class StepHistory:
         while record is None and not self._complete and len(self._index) < _WINDOW * self._page:
             self._load_page()
             record = self._index.pop(place, None)
-        if record is None and not self._complete:
-            return self._take_ahead(lambda found: _place(found) == place, content)
+        if record is not None:
+            if self._by_content is not None:
+                self._forget_content(place)
+        elif not self._complete:
+            query = StepQuery(parent=self._parent, content=content, scope=(scope.container, scope.branch))
+            record = self._take_ahead(query, lambda found: found.occurrence == occurrence)
         return record
 
     def take_elsewhere(self, scope: Scope, content: bytes) -> StepRecord | None:
         """Use a record of this content from another asyncio branch of the same container, siblings first."""
-        candidates = self._content_index().get((scope.container, content), ())
-        unused = [record for record in candidates if self._index.get(_place(record)) is record]
-        if not unused:
-            if self._complete:
-                return None
-            record = self._take_ahead(lambda found: found.container == scope.container, content)
-        else:
+        unused = self._content_index().get((scope.container, content))
+        if unused:
             home = scope.branch.rpartition("/")[0]
-            record = min(unused, key=lambda found: (found.branch.rpartition("/")[0] != home, found.seq))
-            del self._index[_place(record)]
-            self._trim()
+            record: StepRecord | None = min(
+                unused.values(), key=lambda found: (found.branch.rpartition("/")[0] != home, found.seq)
+            )
+            assert record is not None
+            self._drop(_place(record))
+        elif self._complete:
+            return None
+        else:
+            query = StepQuery(parent=self._parent, content=content)
+            record = self._take_ahead(query, lambda found: found.container == scope.container)
         if record is not None:
             self._moved.add(_place(record))
         return record
 
     def exchange(self, record: StepRecord, fits: Callable[[StepRecord], bool]) -> StepRecord:
         """Give a used record back for an unused one of the same scope and content that fits, if there is one."""
-        for other in self._content_index().get((record.container, record.content), ()):
-            if other.branch == record.branch and self._index.get(_place(other)) is other and fits(other):
-                del self._index[_place(other)]
-                self._index[_place(record)] = record
-                self._content_index()[record.container, record.content].append(record)
+        for place, other in self._content_index().get((record.container, record.content), {}).items():
+            if other.branch == record.branch and fits(other):
+                self._drop(place)
+                self._add(record)
                 return other
         return record
 
@@ -100,17 +108,16 @@ class StepHistory:
         if not self._complete:
             tasks = tuple(label for label in self._labels_ahead(scope) if is_candidate(label))
             if tasks:
-                query = StepQuery(
-                    after=self._loaded, parent=self._parent, scope=(scope.container, scope.branch), tasks=tasks
-                )
-                found += self._unused_ahead(query)
+                query = StepQuery(parent=self._parent, scope=(scope.container, scope.branch), tasks=tasks)
+                found += islice(self._unused_ahead(query), self._page)
         return sorted(found, key=lambda record: record.seq)
 
     def use(self, record: StepRecord) -> None:
         """Use a record that `unused_in` gave."""
-        if self._index.pop(_place(record), None) is None:
+        if _place(record) in self._index:
+            self._drop(_place(record))
+        else:
             self._used_ahead.add(record.seq)
-        self._trim()
 
     def first_unused(self) -> int | None:
         """Give the number of the oldest recorded call that is awaited: not made yet by this execution."""
@@ -129,7 +136,7 @@ class StepHistory:
         wanted = tuple(statuses)
         found = [record for record in self._index.values() if record.status in wanted]
         if not self._complete:
-            found += self._unused_ahead(StepQuery(after=self._loaded, parent=self._parent, statuses=wanted))
+            found += self._unused_ahead(StepQuery(parent=self._parent, statuses=wanted))
         return sorted(found, key=lambda record: record.seq)
 
     def _load_page(self) -> None:
@@ -143,27 +150,48 @@ class StepHistory:
             if record.seq in self._used_ahead:
                 self._used_ahead.discard(record.seq)
                 continue
-            place = (record.container, record.branch, record.content, record.occurrence)
-            self._index[place] = record
-            self._order.append((record.seq, place))
-            if self._by_content is not None:
-                self._by_content.setdefault((record.container, record.content), []).append(record)
+            self._order.append((record.seq, self._add(record)))
         else:
             if page:
                 return
         self._complete = True
 
-    def _take_ahead(self, fits: Callable[[StepRecord], bool], content: bytes) -> StepRecord | None:
-        query = StepQuery(after=self._loaded, parent=self._parent, content=content)
+    def _add(self, record: StepRecord) -> _Place:
+        place = _place(record)
+        self._index[place] = record
+        if self._by_content is not None:
+            self._by_content.setdefault((record.container, record.content), {})[place] = record
+        return place
+
+    def _drop(self, place: _Place) -> None:
+        del self._index[place]
+        if self._by_content is not None:
+            self._forget_content(place)
+
+    def _forget_content(self, place: _Place) -> None:
+        assert self._by_content is not None
+        alike = self._by_content[place[0], place[2]]
+        del alike[place]
+        if not alike:
+            del self._by_content[place[0], place[2]]
+
+    def _take_ahead(self, query: StepQuery, fits: Callable[[StepRecord], bool]) -> StepRecord | None:
         record = next((found for found in self._unused_ahead(query) if fits(found)), None)
         if record is not None:
             self._used_ahead.add(record.seq)
         return record
 
-    def _unused_ahead(self, query: StepQuery) -> list[StepRecord]:
+    def _unused_ahead(self, query: StepQuery) -> Iterator[StepRecord]:
+        """Read what matches and is not loaded yet, page by page."""
         assert self._store is not None
-        found = self._store.steps(self._run_id, query)
-        return [record for record in found if record.seq <= self._last and record.seq not in self._used_ahead]
+        after = self._loaded
+        while page := self._store.steps(self._run_id, replace(query, after=after, limit=self._page)):
+            for record in page:
+                if record.seq > self._last:
+                    return
+                if record.seq not in self._used_ahead:
+                    yield record
+            after = page[-1].seq
 
     def _labels_ahead(self, scope: Scope) -> frozenset[str]:
         assert self._store is not None
@@ -173,11 +201,11 @@ class StepHistory:
             self._tasks_ahead[where] = self._store.step_tasks(self._run_id, query)
         return self._tasks_ahead[where]
 
-    def _content_index(self) -> dict[tuple[str, bytes], list[StepRecord]]:
+    def _content_index(self) -> dict[tuple[str, bytes], dict[_Place, StepRecord]]:
         if self._by_content is None:
             self._by_content = {}
-            for record in self._index.values():
-                self._by_content.setdefault((record.container, record.content), []).append(record)
+            for place, record in self._index.items():
+                self._by_content.setdefault((record.container, record.content), {})[place] = record
         return self._by_content
 
     def _trim(self) -> None:
@@ -186,5 +214,5 @@ class StepHistory:
             order.popleft()
 
 
-def _place(record: StepRecord) -> tuple[str, str, bytes, int]:
+def _place(record: StepRecord) -> _Place:
     return (record.container, record.branch, record.content, record.occurrence)

@@ -167,12 +167,12 @@ async def follow(plan: Plan, place: str, *, is_async: bool) -> Any:
 
 @workflow(run_id="{name}")
 async def async_program(plan: Plan, name: str) -> Any:
-    return await follow(plan, "", is_async=True)
+    return await follow(plan, "at", is_async=True)
 
 
 @workflow(run_id="{name}")
 def sync_program(plan: Plan, name: str) -> Any:
-    return run_through(follow(plan, "", is_async=False))
+    return run_through(follow(plan, "at", is_async=False))
 
 
 @dataclass(frozen=True)
