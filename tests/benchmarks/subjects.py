@@ -1,0 +1,238 @@
+"""What the benchmark measures: each measure runs in a process of its own and prints its figures as one line of JSON.
+
+Clocks run inside the measured code, so that neither the start of the interpreter nor the opening of a store counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from durable import configure, task, workflow
+from durable.records import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durable.stores.protocol import Store
+
+_MERGED = 4000  # records that the recording of a long run puts in one transaction
+
+measured: dict[str, float] = {}
+
+
+class ExpectedError(Exception):
+    """Ends a run as failed, so that the next call resumes it."""
+
+
+@task
+def step(number: int) -> int:
+    return number
+
+
+@task(idempotent=False)
+def risky_step(number: int) -> int:
+    return number
+
+
+@task
+async def async_step(number: int) -> int:
+    return number
+
+
+@task
+def failing_step() -> None:
+    raise ExpectedError
+
+
+async def plain_step(number: int) -> int:
+    return number
+
+
+def _since(begun: float) -> float:
+    return time.perf_counter() - begun
+
+
+@workflow
+def sequential(count: int) -> None:
+    step(-1)
+    begun = time.perf_counter()
+    for number in range(count):
+        step(number)
+    measured["seconds"] = _since(begun)
+
+
+@workflow
+def sequential_risky(count: int) -> None:
+    risky_step(-1)
+    begun = time.perf_counter()
+    for number in range(count):
+        risky_step(number)
+    measured["seconds"] = _since(begun)
+
+
+@workflow
+async def sequential_async(count: int) -> None:
+    await async_step(-1)
+    begun = time.perf_counter()
+    for number in range(count):
+        await async_step(number)
+    measured["seconds"] = _since(begun)
+
+
+@workflow
+async def gathered(count: int) -> None:
+    await async_step(-1)
+    begun = time.perf_counter()
+    await asyncio.gather(*[async_step(number) for number in range(count)])
+    measured["seconds"] = _since(begun)
+
+
+@workflow
+def failing(count: int) -> None:
+    begun = time.perf_counter()
+    for number in range(count):
+        step(number)
+    measured["seconds"] = _since(begun)
+    failing_step()
+
+
+@workflow
+async def failing_async(count: int) -> None:
+    begun = time.perf_counter()
+    for number in range(count):
+        await async_step(number)
+    measured["seconds"] = _since(begun)
+    failing_step()
+
+
+@workflow
+async def failing_gathered(count: int) -> None:
+    begun = time.perf_counter()
+    await asyncio.gather(*[async_step(number) for number in range(count)])
+    measured["seconds"] = _since(begun)
+    failing_step()
+
+
+def floor(folder: Path, count: int) -> None:
+    """Insert and commit one row a step, as bare as `sqlite3` can with WAL and a flush a commit."""
+    database = sqlite3.connect(folder / "floor.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("CREATE TABLE steps (seq INTEGER PRIMARY KEY, value BLOB)")
+    database.execute("INSERT INTO steps VALUES (?, ?)", (-1, b"value"))
+    begun = time.perf_counter()
+    for number in range(count):
+        database.execute("INSERT INTO steps VALUES (?, ?)", (number, b"value"))
+    measured["seconds"] = _since(begun)
+
+
+def select(folder: Path, count: int) -> None:
+    """Read the rows of a recorded run in pages of 1,000, as bare as `sqlite3` can."""
+    database = sqlite3.connect(folder / "runs.db", isolation_level=None)
+    last, found = 0, 0
+    begun = time.perf_counter()
+    while rows := database.execute(
+        "SELECT seq, container, branch, content, occurrence, status, value FROM steps "
+        "WHERE run = 1 AND seq > ? ORDER BY seq LIMIT 1000",
+        (last,),
+    ).fetchall():
+        last, found = rows[-1][0], found + len(rows)
+    measured["seconds"] = _since(begun)
+    assert found >= count, f"{found} rows instead of {count}"
+
+
+def gather_beside_plain(_: Path, count: int) -> None:
+    """Gather plain coroutines, then steps."""
+
+    async def plain() -> float:
+        begun = time.perf_counter()
+        await asyncio.gather(*[plain_step(number) for number in range(count)])
+        return _since(begun)
+
+    measured["plain_seconds"] = asyncio.run(plain())
+    asyncio.run(gathered(count))
+
+
+class MergingStore:
+    """A store that makes many batches durable in one transaction: the engine's own rows without a flush for each.
+
+    Only for the recording of long runs: what is acknowledged here is not durable yet.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._steps: dict[tuple[str, int], Any] = {}
+        self._fences: dict[str, tuple[int, str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def write(self, batch: Batch, *, wait: bool = True) -> frozenset[str] | None:
+        self._steps.update({(record.run_id, record.seq): record for record in batch.steps})
+        self._fences.update(batch.fences)
+        if not batch.created and not batch.ended and len(self._steps) < _MERGED:
+            return frozenset()
+        merged = Batch(batch.created, tuple(self._steps.values()), batch.ended, self._fences)
+        self._steps, self._fences = {}, {}
+        return self._store.write(merged)
+
+
+def record(folder: Path, count: int) -> None:
+    """Record a run that fails after `count` steps; flushed once in thousands of steps."""
+    from durable.stores import open_store  # noqa: PLC0415 -- slow to import; no other measure needs it by name
+
+    configure(MergingStore(open_store(f"sqlite:///{folder / 'runs.db'}")))  # type: ignore[arg-type]  # delegates the rest
+    _call_failing(lambda: failing(count))
+
+
+def _call_failing(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except ExpectedError:
+        return
+    raise AssertionError("the run did not fail")
+
+
+def _peak_memory() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike ru_maxrss, it knows nothing of the process that this one was started from
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _resume(count: int) -> None:
+    _call_failing(lambda: failing(count))
+    measured["peak_bytes"] = _peak_memory()
+
+
+MEASURES: dict[str, Callable[[Path, int], object]] = {
+    "floor": floor,
+    "select": select,
+    "sync": lambda _, count: sequential(count),
+    "sync, idempotent=False": lambda _, count: sequential_risky(count),
+    "async": lambda _, count: asyncio.run(sequential_async(count)),
+    "gather": gather_beside_plain,
+    "record": record,
+    "replay": lambda _, count: _resume(count),
+    "replay async": lambda _, count: _call_failing(lambda: asyncio.run(failing_async(count))),
+    "replay gather": lambda _, count: _call_failing(lambda: asyncio.run(failing_gathered(count))),
+}
+
+
+def main() -> None:
+    """Take the name of a measure, a folder and a number of steps from the command line."""
+    name, folder, count = sys.argv[1:]
+    MEASURES[name](Path(folder), int(count))
+    sys.stdout.write(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    main()
