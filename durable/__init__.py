@@ -36,7 +36,7 @@ from durable.errors import (
 
 if TYPE_CHECKING:
     from durable.blocks import run
-    from durable.doubts import did_not_happen, happened
+    from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
     from durable.handles import Run, StepView, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
@@ -49,10 +49,12 @@ __all__ = [
     "CrashLoopError",
     "Current",
     "DefinitionError",
+    "DidNotHappen",
     "DurableError",
     "DurableWarning",
     "ExecutionStopped",
     "FingerprintError",
+    "Happened",
     "InputsChangedError",
     "LeaseLostError",
     "LostAttributeError",
@@ -95,6 +97,8 @@ __all__ = [
 
 _IMPORTED_AT_FIRST_USE = {
     "Current": "inside",
+    "DidNotHappen": "doubts",
+    "Happened": "doubts",
     "Run": "handles",
     "StepView": "handles",
     "configure": "sessions",

@@ -254,7 +254,7 @@ def _settle(future: asyncio.Future[None], failure: StoreError | None) -> None:
 def _batch(entries: list[_Entry]) -> Batch:
     if len(entries) <= 2:  # noqa: PLR2004 -- the result of a step and the intent of the next: the common case
         (_, fence, first, _), (_, other, last, _) = entries[0], entries[-1]
-        if fence is other and type(first) is type(last) is StepRecord:
+        if fence is other and isinstance(first, StepRecord) and isinstance(last, StepRecord):
             return Batch((), (first, last) if first.seq != last.seq else (last,), (), fence.alone)
     steps: dict[tuple[str, int], StepRecord] = {}
     created: dict[str, RunRecord] = {}

@@ -25,10 +25,12 @@ class Store(Protocol):
     @property
     def url(self) -> str:
         """Where the store is: a URL that `durable.stores.open_store` accepts, without credentials."""
+        ...
 
     @property
     def owner(self) -> str:
         """Token of this process as an owner of runs: unique, and new in a forked child."""
+        ...
 
     def claim(self, run_id: str, *, host: str, pid: int, now: float) -> Claim | None:
         """Make this process the owner of a run, unless another living process owns it.
@@ -38,6 +40,7 @@ class Store(Protocol):
         it was before. A run that this process itself owns is granted again: who runs in this process is the caller's
         to know. None: there is no such run.
         """
+        ...
 
     def write(self, batch: Batch, *, wait: bool = True) -> frozenset[str] | None:
         """Make a batch durable in one transaction and return the ids of the runs whose fence no longer holds.
@@ -50,39 +53,51 @@ class Store(Protocol):
         Raises `StoreFailedError` if the batch is not durable (or not known to be): the store accepts no write then
         until it is opened again.
         """
+        ...
 
     def fetch(self, reference: bytes) -> bytes:
         """Give the value for a reference; raises `CorruptRecordError` if it is gone or damaged."""
+        ...
 
     def load_run(self, run_id: str) -> RunRecord | None:
         """Read one run."""
+        ...
 
     def runs(self, which: RunFilter) -> Sequence[RunSummary]:
         """List runs, the newest first, with the number of their steps by status."""
+        ...
 
     def steps(self, run_id: str, query: StepQuery) -> Sequence[StepRecord]:
         """Read steps in the order of `seq`.
 
         May return fewer than `limit` rows when they are large; only an empty answer means that there are no more.
         """
+        ...
 
     def step_tasks(self, run_id: str, query: StepQuery) -> frozenset[str]:
         """Give the distinct task names among the steps that match, whatever the limit."""
+        ...
 
     def is_alive(self, owner: str) -> bool:
         """Tell whether the process with this owner token lives (a stopped one does)."""
+        ...
 
     def post_request(self, run_id: str, request: str) -> None:
         """Leave a request (`cancel` or `pause`) for the run's owner; the last one wins."""
+        ...
 
     def requests(self) -> Mapping[str, str]:
         """Give the pending requests for the runs that this process owns, by run id."""
+        ...
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run that nobody owns, with its steps and the values that nothing else refers to."""
+        ...
 
     def report(self) -> Mapping[str, str]:
         """Describe the store for `durable doctor`: path, versions, known faults, permissions, durability in force."""
+        ...
 
     def close(self) -> None:
         """Give up ownership of everything and release files and connections. Closing twice does no harm."""
+        ...
