@@ -9,7 +9,6 @@ import os
 import stat
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from durable.definitions import OnDrift
@@ -17,6 +16,7 @@ from durable.errors import ConfigurationError, StoreUnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 _FOLDER, _FILE = ".durable", "durable.db"
@@ -74,7 +74,8 @@ def find_store(start: Path, environ: Mapping[str, str]) -> tuple[str, str]:
         if (folder / _FOLDER).is_dir():
             _check_trusted(folder / _FOLDER)
             return str(folder / _FOLDER / _FILE), f"{folder / _FOLDER}"
-    root = next((folder for folder in folders if (folder / "pyproject.toml").exists() or (folder / ".git").exists()), start)
+    roots = (folder for folder in folders if (folder / "pyproject.toml").exists() or (folder / ".git").exists())
+    root = next(roots, start)
     return str(root / _FOLDER / _FILE), "default"
 
 
@@ -87,7 +88,9 @@ def _project_store(path: Path) -> str | None:
         raise ConfigurationError(f"{path} cannot be read: {error}.") from error
     table: Any = project.get("tool", {}).get("durable", {})
     if unknown := set(table) - _PROJECT_KEYS:
-        raise ConfigurationError(f"{path}: [tool.durable] has no setting {sorted(unknown)[0]!r}. Known: {', '.join(_PROJECT_KEYS)}.")
+        raise ConfigurationError(
+            f"{path}: [tool.durable] has no setting {min(unknown)!r}. Known: {', '.join(_PROJECT_KEYS)}."
+        )
     chosen = table.get("db")
     if chosen is None:
         return None
@@ -102,13 +105,13 @@ def _check_trusted(folder: Path) -> None:
     status = folder.stat()
     if status.st_uid != os.geteuid():
         raise StoreUnusableError(
-            f"{folder} belongs to another user (uid {status.st_uid}); opening a store that somebody else could have planted "
-            f"would execute their code. Choose your own with DURABLE_DB."
+            f"{folder} belongs to another user (uid {status.st_uid}); opening a store that somebody else could have "
+            f"planted would execute their code. Choose your own with DURABLE_DB."
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise StoreUnusableError(
-            f"{folder} can be written by others (mode {stat.S_IMODE(status.st_mode):o}), and opening a planted store would "
-            f"execute their code. If it is yours: chmod 700 {folder}"
+            f"{folder} can be written by others (mode {stat.S_IMODE(status.st_mode):o}), and opening a planted store "
+            f"would execute their code. If it is yours: chmod 700 {folder}"
         )
 
 

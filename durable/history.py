@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from durable.records import StepQuery
+from durable.records import StepQuery, StepStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -99,7 +99,10 @@ class StepHistory:
         return place in self._moved or place in self._index
 
     def unused_in(self, scope: Scope, is_candidate: Callable[[str], bool]) -> list[StepRecord]:
-        """List unused records of this very scope whose task label `is_candidate`, the oldest first."""
+        """List unused records of this very scope whose task label `is_candidate`, the oldest first.
+
+        Of those that are not loaded: the oldest ones, and all that were left running.
+        """
         found = [
             record
             for (container, branch, _, _), record in self._index.items()
@@ -110,6 +113,9 @@ class StepHistory:
             if tasks:
                 query = StepQuery(parent=self._parent, scope=(scope.container, scope.branch), tasks=tasks)
                 found += islice(self._unused_ahead(query), self._page)
+                known = {record.seq for record in found}
+                running = self._unused_ahead(replace(query, statuses=(StepStatus.STARTED,)))
+                found += [record for record in running if record.seq not in known]
         return sorted(found, key=lambda record: record.seq)
 
     def use(self, record: StepRecord) -> None:

@@ -209,7 +209,7 @@ def _execute(call: RunCall, execution: Execution, function: Callable[[], Any]) -
         execution.ended = True
         _release(call.session, execution)
     if error is not None:
-        if execution.stopped is error and call.parent is not None:
+        if execution.stopped is not None and call.parent is not None:
             raise call.parent.execution.stop(execution.stopped)
         raise error
     return value

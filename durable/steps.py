@@ -45,7 +45,7 @@ from durable.verdicts import Drift, Verdict, code_changed, decide, decide_drift,
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from durable.definitions import TaskDefinition
+    from durable.definitions import OnDrift, TaskDefinition
     from durable.effects import Effect
     from durable.execution import Frame
 
@@ -144,7 +144,7 @@ class Step:
         execution, task = self.execution, self.task
         if task.key is not None or not self.task.has_body:
             return
-        on_drift = execution.on_drift or task.on_drift or execution.workflow.on_drift
+        on_drift: OnDrift | None = execution.on_drift or task.on_drift or execution.workflow.on_drift
         if self.is_idempotent and on_drift in (None, "run") and task.label in execution.drifted:
             return
         with execution.lock:

@@ -147,7 +147,9 @@ class MemoryStore:
     def requests(self) -> Mapping[str, str]:
         """See `Store.requests`."""
         with self._guard:
-            return {run_id: asked for run_id, asked in self._requests.items() if self._runs[run_id].owner == self._owner}
+            return {
+                run_id: asked for run_id, asked in self._requests.items() if self._runs[run_id].owner == self._owner
+            }
 
     def delete_run(self, run_id: str) -> None:
         """See `Store.delete_run`."""

@@ -31,7 +31,9 @@ def open_store(location: str | os.PathLike[str]) -> Store:
 
         path = rest.removeprefix("/") if separator else url
         if not path:
-            raise ConfigurationError(f"{url!r} names no file. Write sqlite:///relative/path or sqlite:////absolute/path.")
+            raise ConfigurationError(
+                f"{url!r} names no file. Write sqlite:///relative/path or sqlite:////absolute/path."
+            )
         return SQLiteStore(path)
     for point in metadata.entry_points(group=_GROUP, name=scheme):
         opened: Store = point.load()(url)

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.steps [--quick] [--million] [--json FILE] [--folder FOLDER]
 
-Floors and subjects alternate in rounds, each in a process and on a file of its own; figures are medians over the rounds
-of ratios or differences within a round, so a disk that is slow for a while slows both sides.
+Floors and subjects alternate in rounds, each round in fresh processes and on fresh files; figures are medians over the
+rounds. Commits alternate with bare ones every few dozen steps, so a disk that is slow for a while slows both sides.
 """
 
 from __future__ import annotations
@@ -99,18 +99,18 @@ def _figure(
 def first_executions(scale: Scale, home: Path) -> Iterator[Figure]:
     """Measure the cost of a step whose body does nothing on fresh stores."""
     subjects = {"sync": (1.6, 1.4), "sync, idempotent=False": (2.6, None), "async": (1.8, 1.5)}
-    micros: dict[str, list[float]] = {name: [] for name in ("floor", *subjects)}
-    for turn in range(scale.rounds):
-        order = list(micros)
-        for name in order[turn % 4 :] + order[: turn % 4]:
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in subjects}
+    for _ in range(scale.rounds):
+        for name, rounds in found.items():
             with tempfile.TemporaryDirectory(dir=home) as folder:
-                micros[name].append(measure(name, Path(folder), scale.steps)["seconds"] / scale.steps * 1e6)
-    yield _figure("floor: raw sqlite3 insert and commit", micros["floor"], "µs")
+                rounds.append(measure(name, Path(folder), scale.steps))
+    floors = [one["floor"] * 1e6 for rounds in found.values() for one in rounds]
+    yield _figure("floor: raw sqlite3 insert and commit", floors, "µs")
     for name, (target, aim) in subjects.items():
-        pairs = list(zip(micros[name], micros["floor"], strict=True))
-        ratios = [subject / floor for subject, floor in pairs]
-        yield _figure(f"first execution, {name}", ratios, "× floor", target=target, aim=aim)
-        yield _figure(f"first execution, {name}", [subject - floor for subject, floor in pairs], "µs over floor")
+        ratios = [one["step"] / one["floor"] for one in found[name]]
+        yield _figure(f"first execution, {name}", ratios, "x floor", target=target, aim=aim)
+        over = [(one["step"] - one["floor"]) * 1e6 for one in found[name]]
+        yield _figure(f"first execution, {name}", over, "µs over floor")
 
 
 def replays(scale: Scale, home: Path) -> Iterator[Figure]:
@@ -129,7 +129,7 @@ def replays(scale: Scale, home: Path) -> Iterator[Figure]:
         yield _figure(f"floor: raw select in pages, {count:,} rows", floors, "µs a row")
         yield _figure(f"replay, {count:,} steps", subjects, "µs a step", target=15, aim=10)
         medians.append(statistics.median(subjects))
-    yield Figure("replay, dearest length over cheapest", max(medians) / min(medians), "×", target=_SAME)
+    yield Figure("replay, dearest length over cheapest", max(medians) / min(medians), "x", target=_SAME)
 
 
 def async_replays(scale: Scale, home: Path) -> Iterator[Figure]:
@@ -138,9 +138,7 @@ def async_replays(scale: Scale, home: Path) -> Iterator[Figure]:
     for name in ("replay async", "replay gather"):
         with tempfile.TemporaryDirectory(dir=home) as folder:
             measure(name, Path(folder), count)
-            found = [
-                measure(name, Path(folder), count)["seconds"] / count * 1e6 for _ in range(scale.replay_rounds)
-            ]
+            found = [measure(name, Path(folder), count)["seconds"] / count * 1e6 for _ in range(scale.replay_rounds)]
         yield _figure(f"{name}, {count:,} steps", found, "µs a step")
 
 
@@ -156,7 +154,7 @@ def _rows(folder: Path) -> list[tuple[object, ...]]:
     with sqlite3.connect(folder / "runs.db") as database:
         names = [row[1] for row in database.execute("PRAGMA table_info(steps)")]
         kept = ", ".join(f'"{name}"' for name in names if name not in ("started_at", "ended_at", "error"))
-        found = database.execute(f"SELECT {kept}, error IS NULL FROM steps ORDER BY seq").fetchall()  # noqa: S608 -- names of columns
+        found = database.execute(f"SELECT {kept}, error IS NULL FROM steps ORDER BY seq").fetchall()
     database.close()
     return found
 
@@ -205,7 +203,9 @@ def imports(scale: Scale) -> Iterator[Figure]:
                 unwanted |= set(child)
     for statement, found in millis.items():
         is_subject = statement == subject
-        yield _figure(statement if is_subject else f"floor: {statement}", found, "ms", target=150 if is_subject else None)
+        yield _figure(
+            statement if is_subject else f"floor: {statement}", found, "ms", target=150 if is_subject else None
+        )
     what = f"slow packages imported with it{''.join(f' {name}' for name in sorted(unwanted))}"
     yield Figure(what, len(unwanted), "", target=0)
 
@@ -220,7 +220,7 @@ def _is_in_memory(folder: Path) -> bool:
 
 
 def _choose_folder(given: str | None) -> Path:
-    candidates = [given] if given else [tempfile.gettempdir(), "/var/tmp", os.getcwd()]
+    candidates = [given] if given else [tempfile.gettempdir(), "/var/tmp", str(Path.cwd())]
     for candidate in candidates:
         if Path(candidate).is_dir() and not _is_in_memory(Path(candidate)):
             return Path(candidate)

@@ -9,8 +9,11 @@ import asyncio
 import json
 import resource
 import sqlite3
+import statistics
 import sys
 import time
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +21,12 @@ from durable import configure, task, workflow
 from durable.records import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from durable.stores.protocol import Store
 
+_BLOCK = 50  # steps between two changes from floor to subject
+_SETTLING = 0.02  # seconds after which nothing is left to be written in the background
 _MERGED = 4000  # records that the recording of a long run puts in one transaction
 
 measured: dict[str, float] = {}
@@ -59,31 +64,81 @@ def _since(begun: float) -> float:
     return time.perf_counter() - begun
 
 
+class Floor:
+    """One insert and commit a step, as bare as `sqlite3` can with WAL and a flush a commit, on a fresh file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = sqlite3.connect(folder / "floor.db", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("CREATE TABLE steps (seq INTEGER PRIMARY KEY, value BLOB)")
+        self._database.execute("INSERT INTO steps VALUES (?, ?)", (-1, b"value"))
+
+    def insert(self, numbers: range) -> None:
+        for number in numbers:
+            self._database.execute("INSERT INTO steps VALUES (?, ?)", (number, b"value"))
+
+
+@dataclass
+class Alternation:
+    """Blocks of steps and of bare inserts in turn, so that a disk that is slow for a while slows both."""
+
+    folder: Path
+    count: int
+    floor_seconds: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+
+    def blocks(self) -> Iterator[range]:
+        """Give the numbers of the next block of steps, with the bare inserts done."""
+        floor = Floor(self.folder)
+        for start in range(0, self.count, _BLOCK):
+            numbers = range(start, start + _BLOCK)
+            begun = time.perf_counter()
+            floor.insert(numbers)
+            self.floor_seconds.append(_since(begun))
+            begun = time.perf_counter()
+            yield numbers
+            self.step_seconds.append(_since(begun))
+            time.sleep(_SETTLING)  # the last result is written in the background, not beside the next inserts
+
+    def report(self) -> None:
+        measured["floor"] = statistics.median(self.floor_seconds) / _BLOCK
+        measured["step"] = statistics.median(self.step_seconds) / _BLOCK
+
+
+alternation: Alternation
+
+
 @workflow
-def sequential(count: int) -> None:
+def sequential() -> None:
     step(-1)
-    begun = time.perf_counter()
-    for number in range(count):
-        step(number)
-    measured["seconds"] = _since(begun)
+    for block in alternation.blocks():
+        for number in block:
+            step(number)
 
 
 @workflow
-def sequential_risky(count: int) -> None:
+def sequential_risky() -> None:
     risky_step(-1)
-    begun = time.perf_counter()
-    for number in range(count):
-        risky_step(number)
-    measured["seconds"] = _since(begun)
+    for block in alternation.blocks():
+        for number in block:
+            risky_step(number)
 
 
 @workflow
-async def sequential_async(count: int) -> None:
+async def sequential_async() -> None:
     await async_step(-1)
-    begun = time.perf_counter()
-    for number in range(count):
-        await async_step(number)
-    measured["seconds"] = _since(begun)
+    for block in alternation.blocks():
+        for number in block:
+            await async_step(number)
+
+
+def alternate(call: Callable[[], object], folder: Path, count: int) -> None:
+    """Measure a workflow that executes the blocks of an alternation."""
+    global alternation  # noqa: PLW0603 -- no argument of the workflow, which has to be a plain value
+    alternation = Alternation(folder, count)
+    call()
+    alternation.report()
 
 
 @workflow
@@ -118,19 +173,6 @@ async def failing_gathered(count: int) -> None:
     await asyncio.gather(*[async_step(number) for number in range(count)])
     measured["seconds"] = _since(begun)
     failing_step()
-
-
-def floor(folder: Path, count: int) -> None:
-    """Insert and commit one row a step, as bare as `sqlite3` can with WAL and a flush a commit."""
-    database = sqlite3.connect(folder / "floor.db", isolation_level=None)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("CREATE TABLE steps (seq INTEGER PRIMARY KEY, value BLOB)")
-    database.execute("INSERT INTO steps VALUES (?, ?)", (-1, b"value"))
-    begun = time.perf_counter()
-    for number in range(count):
-        database.execute("INSERT INTO steps VALUES (?, ?)", (number, b"value"))
-    measured["seconds"] = _since(begun)
 
 
 def select(folder: Path, count: int) -> None:
@@ -188,7 +230,7 @@ def record(folder: Path, count: int) -> None:
     """Record a run that fails after `count` steps; flushed once in thousands of steps."""
     from durable.stores import open_store  # noqa: PLC0415 -- slow to import; no other measure needs it by name
 
-    configure(MergingStore(open_store(f"sqlite:///{folder / 'runs.db'}")))  # type: ignore[arg-type]  # delegates the rest
+    configure(MergingStore(open_store(f"sqlite:///{folder / 'runs.db'}")))
     _call_failing(lambda: failing(count))
 
 
@@ -214,11 +256,10 @@ def _resume(count: int) -> None:
 
 
 MEASURES: dict[str, Callable[[Path, int], object]] = {
-    "floor": floor,
     "select": select,
-    "sync": lambda _, count: sequential(count),
-    "sync, idempotent=False": lambda _, count: sequential_risky(count),
-    "async": lambda _, count: asyncio.run(sequential_async(count)),
+    "sync": partial(alternate, sequential),
+    "sync, idempotent=False": partial(alternate, sequential_risky),
+    "async": partial(alternate, lambda: asyncio.run(sequential_async())),
     "gather": gather_beside_plain,
     "record": record,
     "replay": lambda _, count: _resume(count),

@@ -117,7 +117,7 @@ def test_a_key_stays_occupied_by_the_call_that_took_it_over(store: Store) -> Non
 def test_unused_steps_of_a_task_are_listed_wherever_they_stand(store: Store) -> None:
     """What the scope still holds is found in loaded and in unread pages, without what was used."""
     steps = [make_step(n, name=f"job {n}", task="job" if n % 2 else "other") for n in range(1, 21)]
-    history, scope = _open(store, [*steps, make_step(30, branch="elsewhere", task="job")])
+    history, scope = _open(store, [*steps, make_step(30, branch="elsewhere", task="job")], page=8)
     history.take(scope, _content("job 1"), 1)
     history.take(scope, _content("job 15"), 1)
     unused = history.unused_in(scope, lambda label: label == "job")
@@ -125,6 +125,13 @@ def test_unused_steps_of_a_task_are_listed_wherever_they_stand(store: Store) -> 
     history.use(unused[0])
     history.use(unused[-1])
     assert [record.seq for record in history.unused_in(scope, lambda label: label == "job")] == [5, 7, 9, 11, 13, 17]
+
+
+def test_an_unused_step_that_was_left_running_is_never_overlooked(store: Store) -> None:
+    """However many finished steps stand before it, a step in doubt is listed."""
+    steps = [make_step(n, name=f"job {n}", task="job", status="started" if n == 50 else "succeeded") for n in range(1, 60)]
+    history, scope = _open(store, steps)
+    assert 50 in [record.seq for record in history.unused_in(scope, lambda label: label == "job")]
 
 
 def test_a_used_record_is_exchanged_for_one_that_fits(store: Store) -> None:

@@ -31,13 +31,14 @@ def read_format(connection: Connection, url: str) -> int:
     if application != APPLICATION_ID:
         if application or found or connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one():
             raise StoreUnusableError(
-                f"{url} is a SQLite database of another program; it was not touched. Choose another path with DURABLE_DB."
+                f"{url} is a SQLite database of another program; it was not touched. Choose another path with "
+                f"DURABLE_DB."
             )
         return 0
     if found > FORMAT:
         raise StoreTooNewError(
-            f"{url} has store format {found}, and this release of durable knows formats up to {FORMAT}. Nothing was read "
-            f"or changed. Upgrade durable, or choose another store with DURABLE_DB."
+            f"{url} has store format {found}, and this release of durable knows formats up to {FORMAT}. Nothing was "
+            f"read or changed. Upgrade durable, or choose another store with DURABLE_DB."
         )
     return found
 

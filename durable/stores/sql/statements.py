@@ -23,8 +23,8 @@ def step_upsert(rows: int) -> str:
     return (
         f"WITH new({names}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608 -- our own names
         f"INSERT INTO steps (run, {columns}) SELECT r.pk, {', '.join(f'new.{name}' for name in STEP_FIELDS)} "
-        f"FROM new JOIN runs r ON r.id = new.run_id AND r.epoch = new.fence_epoch AND r.owner = new.fence_owner WHERE true "
-        f"ON CONFLICT (run, seq) DO UPDATE SET {changes}"
+        f"FROM new JOIN runs r ON r.id = new.run_id AND r.epoch = new.fence_epoch AND r.owner = new.fence_owner "
+        f"WHERE true ON CONFLICT (run, seq) DO UPDATE SET {changes}"
     )
 
 
@@ -37,14 +37,21 @@ def run_insert() -> str:
 
 @cache
 def run_update() -> str:
-    """Replace a run's row while its fence holds."""
+    """Replace a run's row; the caller has checked its fence in the same transaction."""
     changes = ", ".join(f"{name} = ?" for name in RUN_FIELDS)
-    return f"UPDATE runs SET {changes} WHERE id = ? AND epoch = ? AND owner = ?"  # noqa: S608 -- our own names
+    return f"UPDATE runs SET {changes} WHERE id = ?"  # noqa: S608 -- our own names
+
+
+@cache
+def run_select() -> str:
+    """Read a run."""
+    return f"SELECT {', '.join(RUN_FIELDS)} FROM runs WHERE id = ?"  # noqa: S608 -- our own names
 
 
 def step_select(columns: tuple[str, ...], query: StepQuery, *, distinct: bool = False) -> tuple[str, list[Any]]:
     """Read steps of a run that match a query; the values follow the run's id."""
-    conditions, values = ["run = (SELECT pk FROM runs WHERE id = ?)", "seq > ?"], [query.after]
+    conditions = ["run = (SELECT pk FROM runs WHERE id = ?)", "seq > ?"]
+    values: list[Any] = [query.after]
     for column, value in (("parent", query.parent), ("content", query.content)):
         if value is not None:
             conditions.append(f"{column} = ?")
