@@ -9,6 +9,7 @@ from durable.history import StepHistory
 from durable.step_keys import Scope
 from durable.stores import open_store
 from durable.stores.memory import MemoryStore
+from durable.stores.sql.sqlite import SQLiteStore
 from tests.unit.histories import RUN, make_step, store_steps
 
 if TYPE_CHECKING:
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
     from durable.stores.protocol import Store
 
 
-class CountingStore(MemoryStore):
+class CountingStore(SQLiteStore):
     """Counts the rows that were read."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows = 0
+    rows = 0
 
     def steps(self, run_id: str, query: StepQuery) -> Sequence[StepRecord]:
         found = super().steps(run_id, query)
@@ -170,9 +169,9 @@ def _replay(history: StepHistory, scope: Scope, names: Iterable[Any]) -> None:
         assert history.take(scope, _content(f"job {name}"), 1) is not None
 
 
-def test_an_early_new_call_does_not_load_a_long_history() -> None:
+def test_an_early_new_call_does_not_load_a_long_history(tmp_path: Path) -> None:
     """New calls before 20,000 recorded ones read a few pages and keep them no longer than they are needed."""
-    store = CountingStore()
+    store = CountingStore(tmp_path / "durable.db")
     history, scope = _open(store, (make_step(n, name=f"job {n}") for n in range(1, 20_001)), page=100)
     for n in range(20):
         assert history.take(scope, _content(f"new {n}"), 1) is None
@@ -186,3 +185,4 @@ def test_an_early_new_call_does_not_load_a_long_history() -> None:
         most = max(most, len(history._index), len(history._by_content), len(history._order))
     assert most <= 300
     assert store.rows <= 20_300
+    store.close()
