@@ -6,6 +6,7 @@ Clocks run inside the measured code, so that neither the start of the interprete
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import resource
 import sqlite3
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from durable.stores.protocol import Store
 
-_BLOCK = 50  # steps between two changes from floor to subject
+_BLOCK = 40  # steps between two changes from floor to subject
 _SETTLING = 0.02  # seconds after which nothing is left to be written in the background
 _MERGED = 4000  # records that the recording of a long run puts in one transaction
 
@@ -81,7 +82,7 @@ class Floor:
 
 @dataclass
 class Alternation:
-    """Blocks of steps and of bare inserts in turn, so that a disk that is slow for a while slows both."""
+    """Blocks of bare inserts before and after every block of steps: a disk that is slow for a while slows both."""
 
     folder: Path
     count: int
@@ -93,17 +94,25 @@ class Alternation:
         floor = Floor(self.folder)
         for start in range(0, self.count, _BLOCK):
             numbers = range(start, start + _BLOCK)
-            begun = time.perf_counter()
-            floor.insert(numbers)
-            self.floor_seconds.append(_since(begun))
+            self._insert(floor, numbers)
             begun = time.perf_counter()
             yield numbers
             self.step_seconds.append(_since(begun))
             time.sleep(_SETTLING)  # the last result is written in the background, not beside the next inserts
+        self._insert(floor, range(self.count, self.count + _BLOCK))
+
+    def _insert(self, floor: Floor, numbers: range) -> None:
+        begun = time.perf_counter()
+        floor.insert(numbers)
+        self.floor_seconds.append(_since(begun))
 
     def report(self) -> None:
+        """Give medians over the blocks, in seconds a step."""
+        around = [(before + after) / 2 for before, after in itertools.pairwise(self.floor_seconds)]
+        pairs = list(zip(self.step_seconds, around, strict=True))
         measured["floor"] = statistics.median(self.floor_seconds) / _BLOCK
-        measured["step"] = statistics.median(self.step_seconds) / _BLOCK
+        measured["ratio"] = statistics.median(steps / floor for steps, floor in pairs)
+        measured["over"] = statistics.median(steps - floor for steps, floor in pairs) / _BLOCK
 
 
 alternation: Alternation
