@@ -1,0 +1,102 @@
+"""What is read from a store's tables; every statement is closed before its rows are used.
+
+An open statement pins the WAL and the state that later reads on its connection see.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from durable.records import History, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord
+from durable.stores.sql.statements import run_select, step_select
+from durable.stores.sql.tables import RUN_FIELDS, STEP_FIELDS, runs, steps
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from sqlalchemy import Connection, Select
+
+_PAGE_BYTES = 8 * 1024 * 1024  # a page of steps stops after about so much
+_CHUNK = 100
+_VALUE, _ERROR = STEP_FIELDS.index("value"), STEP_FIELDS.index("error")
+
+
+def load_run(db: sqlite3.Connection, run_id: str) -> RunRecord | None:
+    """Read one run."""
+    row = db.execute(run_select(), (run_id,)).fetchone()
+    return RunRecord(*row) if row is not None else None
+
+
+def load_history(db: sqlite3.Connection, run_id: str) -> History:
+    """Count a run's steps."""
+    row = db.execute(
+        "SELECT count(*), coalesce(max(seq), 0), coalesce(max(done), 0), coalesce(sum(status = 'succeeded'), 0) "
+        "FROM steps WHERE run = (SELECT pk FROM runs WHERE id = ?)",
+        (run_id,),
+    ).fetchone()
+    return History(*row)
+
+
+def read_steps(db: sqlite3.Connection, run_id: str, query: StepQuery) -> list[StepRecord]:
+    """Read a page of steps, shorter than asked for if they are large."""
+    sql, values = step_select(STEP_FIELDS, query)
+    found: list[StepRecord] = []
+    room = _PAGE_BYTES
+    with closing(db.execute(sql, (run_id, *values, query.limit))) as cursor:
+        while room > 0 and (rows := cursor.fetchmany(_CHUNK)):
+            found += [StepRecord._make((run_id, *row)) for row in rows]
+            room -= sum(map(len, filter(None, chain.from_iterable((row[_VALUE], row[_ERROR]) for row in rows))))
+    return found
+
+
+def read_step_tasks(db: sqlite3.Connection, run_id: str, query: StepQuery) -> frozenset[str]:
+    """Give the task names among the steps that match."""
+    sql, values = step_select(("task",), query, distinct=True)
+    return frozenset(task for (task,) in db.execute(sql, (run_id, *values)).fetchall())
+
+
+def read_requests(db: sqlite3.Connection, owner: str) -> dict[str, str]:
+    """Give the pending requests for an owner's runs."""
+    return dict(db.execute("SELECT id, request FROM runs WHERE owner = ? AND request IS NOT NULL", (owner,)).fetchall())
+
+
+def list_runs(connection: Connection, which: RunFilter) -> list[RunSummary]:
+    """List runs, the newest first, with the number of their steps by status."""
+    with connection.begin():
+        found = connection.execute(_run_query(which)).all()
+        return [RunSummary(RunRecord(*row[1:]), _count_steps(connection, row[0])) for row in found]
+
+
+def _run_query(which: RunFilter) -> Select[Any]:
+    columns = [runs.c[name] for name in RUN_FIELDS]
+    query = select(runs.c.pk, *columns).order_by(runs.c.created_at.desc(), runs.c.pk.desc()).limit(which.limit)
+    for column, value in (("lineage", which.lineage), ("workflow", which.workflow), ("parent_run", which.parent_run)):
+        if value is not None:
+            query = query.where(runs.c[column] == value)
+    if which.prefix is not None:
+        query = query.where(runs.c.id >= which.prefix, func.substr(runs.c.id, 1, len(which.prefix)) == which.prefix)
+    if which.statuses:
+        query = query.where(runs.c.status.in_(which.statuses))
+    if which.ended_before is not None:
+        query = query.where(runs.c.ended_at < which.ended_before)
+    return query
+
+
+def _count_steps(connection: Connection, pk: int) -> dict[str, int]:
+    query = select(steps.c.status, func.count()).where(steps.c.run == pk).group_by(steps.c.status)
+    return {status: count for status, count in connection.execute(query).all()}  # noqa: C416 -- rows are not typed as pairs
+
+
+def read_state(db: sqlite3.Connection) -> dict[str, str]:
+    """Describe the durability in force and whether the database is whole."""
+    mode, level, integrity = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "quick_check(1)")
+    )
+    return {
+        "durability": f"journal_mode={mode}, synchronous={ {2: 'FULL', 3: 'EXTRA'}.get(level, level) }",
+        "integrity": str(integrity),
+    }

@@ -1,0 +1,159 @@
+"""What is written to the tables: each function is one transaction and leaves none open, whatever interrupts it."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from durable.records import Batch, Claim, RunRecord, RunStatus, StepRecord
+from durable.stores.sql.blobs import BLOB_SIZE, Blobs
+from durable.stores.sql.reading import load_history, load_run
+from durable.stores.sql.statements import UPSERT_CHUNK, run_insert, run_update, step_upsert
+from durable.stores.sql.tables import RUN_FIELDS, RUN_VALUES, STEP_VALUES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Row = tuple[Any, ...]
+_T = TypeVar("_T")
+
+
+def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset[str]:
+    """Write a batch and give the runs whose fence no longer holds."""
+    rows = [_step_row(blobs, batch, step) for step in batch.steps]
+    if batch.created or batch.ended or len(rows) > UPSERT_CHUNK:
+        return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch, rows)))
+    if db.in_transaction:
+        _roll_back(db)
+    return frozenset(_upsert(db, rows))  # one statement is its own transaction, and half the price
+
+
+def in_transaction(db: sqlite3.Connection, action: Callable[[], _T]) -> _T:
+    """Do something in a transaction; anything raised on the way rolls it back."""
+    try:
+        if db.in_transaction:
+            _roll_back(db)
+        db.execute("BEGIN IMMEDIATE")
+        outcome = action()
+        db.execute("COMMIT")
+    except BaseException:
+        try:
+            _roll_back(db)
+        except BaseException:  # a second signal: `sqlite3.Error` does not get here
+            _roll_back(db)
+            raise
+        raise
+    return outcome
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    try:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+    except sqlite3.Error:
+        pass  # SQLite has rolled back by itself, or cannot: the store accepts no write after a failure
+
+
+def _write_whole(db: sqlite3.Connection, blobs: Blobs, batch: Batch, rows: list[_Row]) -> set[str]:
+    lost = {run.id for run in batch.created if not _create(db, blobs, run)}
+    lost |= {run.id for run in batch.ended if not _holds(db, run.id, batch.fences[run.id])}
+    for start in range(0, len(rows), UPSERT_CHUNK):
+        lost |= _upsert(db, [row for row in rows[start : start + UPSERT_CHUNK] if row[0] not in lost])
+    for run in batch.ended:
+        if run.id not in lost:
+            db.execute(run_update(), (*_run_row(blobs, run), run.id))
+    return lost - {run.id for run in batch.ended if run.id in lost and _is_written(db, run)}
+
+
+def _step_row(blobs: Blobs, batch: Batch, step: StepRecord) -> _Row:
+    epoch, owner = batch.fences[step.run_id]
+    value, error = step.value, step.error
+    if (value is not None and len(value) > BLOB_SIZE) or (error is not None and len(error) > BLOB_SIZE):
+        step = step._replace(value=blobs.shrink(value), error=blobs.shrink(error))
+    return (step.run_id, epoch, owner, *step[1:])
+
+
+def _run_row(blobs: Blobs, run: RunRecord) -> _Row:
+    return tuple(blobs.shrink(getattr(run, name)) if name in RUN_VALUES else getattr(run, name) for name in RUN_FIELDS)
+
+
+def _upsert(db: sqlite3.Connection, rows: list[_Row]) -> set[str]:
+    if not rows:
+        return set()
+    values = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
+    if db.execute(step_upsert(len(rows)), values).rowcount == len(rows):
+        return set()
+    return {run_id for run_id, epoch, owner in {row[:3] for row in rows} if not _holds(db, run_id, (epoch, owner))}
+
+
+def _holds(db: sqlite3.Connection, run_id: str, fence: tuple[int, str]) -> bool:
+    held: tuple[int, str] | None = db.execute("SELECT epoch, owner FROM runs WHERE id = ?", (run_id,)).fetchone()
+    return held == fence
+
+
+def _create(db: sqlite3.Connection, blobs: Blobs, run: RunRecord) -> bool:
+    if db.execute(run_insert(), _run_row(blobs, run)).rowcount:
+        return True
+    return _holds(db, run.id, (run.epoch, run.owner))  # a batch that is written again finds its own work
+
+
+def _is_written(db: sqlite3.Connection, run: RunRecord) -> bool:
+    """Whether a batch that is written again finds this end of a run, which gave the fence up."""
+    held = load_run(db, run.id)
+    return held is not None and (held.epoch, held.owner, held.status) == (run.epoch, run.owner, run.status)
+
+
+def claim_run(
+    db: sqlite3.Connection, run_id: str, owner: str, is_alive: Callable[[str], bool], about: tuple[str, int, float]
+) -> Claim | None:
+    """Make a process the owner of a run unless another one that lives is; `about` is its host, its pid and the time."""
+
+    def claim() -> Claim | None:
+        before = load_run(db, run_id)
+        if before is None:
+            return None
+        if before.owner and before.owner != owner and is_alive(before.owner):
+            return Claim(before, granted=False)
+        history = load_history(db, run_id)
+        db.execute(
+            "UPDATE runs SET epoch = epoch + 1, owner = ?, host = ?, pid = ?, updated_at = ?, status = ?, mark = ?, "
+            "request = NULL WHERE id = ?",
+            (owner, *about, RunStatus.RUNNING, history.last_done, run_id),
+        )
+        run = load_run(db, run_id)
+        assert run is not None
+        return Claim(run, granted=True, previous=before, history=history)
+
+    return in_transaction(db, claim)
+
+
+def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
+    """Delete a run with its steps and give the references that nothing holds any more."""
+
+    def delete() -> set[bytes]:
+        references = _references(db, run_id)
+        db.execute("DELETE FROM steps WHERE run = (SELECT pk FROM runs WHERE id = ?)", (run_id,))
+        db.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+        return {reference for reference in references if not _is_referenced(db, reference)}
+
+    return in_transaction(db, delete)
+
+
+_PLACES = (*(("runs", "id", name) for name in RUN_VALUES), *(("steps", "run", name) for name in STEP_VALUES))
+
+
+def _references(db: sqlite3.Connection, run_id: str) -> set[bytes]:
+    pk = db.execute("SELECT pk FROM runs WHERE id = ?", (run_id,)).fetchone()
+    found: set[bytes] = set()
+    for table, key, column in _PLACES if pk else ():
+        which = f"{key} = ? AND substr({column}, 1, 1) = x'00'"
+        rows = db.execute(f"SELECT {column} FROM {table} WHERE {which}", (run_id if key == "id" else pk[0],))  # noqa: S608 -- our own names
+        found.update(reference for (reference,) in rows.fetchall())
+    return found
+
+
+def _is_referenced(db: sqlite3.Connection, reference: bytes) -> bool:
+    return any(
+        db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", (reference,)).fetchone()  # noqa: S608 -- our own names
+        for table, _, column in _PLACES
+    )
