@@ -186,7 +186,7 @@ class Body:
         self._token = FRAME.set(Frame(self, self.scope))
 
     def __exit__(self, *_: object) -> None:
-        FRAME.reset(self._token)
+        leave(self._token)
 
     def is_below(self, body: Body) -> bool:
         """Whether this body is the given one or was started in it."""
@@ -238,6 +238,14 @@ class Frame:
 _NOTHING = StepHistory(None, "", 0, 0)
 
 FRAME: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("durable_frame", default=None)
+
+def leave(token: contextvars.Token[Frame | None]) -> None:
+    """Stand again where the code stood before; a coroutine that is closed from another context never stood there."""
+    try:
+        FRAME.reset(token)
+    except ValueError:
+        return
+
 
 _warned: set[tuple[str, str]] = set()
 

@@ -14,7 +14,7 @@ from durable.calls import Call
 from durable.definitions import TaskDefinition
 from durable.effects import drive
 from durable.errors import ConfigurationError, OutsideRunError
-from durable.execution import FRAME, Frame
+from durable.execution import FRAME, Frame, leave
 from durable.steps import Step
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def scope(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        FRAME.reset(token)
+        leave(token)
 
 
 def now() -> datetime:
