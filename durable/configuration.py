@@ -73,6 +73,8 @@ def find_store(start: Path, environ: Mapping[str, str]) -> tuple[str, str]:
             return chosen, f"[tool.durable] in {folder / 'pyproject.toml'}"
         if (folder / _FOLDER).is_dir():
             _check_trusted(folder / _FOLDER)
+            if (folder / _FOLDER / _FILE).exists():
+                _check_trusted(folder / _FOLDER / _FILE)
             return str(folder / _FOLDER / _FILE), f"{folder / _FOLDER}"
     roots = (folder for folder in folders if (folder / "pyproject.toml").exists() or (folder / ".git").exists())
     root = next(roots, start)
@@ -86,7 +88,10 @@ def _project_store(path: Path) -> str | None:
         return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.") from error
-    table: Any = project.get("tool", {}).get("durable", {})
+    tool: Any = project.get("tool", {})
+    table: Any = tool.get("durable", {}) if isinstance(tool, dict) else tool
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{path}: [tool.durable] is a table, not {table!r}. Write: [tool.durable] db = ...")
     if unknown := set(table) - _PROJECT_KEYS:
         raise ConfigurationError(
             f"{path}: [tool.durable] has no setting {min(unknown)!r}. Known: {', '.join(_PROJECT_KEYS)}."
@@ -99,19 +104,19 @@ def _project_store(path: Path) -> str | None:
     return chosen if "://" in chosen or chosen.startswith("memory:") else str(path.parent / chosen)
 
 
-def _check_trusted(folder: Path) -> None:
+def _check_trusted(path: Path) -> None:
     if os.name == "nt":
         return
-    status = folder.stat()
+    status = path.stat()
     if status.st_uid != os.geteuid():
         raise StoreUnusableError(
-            f"{folder} belongs to another user (uid {status.st_uid}); opening a store that somebody else could have "
+            f"{path} belongs to another user (uid {status.st_uid}); opening a store that somebody else could have "
             f"planted would execute their code. Choose your own with DURABLE_DB."
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise StoreUnusableError(
-            f"{folder} can be written by others (mode {stat.S_IMODE(status.st_mode):o}), and opening a planted store "
-            f"would execute their code. If it is yours: chmod 700 {folder}"
+            f"{path} can be written by others (mode {stat.S_IMODE(status.st_mode):o}), and opening a planted store "
+            f"would execute their code. If it is yours: chmod go-w {path}"
         )
 
 
