@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from durable.execution import Execution
 
-_STALL = 0.05  # seconds that a delivery waits at most for calls recorded before it
-_LOOK = 0.002  # seconds between two looks at a stall
+_LOOK = 0.002  # seconds between two looks at a delivery that waits for calls recorded before it
+_LOOKS = 25  # until it waits no longer; counted, since a process that gets no time cannot make calls either
 _PASSES = 32  # passes of the loop after which code that keeps it busy is taken to have come to rest
 
 
@@ -29,7 +29,7 @@ class Arrivals:
         self._parked: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._passes = 0
-        self._stalled_since: float | None = None
+        self._looks = 0
         self._awaited: int | None = None
         self._is_caught_up = False
         self._pumping = False
@@ -64,7 +64,7 @@ class Arrivals:
         if not self._at_rest(loop):
             self._passes += 1
             loop.call_soon(self._look)
-        elif self._is_due(loop.time()):
+        elif self._is_due():
             self._deliver()
             loop.call_soon(self._look)
         else:
@@ -76,13 +76,12 @@ class Arrivals:
         ready = getattr(loop, "_ready", None)
         return ready is not None and not ready
 
-    def _is_due(self, now: float) -> bool:
+    def _is_due(self) -> bool:
         done = self._parked[0][0]
         if not self._awaits(done):
             return True
-        if self._stalled_since is None:
-            self._stalled_since = now
-        if now - self._stalled_since < _STALL:
+        self._looks += 1
+        if self._looks <= _LOOKS:
             return False
         if done > self._execution.past.last_event:
             self._is_caught_up = True
@@ -96,11 +95,11 @@ class Arrivals:
             return False
         awaited = self._execution.history.first_unused()
         if awaited != self._awaited:
-            self._awaited, self._stalled_since = awaited, None
+            self._awaited, self._looks = awaited, 0
         return awaited is not None and awaited < done
 
     def _deliver(self) -> None:
         _, _, future = heapq.heappop(self._parked)
-        self._stalled_since = None
+        self._looks = 0
         self._passes = 0
         future.set_result(None)

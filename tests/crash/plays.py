@@ -137,7 +137,7 @@ class Ledger:
         """Name what must not happen; names that are `unique` are called once in the run."""
         found: list[str] = []
         names: dict[str, str] = {}
-        keys: dict[str, str] = {}  # of what was given
+        last: dict[str, str] = {}  # that each key gave
         given: dict[str, str] = {}  # to each place in the code
         for number, execution in enumerate(self.executions):
             finished = execution.finished
@@ -147,12 +147,13 @@ class Ledger:
                     found.append(f"{number}: {name!r} executed again under {key}")
                 elif name in over and unique(name):
                     found.append(f"{number}: {name!r} executed again under the new key {key}")
-            keys.update({value: key for key, _, value in execution.begun})
+            stored = {last[key] for key in finished if key in last}
             for place, value in execution.acknowledged:
-                if place in given and keys.get(given[place]) in finished and given[place] != value:
+                if place in given and given[place] in stored and given[place] != value:
                     found.append(f"{number}: {place} was given {given[place]}, then {value}")
                 given[place] = value
             names.update({key: name for key, name, _ in execution.begun})
+            last.update({key: value for key, _, value in execution.begun})
             for key in execution.doubts:
                 if execution.records.get(key) not in {"started", "cancelled", "failed"}:
                     found.append(f"{number}: doubt about {key}, recorded as {execution.records.get(key)}")

@@ -18,7 +18,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durable import Task
+import durable
+import durable.engine
 from durable.records import RunFilter
 from durable.stores import open_store
 
@@ -105,6 +106,8 @@ def _warm_up(modules: list[str]) -> None:
     """Do once what every fork would do first; nothing stays open."""
     for module in modules:
         __import__(module)
+    for name in durable.__all__:
+        getattr(durable, name)
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(f"{folder}/durable.db")
         store.runs(RunFilter(lineage="none"))
@@ -112,7 +115,7 @@ def _warm_up(modules: list[str]) -> None:
         store.close()
     for module in modules:
         for value in vars(sys.modules[module]).values():
-            if isinstance(value, Task):
+            if isinstance(value, durable.Task):
                 assert value.definition.code
 
 
