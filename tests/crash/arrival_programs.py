@@ -277,9 +277,13 @@ class Stage:
         return f"{self.folder}/{self.run_id}.ledger"
 
 
-def perform(stage: Stage, number: int, kill_at: int) -> Any:
-    """Call the workflow until it succeeds or this process is killed."""
-    global play, is_paid  # noqa: PLW0603 -- the one program of this process
+def perform(stages: list[Stage], number: int, kill_at: int) -> list[Any]:
+    """Call the workflow until it succeeds or this process is killed, for each of the runs."""
+    return [_perform(stage, number, kill_at) for stage in stages]
+
+
+def _perform(stage: Stage, number: int, kill_at: int) -> Any:
+    global play, is_paid  # noqa: PLW0603 -- the one program of this moment
     play, is_paid = Play(stage.ledger, f"{stage.seed}:{number}", kill_at), stage.is_paid
     return play.perform(
         f"{stage.folder}/durable.db",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SEEDS = int(os.environ.get("SEEDS", "300"))
+TOGETHER = 25  # killed runs that one process lets end
 DRIFTED = 0.02  # of the seeds: the order of arrival is kept as far as that is cheap
 _PROGRAMS = "tests.crash.arrival_programs"
 _PRELOADED = (_PROGRAMS, "anyio._backends._asyncio")
@@ -40,12 +41,17 @@ def folder(tmp_path: Path) -> Iterator[str]:
     shutil.rmtree(path)
 
 
-def _disturb(zygote: Zygote, stage: Stage, undisturbed: list[str]) -> tuple[list[str], bool]:
-    """Kill a run once or twice, let it end, and name what went wrong."""
-    seed = random.Random(stage.seed)
-    for number in range(1 + (stage.seed % 4 == 0)):
-        zygote.run(perform, stage, number, seed.randint(1, POINTS[stage.shape]))
-    result = zygote.run(perform, stage, 9, 0)
+def _disturb(zygote: Zygote, stages: list[Stage], undisturbed: list[str]) -> list[tuple[list[str], bool]]:
+    """Kill runs once or twice, let them end in another process, and name what went wrong and whether one drifted."""
+    for stage in stages:
+        seed = random.Random(stage.seed)
+        for number in range(1 + (stage.seed % 4 == 0)):
+            zygote.run(perform, [stage], number, seed.randint(1, POINTS[stage.shape]))
+    results = zygote.run(perform, stages, 9, 0)
+    return [_judge(stage, result, undisturbed) for stage, result in zip(stages, results, strict=True)]
+
+
+def _judge(stage: Stage, result: list[str], undisturbed: list[str]) -> tuple[list[str], bool]:
     ledger = Ledger.read(stage.ledger)
     os.unlink(stage.ledger)
     faults = [f"{stage.shape}, seed {stage.seed}, execution {fault}" for fault in ledger.faults(unique=is_unique)]
@@ -60,10 +66,15 @@ def test_no_order_of_arrival_makes_a_finished_step_look_new(shape: str, is_paid:
     """Killed anywhere, resumed with other delays: nothing finished is repeated, every branch keeps what it was given,
     and only what was in flight is in doubt."""
     with Zygote(*_PRELOADED) as one, Zygote(*_PRELOADED) as other, ThreadPoolExecutor(2) as pool:
-        undisturbed = one.run(perform, Stage(folder, shape, is_paid, -1), 0, 0)
+        [undisturbed] = one.run(perform, [Stage(folder, shape, is_paid, -1)], 0, 0)
 
         def play(zygote: Zygote, seeds: range) -> list[tuple[list[str], bool]]:
-            return [_disturb(zygote, Stage(folder, shape, is_paid, seed), undisturbed) for seed in seeds]
+            stages = [Stage(folder, shape, is_paid, seed) for seed in seeds]
+            return [
+                outcome
+                for start in range(0, len(stages), TOGETHER)
+                for outcome in _disturb(zygote, stages[start : start + TOGETHER], undisturbed)
+            ]
 
         halves = pool.map(play, (one, other), (range(0, SEEDS, 2), range(1, SEEDS, 2)))
         outcomes = [outcome for half in halves for outcome in half]
@@ -76,7 +87,7 @@ def test_a_process_of_its_own_resumes_what_another_left(shape: str, folder: str)
     """A run that a whole interpreter left by SIGKILL is resumed by another interpreter."""
     program = (
         f"from {_PROGRAMS} import *; import sys; "
-        f"perform(Stage({folder!r}, {shape!r}, False, 0), int(sys.argv[1]), int(sys.argv[2]))"
+        f"perform([Stage({folder!r}, {shape!r}, False, 0)], int(sys.argv[1]), int(sys.argv[2]))"
     )
 
     def start(number: int, kill_at: int) -> int:
