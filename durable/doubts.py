@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from durable.errors import StepInDoubtError
+from durable.step_keys import idempotency_key
+
 if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
 
@@ -34,7 +37,7 @@ def happened(value: Any = None) -> Happened:
     return Happened(value)
 
 
-def describe_doubt(record: StepRecord, run: RunRecord, key: str) -> str:
+def describe_doubt(record: StepRecord, run: RunRecord) -> str:
     """Say which step is in doubt, since when, why, and how to decide."""
     since = datetime.fromtimestamp(record.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if record.status == "started":
@@ -43,9 +46,15 @@ def describe_doubt(record: StepRecord, run: RunRecord, key: str) -> str:
         cause = f"left by an exception that does not prove that nothing happened (started {since})"
     return (
         f"Step {record.key!r} of run {run.id} {cause}. It is not idempotent, so it was not executed again. Its "
-        f"idempotency key is {key}. Find out whether it happened, then decide with: "
+        f"idempotency key is {idempotency_key(record)}. Find out whether it happened, then decide with: "
         f"{resolve_command(run.id, record.key)} --happened 'JSON' or --did-not-happen."
     )
+
+
+def in_doubt(record: StepRecord, run: RunRecord, *more: str) -> StepInDoubtError:
+    """Make the error that stops a run; `more` are sentences that say why nobody could decide."""
+    message = " ".join((describe_doubt(record, run), *more))
+    return StepInDoubtError(message, run.id, record.key, idempotency_key(record))
 
 
 def resolve_command(run_id: str, step_key: str) -> str:

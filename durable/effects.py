@@ -141,7 +141,7 @@ class Sleep(Effect):
         await asyncio.sleep(max(0.0, self._seconds))
 
 
-class Call(Effect):
+class Invoke(Effect):
     """A function of the user or of ours is called; what it gives is awaited where it can be."""
 
     __slots__ = ("_call", "_in_thread")

@@ -18,6 +18,8 @@ from durable.calls import Call
 from durable.effects import Execute, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
+from durable.matching import Match
+from durable.replaying import replay_at_once
 from durable.run_calls import RunCall
 from durable.runs import run_life
 from durable.steps import Step
@@ -42,11 +44,11 @@ def call_task(
         _refuse_or_warn(task)
         return function(*args, **kwargs)
     frame.body.check()
-    step = Step(task, Call(task, instance, args, kwargs), frame, function)
+    match = Match(task, Call(task, instance, args, kwargs), frame)
     if task.is_async:
-        return _coroutine(step.life(), task, frame)
-    value = step.replay_at_once()
-    return drive(step.life()) if value is NotImplemented else value
+        return _coroutine(Step(match, function).life(), task, frame)
+    value = replay_at_once(match)
+    return drive(Step(match, function).life()) if value is NotImplemented else value
 
 
 def _coroutine(life: Generator[Effect, Any, Any], definition: Any, frame: Frame) -> Any:
@@ -96,7 +98,8 @@ def call_workflow(
     frame.body.check()
     child = _async_child if workflow.is_async else _child
     task = workflow.as_step
-    step = Step(task, Call(task, instance, args, kwargs), frame, partial(child, workflow, function, instance))
+    match = Match(task, Call(task, instance, args, kwargs), frame)
+    step = Step(match, partial(child, workflow, function, instance))
     return _coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())
 
 

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from durable import registry
 from durable.arrivals import Arrivals
-from durable.errors import DurableWarning, ExecutionStopped, LeaseLostError, RunCancelledError, RunEndedError, RunInProgressError
+from durable.errors import (
+    DurableWarning,
+    ExecutionStopped,
+    LeaseLostError,
+    RunCancelledError,
+    RunEndedError,
+    RunInProgressError,
+)
 from durable.history import StepHistory
 from durable.journal import Fence
 from durable.step_keys import Scope, idempotency_key

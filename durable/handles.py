@@ -28,9 +28,9 @@ from durable.execution import FRAME
 from durable.journal import Fence
 from durable.loading import load_workflow
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
 from durable.runs import in_progress, run_life
-from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.serializers import Unserializable
 from durable.verdicts import is_in_doubt
 

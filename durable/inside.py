@@ -15,6 +15,7 @@ from durable.definitions import TaskDefinition
 from durable.effects import drive
 from durable.errors import ConfigurationError, OutsideRunError
 from durable.execution import FRAME, Frame, leave
+from durable.matching import Match
 from durable.steps import Step
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _recorded(source: TaskDefinition) -> Any:
     if frame is None:
         return source.plain()
     frame.body.check()
-    return drive(Step(source, Call(source, None, (), {}), frame, source.plain).life())
+    return drive(Step(Match(source, Call(source, None, (), {}), frame), source.plain).life())
 
 
 def _source(name: str, function: Callable[[], Any]) -> TaskDefinition:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from durable.effects import Call, Effect
+from durable.effects import Effect, Invoke
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -63,5 +63,5 @@ def _default_controller(attempts: int) -> Any:
 def _ask(policy: Callable[[Any], Any], state: Any) -> Generator[Effect, Any, Any]:
     answer = policy(state)
     if inspect.isawaitable(answer):
-        answer = yield Call(lambda: answer)
+        answer = yield Invoke(lambda: answer)
     return answer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable import notices, sessions
 from durable.branches import scoped_tasks
-from durable.effects import Call, Durable, Execute, Quiet, Sleep, drive
+from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, drive
 from durable.endings import ended_run, stored_outcome
 from durable.errors import (
     ExecutionStopped,
@@ -147,7 +147,7 @@ def _claim(call: RunCall, run_id: str) -> Generator[Effect, Any, Claim]:
     active = session.active.get(run_id)
     if active is not None:
         raise in_progress(active.run, "in this process")
-    claim: Claim | None = yield Call(
+    claim: Claim | None = yield Invoke(
         lambda: session.store.claim(run_id, host=socket.gethostname(), pid=os.getpid(), now=sessions.clock()),
         in_thread=True,
     )

@@ -1,0 +1,77 @@
+"""A recorded step gives what it gave, value or exception, without executing anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from durable.errors import CorruptRecordError
+from durable.exceptions import decode_exception
+from durable.execution import warn_once
+from durable.failures import mark
+from durable.records import StepFlag, StepStatus
+from durable.verdicts import code_changed
+
+if TYPE_CHECKING:
+    from durable.definitions import TaskDefinition
+    from durable.execution import Execution
+    from durable.matching import Match
+    from durable.records import StepRecord
+
+_SUCCEEDED = StepStatus.SUCCEEDED.value
+
+
+def replay_at_once(match: Match) -> Any:
+    """Give the stored result if nothing speaks against it, else NotImplemented: most calls of a resumed run."""
+    record, task = match.record, match.task
+    if (
+        record is None
+        or record.status != _SUCCEEDED
+        or record.flags & StepFlag.VALUE_UNAVAILABLE
+        or task.label not in match.execution.code_seen
+        or not task.replay
+        or task.key is not None
+    ):
+        return NotImplemented
+    return replay(match.execution, record)
+
+
+def replay(execution: Execution, record: StepRecord) -> Any:
+    """Give the stored result; raises the recorded NotSerializableError if it could not be stored."""
+    if record.flags & StepFlag.VALUE_UNAVAILABLE:
+        raise replay_failure(execution, record)
+    assert record.value is not None
+    try:
+        value = execution.serializer.decode(execution.session.fetch(record.value), run=execution.id, step=record.key)
+    except CorruptRecordError as error:
+        raise execution.stop(error) from error
+    execution.replayed += 1
+    return value
+
+
+def replay_failure(execution: Execution, record: StepRecord) -> BaseException:
+    """Give the stored exception."""
+    execution.replayed += 1
+    execution.replayed_failures.append(record.key)
+    assert record.error is not None
+    try:
+        error = decode_exception(
+            execution.session.fetch(record.error), execution.serializer, run=execution.id, step=record.key
+        )
+    except CorruptRecordError as corrupt:
+        raise execution.stop(corrupt) from corrupt
+    mark(error, execution.id, record.seq)
+    return error
+
+
+def warn_of_new_code(execution: Execution, task: TaskDefinition, record: StepRecord) -> None:
+    """Say once per task and run that its body changed since the results were recorded."""
+    if task.label in execution.code_seen:
+        return
+    execution.code_seen.add(task.label)
+    if task.code is not None and code_changed(record, task.code):
+        warn_once(
+            "code",
+            f"{execution.id}:{task.label}",
+            f"The body of task {task.full_name!r} changed since run {execution.id} recorded its results; they are "
+            f"kept. To execute it again use on_code_change='rerun' or a new version=.",
+        )
