@@ -70,7 +70,9 @@ class RunBlock:
         """Open the run: a new one, or the one with this id, whose recorded steps are replayed."""
         return self._open(is_async=False)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End the run: succeeded, or failed with the exception that left the block."""
         drive(self._close(error))
 
@@ -79,7 +81,7 @@ class RunBlock:
         opened = self._open(is_async=True)
         assert self._effect is not None
         execution = self._effect.body.execution
-        self._scopes.enter_context(scoped_tasks(execution))
+        self._scopes.enter_context(scoped_tasks())
         self._stopping.enter_context(ended_when_stopped(execution))
         return opened
 
@@ -128,7 +130,11 @@ def _position(code: CodeType, line: int) -> int:
         statements = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.With | ast.AsyncWith)]
     except (SyntaxError, ValueError):
         return 1
-    mine = [node for node in statements if any(i.context_expr.lineno <= line <= (i.context_expr.end_lineno or 0) for i in node.items)]
+    mine = [
+        node
+        for node in statements
+        if any(i.context_expr.lineno <= line <= (i.context_expr.end_lineno or 0) for i in node.items)
+    ]
     if not mine:
         return 1
     text = ast.unparse(mine[-1].items[0].context_expr)

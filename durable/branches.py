@@ -21,7 +21,6 @@ from durable.step_keys import escape
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from durable.execution import Execution
 
 _STEP_CODE = drive_async.__code__
 _DEPTH = 4
@@ -63,9 +62,9 @@ _factories: dict[int, _Factory] = {}
 
 
 @contextlib.contextmanager
-def scoped_tasks(execution: Execution) -> Iterator[None]:
+def scoped_tasks() -> Iterator[None]:
     """Give asyncio tasks created in the running loop scopes of their own, until the block ends."""
-    loop = asyncio.get_running_loop()
+    loop: Any = asyncio.get_running_loop()  # Any: the stubs ask more of a factory than asyncio does
     factory = _factories.get(id(loop))
     if factory is None or loop.get_task_factory() is not factory:
         factory = _factories[id(loop)] = _Factory(loop)
@@ -76,7 +75,8 @@ def scoped_tasks(execution: Execution) -> Iterator[None]:
     finally:
         factory.users -= 1
         if not factory.users:
-            _factories.pop(id(loop), None)
+            if _factories.get(id(loop)) is factory:
+                del _factories[id(loop)]
             if loop.get_task_factory() is factory:
                 loop.set_task_factory(factory.before)
 

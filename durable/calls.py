@@ -22,7 +22,18 @@ _SELF = "self"
 class Call:
     """One call of a task: bound arguments, their encodings, and the digest of what it says."""
 
-    __slots__ = ("_bound", "_data", "_parts", "_signature", "args", "business_key", "content", "instance", "kwargs", "task")
+    __slots__ = (
+        "_bound",
+        "_data",
+        "_parts",
+        "_signature",
+        "args",
+        "business_key",
+        "content",
+        "instance",
+        "kwargs",
+        "task",
+    )
 
     def __init__(self, task: Definition, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.task = task

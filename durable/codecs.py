@@ -183,7 +183,7 @@ def _survives(error: BaseException) -> bool:
     """Whether plain pickle gives the same exception back, although it calls `__init__` with `args`."""
     try:
         body = _encode_pickle(error, bare=error)
-        copy = body and pickle.loads(body)
+        copy: Any = body and pickle.loads(body)
         return (
             type(copy) is type(error)
             and bool(copy.args == error.args)

@@ -136,7 +136,8 @@ class BoundWorkflow(_BoundWrapper, Generic[P, R]):
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Execute the workflow in the background of this process; see `Workflow.start`."""
         definition: WorkflowDefinition = self._self_parent.definition
-        return _engine().start_workflow(definition, self.__wrapped__, self._self_instance, args, kwargs)
+        run: Run = _engine().start_workflow(definition, self.__wrapped__, self._self_instance, args, kwargs)
+        return run
 
 
 class Workflow(_Wrapper, Generic[P, R]):
@@ -193,7 +194,8 @@ class Workflow(_Wrapper, Generic[P, R]):
         A sync workflow gets a thread of its own. An async one becomes a task of the running event loop; without one it
         gets a thread with a loop of its own. Raises what opening the run raises, `RunInProgressError` for one.
         """
-        return _engine().start_workflow(self._self_definition, self.__wrapped__, None, args, kwargs)
+        run: Run = _engine().start_workflow(self._self_definition, self.__wrapped__, None, args, kwargs)
+        return run
 
     def __reduce_ex__(self, protocol: Any) -> str:
         """Pickle by reference, as functions are."""

@@ -376,7 +376,9 @@ def _check_task_functions(task: TaskDefinition) -> None:
     if task.retry is not None and not all(hasattr(task.retry, part) for part in ("retry", "stop", "wait", "copy")):
         raise DefinitionError(f"@task(retry={task.retry!r}): retry is a tenacity.Retrying or AsyncRetrying object.")
     if task.retry is not None and task.attempts != 1:
-        raise DefinitionError("@task takes attempts= or retry=, not both: put the number of attempts into retry's stop.")
+        raise DefinitionError(
+            "@task takes attempts= or retry=, not both: put the number of attempts into retry's stop."
+        )
 
 
 def _check_task_parameters(task: TaskDefinition) -> None:

@@ -27,7 +27,8 @@ class Argument:
 @dataclass(frozen=True, slots=True)
 class Details:
     """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
-    `retry` the steps whose failure made this one fail."""
+    `retry` the steps whose failure made this one fail.
+    """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
     code: str | None = None

@@ -64,9 +64,7 @@ def resolve_command(run_id: str, step_key: str) -> str:
 
 def can_ask() -> bool:
     """Whether a person sits at a terminal."""
-    return bool(
-        sys.stdin is not None and sys.stderr is not None and sys.stdin.isatty() and sys.stderr.isatty()
-    )
+    return bool(sys.stdin is not None and sys.stderr is not None and sys.stdin.isatty() and sys.stderr.isatty())
 
 
 def ask_whether_it_happened(message: str) -> Outcome | None:

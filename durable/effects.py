@@ -40,7 +40,7 @@ def drive(life: Generator[Effect, Any, Any]) -> Any:
         while True:
             try:
                 answer = effect.act()
-            except BaseException as error:  # noqa: BLE001 -- handed to the life, which decides
+            except BaseException as error:
                 effect = life.throw(error)
             else:
                 effect = life.send(answer)
@@ -55,7 +55,7 @@ async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
         while True:
             try:
                 answer = await effect.act_async()
-            except BaseException as error:  # noqa: BLE001 -- handed to the life, which decides
+            except BaseException as error:
                 effect = life.throw(error)
             else:
                 effect = life.send(answer)
@@ -116,8 +116,9 @@ class Execute(Effect):
         if self._timeout is None:
             with self.body:
                 return await self._function(*self._args, **self._kwargs)
+        limit = asyncio.timeout(self._timeout)
         try:
-            async with asyncio.timeout(self._timeout) as limit:
+            async with limit:
                 with self.body:
                     return await self._function(*self._args, **self._kwargs)
         except TimeoutError:
@@ -234,7 +235,7 @@ async def uninterrupted(future: asyncio.Future[Any]) -> Any:
         except asyncio.CancelledError as error:
             if not future.done():
                 cancelled = error
-        except BaseException:  # noqa: BLE001 -- raised by result() below
+        except BaseException:
             break
     if cancelled is not None:
         if not future.cancelled():
@@ -250,7 +251,7 @@ def _in_thread(body: Body, call: Callable[[], Any], timeout: float) -> Any:
         try:
             with body:
                 outcome.append((True, call()))
-        except BaseException as error:  # noqa: BLE001 -- raised in the caller's thread
+        except BaseException as error:
             outcome.append((False, error))
 
     context = contextvars.copy_context()

@@ -24,9 +24,7 @@ _RESULT, _ERROR = "(result)", "(error)"
 _CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 
 
-def ended_run(
-    execution: Execution, value: Any, error: BaseException | None
-) -> tuple[RunRecord, BaseException | None]:
+def ended_run(execution: Execution, value: Any, error: BaseException | None) -> tuple[RunRecord, BaseException | None]:
     """Make the run's record after an execution, and the exception that the caller gets."""
     now = execution.clock()
     run = replace(execution.run, owner="", updated_at=now, ended_at=now, result=None, error=None, outcome="{}")

@@ -53,14 +53,14 @@ def call_task(
 
 def _coroutine(life: Generator[Effect, Any, Any], definition: Any, frame: Frame) -> Any:
     execution = frame.body.execution
-    coroutine: Any = drive_async(life) if execution.workflow.is_async else _drive_scoped(life, frame)
+    coroutine: Any = drive_async(life) if execution.workflow.is_async else _drive_scoped(life)
     coroutine.__qualname__ = definition.qualname
     return coroutine
 
 
-async def _drive_scoped(life: Generator[Effect, Any, Any], frame: Frame) -> Any:
+async def _drive_scoped(life: Generator[Effect, Any, Any]) -> Any:
     """An async task of a sync workflow brings its own loop, which has no scopes yet."""
-    with scoped_tasks(frame.body.execution):
+    with scoped_tasks():
         return await drive_async(life)
 
 
@@ -152,7 +152,9 @@ def start_workflow(
         run.loop = loop
         run.task = loop.create_task(_settle_async(rest, outcome))
     else:
-        drive_rest = partial(asyncio.run, _settle_async(rest, outcome)) if workflow.is_async else partial(_settle, rest, outcome)
+        drive_rest = (
+            partial(asyncio.run, _settle_async(rest, outcome)) if workflow.is_async else partial(_settle, rest, outcome)
+        )
         threading.Thread(
             target=contextvars.copy_context().run, args=(drive_rest,), name=f"durable-{run.id}", daemon=True
         ).start()

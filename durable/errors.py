@@ -199,7 +199,7 @@ class CorruptRecordError(StoreError):
     """A record does not match its checksum or cannot be decoded; nothing was executed in its place."""
 
 
-class ExecutionStopped(BaseException):  # noqa: N818 -- control flow, not a failure; `except Exception` must not catch it
+class ExecutionStopped(BaseException):
     """Leaves the workflow's code when its execution has to end; `error` says why."""
 
     def __init__(self, error: DurableError) -> None:

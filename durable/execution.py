@@ -58,7 +58,7 @@ class Execution:
         self.journal = session.journal
         self.serializer = session.serializer
         self.past = past
-        self.on_drift = on_drift
+        self.on_drift: OnDrift | None = on_drift
         self.clock = clock
         self.fence = Fence(run.id, run.epoch, run.owner, self._lose)
         self.lock = threading.Lock()
@@ -130,7 +130,9 @@ class Execution:
     def receive(self, request: str) -> None:
         """Take a request of another process: the next step boundary ends the execution."""
         if request == "cancel":
-            self.stop(RunCancelledError(f"Run {self.id} was cancelled. Call it again, or durable resume {self.id}.", self.id))
+            self.stop(
+                RunCancelledError(f"Run {self.id} was cancelled. Call it again, or durable resume {self.id}.", self.id)
+            )
 
     def forget_task(self, task: asyncio.Task[Any]) -> None:
         """Note that an asyncio task has ended."""
@@ -245,6 +247,7 @@ class Frame:
 _NOTHING = StepHistory(None, "", 0, 0)
 
 FRAME: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("durable_frame", default=None)
+
 
 def leave(token: contextvars.Token[Frame | None]) -> None:
     """Stand again where the code stood before; a coroutine that is closed from another context never stood there."""

@@ -25,12 +25,18 @@ _WHY = {
         "waits",
         "It was cancelled and the run went on, so the call waits until it is cancelled again. --retry-failed executes it.",
     ),
-    Verdict.EXECUTE: ("executed", "It is executed in every execution of the run (replay=False), or was never finished."),
+    Verdict.EXECUTE: (
+        "executed",
+        "It is executed in every execution of the run (replay=False), or was never finished.",
+    ),
     Verdict.EXECUTE_AGAIN: (
         "executed again",
         "It was running when its process ended. It is idempotent, so it is executed again with the same idempotency key.",
     ),
-    Verdict.TRY_AGAIN: ("tried again", "Its failure or cancellation ended the last execution, so it is executed again."),
+    Verdict.TRY_AGAIN: (
+        "tried again",
+        "Its failure or cancellation ended the last execution, so it is executed again.",
+    ),
     Verdict.CONTINUE: ("executed", "It was between two attempts; the next one is made when its back-off has passed."),
     Verdict.DOUBT: (
         "refused: in doubt",
@@ -78,7 +84,9 @@ def explain(run: Run, step: StepRecord) -> Explanation:
         on_code_change="keep",
     )
     if step.flags & StepFlag.VALUE_UNAVAILABLE:
-        return Explanation("refused: value unavailable", "It succeeded, but its result could not be stored; it is not executed.")
+        return Explanation(
+            "refused: value unavailable", "It succeeded, but its result could not be stored; it is not executed."
+        )
     return Explanation(*_WHY[verdict])
 
 

@@ -218,7 +218,7 @@ class Run:
     def find_step(self, step: str) -> StepRecord:
         """Find a step by its key, a unique beginning of it, its task's name, or `#number`."""
         records = list(self.step_records())
-        exact = [record for record in records if record.key == step or f"#{record.seq}" == step]
+        exact = [record for record in records if step in (record.key, f"#{record.seq}")]
         found = exact or [record for record in records if step and record.key.startswith(step)]
         if not found:
             close = ", ".join(record.key for record in records[-5:]) or "none"
@@ -362,7 +362,10 @@ def list_runs(
 ) -> list[Run]:
     """List the runs in the store, the newest first; filtered by workflow name, status and parent run."""
     session = sessions.current()
-    return [Run(session, summary.run.id) for summary in summaries(workflow=workflow, status=status, parent=parent, limit=limit)]
+    return [
+        Run(session, summary.run.id)
+        for summary in summaries(workflow=workflow, status=status, parent=parent, limit=limit)
+    ]
 
 
 def summaries(

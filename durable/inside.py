@@ -51,7 +51,9 @@ def idempotency_key() -> str:
     """
     body = _frame("idempotency_key()").body
     if not body.idempotency_key:
-        raise OutsideRunError("idempotency_key() belongs to a step: call it in the body of a @task, not of the workflow.")
+        raise OutsideRunError(
+            "idempotency_key() belongs to a step: call it in the body of a @task, not of the workflow."
+        )
     return body.idempotency_key
 
 

@@ -28,10 +28,7 @@ def load_workflow(run: RunRecord) -> WorkflowDefinition:
     """Import what defines a run's workflow; raises `NotFoundError` naming what was tried."""
     entry = json.loads(run.entry)
     module, path = entry.get("module"), entry.get("path")
-    if module == "__main__":
-        tried = _load_script(run, path)
-    else:
-        tried = _import_module(run, module, path)
+    tried = _load_script(run, path) if module == "__main__" else _import_module(run, module, path)
     workflow = registry.workflows.get(run.workflow)
     if workflow is None:
         raise NotFoundError(

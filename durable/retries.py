@@ -21,7 +21,12 @@ _LONGEST_PAUSE = 30.0
 
 
 def pause_after(
-    task: TaskDefinition, error: BaseException, tries: int, elapsed: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+    task: TaskDefinition,
+    error: BaseException,
+    tries: int,
+    elapsed: float,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Generator[Effect, Any, float | None]:
     """Give the seconds to wait before the next attempt, or None when this was the last one.
 

@@ -162,8 +162,7 @@ def in_progress(run: RunRecord, where: str) -> RunInProgressError:
     """Say who holds a run."""
     since = notices.age(sessions.clock() - run.updated_at)
     return RunInProgressError(
-        f"Run {run.id} is in progress {where}, since {since}. To wait for its result: "
-        f"with_options(on_running='join').",
+        f"Run {run.id} is in progress {where}, since {since}. To wait for its result: with_options(on_running='join').",
         run.id,
     )
 
@@ -215,14 +214,12 @@ def _execute(call: RunCall, execution: Execution, function: Callable[[], Any]) -
     return value
 
 
-def _scoped(
-    workflow: WorkflowDefinition, execution: Execution, function: Callable[[], Any]
-) -> Callable[[], Any]:
+def _scoped(workflow: WorkflowDefinition, execution: Execution, function: Callable[[], Any]) -> Callable[[], Any]:
     if not workflow.is_async:
         return function
 
     async def scoped() -> Any:
-        with scoped_tasks(execution), ended_when_stopped(execution):
+        with scoped_tasks(), ended_when_stopped(execution):
             return await function()
 
     return scoped
@@ -264,4 +261,6 @@ def _refuse_to_join_oneself(error: RunInProgressError) -> None:
     frame = FRAME.get()
     body = frame.body if frame is not None else None
     if body is not None and body.execution.id == error.run_id:
-        raise WouldDeadlockError(f"Run {error.run_id} would wait for itself: it is called inside its own execution.") from error
+        raise WouldDeadlockError(
+            f"Run {error.run_id} would wait for itself: it is called inside its own execution."
+        ) from error

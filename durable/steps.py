@@ -135,7 +135,9 @@ class Step:
             return answer
         if can_ask():
             message = describe_doubt(record, execution.run)
-            decided: Happened | DidNotHappen | None = yield Invoke(lambda: ask_whether_it_happened(message), in_thread=True)
+            decided: Happened | DidNotHappen | None = yield Invoke(
+                lambda: ask_whether_it_happened(message), in_thread=True
+            )
             if decided is not None:
                 return decided
         raise execution.stop(in_doubt(record, execution.run))

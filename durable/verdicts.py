@@ -67,9 +67,7 @@ def decide(
     return Verdict.EXECUTE
 
 
-def _code_verdict(
-    record: StepRecord, code: bytes | None, on_code_change: OnCodeChange, *, idempotent: bool
-) -> Verdict:
+def _code_verdict(record: StepRecord, code: bytes | None, on_code_change: OnCodeChange, *, idempotent: bool) -> Verdict:
     if on_code_change == "keep" or code is None or not code_changed(record, code):
         return Verdict.REPLAY
     if on_code_change == "error":

@@ -67,7 +67,9 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except resuming.WorkflowFailed as failed:
         _print_their_traceback(failed.error)
-        complain(f"run {failed.run_id} failed: {type(failed.error).__name__}. Resume it with: durable resume {failed.run_id}")
+        complain(
+            f"run {failed.run_id} failed: {type(failed.error).__name__}. Resume it with: durable resume {failed.run_id}"
+        )
         sys.exit(FAILED)
 
 

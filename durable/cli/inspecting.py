@@ -70,7 +70,9 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         return
     console = out()
     console.print(f"[bold]{record.id}[/]  {record.workflow}  {status_text(_shown_status(record, alive))}", markup=True)
-    console.print(f"started {when(record.created_at)}" + (f", ended {when(record.ended_at)}" if record.ended_at else ""))
+    console.print(
+        f"started {when(record.created_at)}" + (f", ended {when(record.ended_at)}" if record.ended_at else "")
+    )
     if record.parent_run:
         console.print(f"called by run {record.parent_run}, step {record.parent_step}", markup=False)
     if run.message:
@@ -98,7 +100,13 @@ def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:
     if as_json:
         arguments = {name: each.preview for name, each in Details.read(record.details).arguments.items()}
         print_json(
-            {"run": run.id, "step": record.key, "verdict": explained.verdict, "why": explained.why, "arguments": arguments}
+            {
+                "run": run.id,
+                "step": record.key,
+                "verdict": explained.verdict,
+                "why": explained.why,
+                "arguments": arguments,
+            }
         )
         return
     console = out()

@@ -26,6 +26,7 @@ _STYLES = {
     "superseded": "dim",
 }
 _PIPE_WIDTH = 200
+_MINUTE = 60  # seconds
 
 
 def out() -> Console:
@@ -64,14 +65,18 @@ def lasted(start: float, end: float | None) -> str:
     if end is None:
         return ""
     seconds = max(0.0, end - start)
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"  # noqa: PLR2004 -- a minute
+    return (
+        f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < _MINUTE else f"{seconds / 60:.1f} min"
+    )
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     """Lay out rows under columns; keys and ids are never cut."""
     laid = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        laid.add_column(column, overflow="fold", justify="right" if column in {"steps", "#", "attempts", "took"} else "left")
+        laid.add_column(
+            column, overflow="fold", justify="right" if column in {"steps", "#", "attempts", "took"} else "left"
+        )
     for row in rows:
         laid.add_row(*row)
     return laid

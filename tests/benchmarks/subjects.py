@@ -144,7 +144,7 @@ async def sequential_async() -> None:
 
 def alternate(call: Callable[[], object], folder: Path, count: int) -> None:
     """Measure a workflow that executes the blocks of an alternation."""
-    global alternation  # noqa: PLW0603 -- no argument of the workflow, which has to be a plain value
+    global alternation
     alternation = Alternation(folder, count)
     call()
     alternation.report()

@@ -137,7 +137,7 @@ async def nested_groups() -> list[str]:
 
     async with asyncio.TaskGroup() as outer:
         groups = [outer.create_task(group(number)) for number in range(2)]
-    return sorted(sum((each.result() for each in groups), []))
+    return sorted(value for each in groups for value in each.result())
 
 
 async def anyio_groups() -> list[str]:
@@ -283,7 +283,7 @@ def perform(stages: list[Stage], number: int, kill_at: int) -> list[Any]:
 
 
 def _perform(stage: Stage, number: int, kill_at: int) -> Any:
-    global play, is_paid  # noqa: PLW0603 -- the one program of this moment
+    global play, is_paid
     play, is_paid = Play(stage.ledger, f"{stage.seed}:{number}", kill_at), stage.is_paid
     return play.perform(
         f"{stage.folder}/durable.db",

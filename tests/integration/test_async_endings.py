@@ -73,7 +73,7 @@ async def send(ledger: str, name: str) -> str:
 
 @workflow(run_id="checked")
 async def checked(ledger: str) -> list[Any]:
-    return await asyncio.gather(refuse(0.01), charge(ledger, "charge", 0.1))
+    return list(await asyncio.gather(refuse(0.01), charge(ledger, "charge", 0.1)))
 
 
 async def test_a_charge_in_flight_when_its_sibling_fails_is_made_once(store: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_step_that_was_cancelled_while_the_run_went_on_is_cancelled_again(stor
 async def two_sends(ledger: str) -> list[Any]:
     found = await asyncio.gather(send(ledger, "one"), send(ledger, "two"), return_exceptions=True)
     await quick(ledger, "after")
-    return found
+    return list(found)
 
 
 def _call_two(folder: str, kill: str) -> list[Any]:

@@ -155,11 +155,11 @@ async def follow(plan: Plan, place: str, *, is_async: bool) -> Any:
             return [await follow(part, f"{place}.{n}", is_async=is_async) for n, part in enumerate(parts)]
         case "gather" if is_async:
             branches = [follow(part, f"{place}.{n}", is_async=True) for n, part in enumerate(parts)]
-            values = await asyncio.gather(*branches, return_exceptions=True)
-            for value in values:
-                if isinstance(value, BaseException):
-                    raise value
-            return values
+            outcomes = await asyncio.gather(*branches, return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            return outcomes
         case "gather":
             return [await follow(part, f"{place}.{n}", is_async=False) for n, part in enumerate(parts)]
     raise AssertionError(plan)
@@ -191,7 +191,7 @@ class Stage:
 
 def perform(stage: Stage, number: int, kill_at: int) -> Any:
     """Follow the plan to its end and give the outcome, unless this process is killed."""
-    global play  # noqa: PLW0603 -- the one program of this process
+    global play
     play = Play(stage.ledger, f"{stage.name}:{number}", kill_at)
 
     def call() -> Any:

@@ -185,7 +185,7 @@ _pasts = st.builds(
     last_event=st.integers(0, 9),
 )
 _all_flags = [flag for name, flag in vars(StepFlag).items() if name.isupper()]
-_flags = st.sets(st.sampled_from(_all_flags)).map(lambda flags: sum(flags))
+_flags = st.sets(st.sampled_from(_all_flags)).map(sum)
 _records = st.builds(
     lambda seq, status, flags, interruptions, done: make_step(
         seq, status=str(status), flags=flags, interruptions=interruptions, done=done

@@ -70,7 +70,7 @@ class Connections:
         return driver
 
     def _identify(self) -> Identity:
-        database, wal = os.stat(self._path), os.stat(self._wal)  # noqa: PTH116 -- a microsecond each, on every write
+        database, wal = os.stat(self._path), os.stat(self._wal)
         return Identity((database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino))
 
     def check_identity(self) -> None:

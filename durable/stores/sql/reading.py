@@ -68,7 +68,7 @@ def list_runs(connection: Connection, which: RunFilter) -> list[RunSummary]:
     """List runs, the newest first, with the number of their steps by status."""
     with connection.begin():
         found = connection.execute(_run_query(which)).all()
-        return [RunSummary(RunRecord(*row[1:]), _count_steps(connection, row[0])) for row in found]
+        return [RunSummary(RunRecord(*tuple(row)[1:]), _count_steps(connection, row[0])) for row in found]
 
 
 def _run_query(which: RunFilter) -> Select[Any]:

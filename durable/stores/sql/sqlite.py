@@ -45,7 +45,7 @@ class SQLiteStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open or make the store."""
-        self.path = Path(os.path.abspath(path))  # noqa: PTH100 -- a store may be a link
+        self.path = Path(os.path.abspath(path))
         prepare_location(self.path)
         self._blobs = Blobs(self._beside(".blobs"))
         self._guard = threading.RLock()  # taken before `_reading` by whoever needs both
