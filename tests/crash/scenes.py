@@ -1,0 +1,121 @@
+"""Programs that are started, killed and started again over one store, each time in a process of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import io
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from durable.errors import ExecutionStopped
+from tests.crash.zygote import KILLED, Zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ROOT = Path(__file__).parents[2]
+_LIMIT = 60  # seconds after which an interpreter is taken to hang
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one start of a program ended; `error` is the name of the exception's type, `said` what stderr got."""
+
+    value: Any = None
+    error: str = ""
+    message: str = ""
+    said: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+class Scene:
+    """One store and one ledger of effects, whatever is started over them."""
+
+    def __init__(self, zygote: Zygote, folder: Path) -> None:
+        self._zygote = zygote
+        self.folder = folder
+        self.db = folder / "store" / "durable.db"
+        self._ledger = folder / "ledger"
+
+    @property
+    def ledger(self) -> list[str]:
+        """All effects so far, in their order."""
+        return self._ledger.read_text(encoding="utf-8").splitlines() if self._ledger.exists() else []
+
+    def forget(self) -> None:
+        """Begin a new page of the ledger: what follows counts alone."""
+        self._ledger.unlink(missing_ok=True)
+
+    def kill(self, point: str, program: Callable[..., Any], *args: Any, **environ: str) -> None:
+        """Start a program in a fork that is killed at this point."""
+        assert self._zygote.run(_perform, self.environ(KILL_AT=point, **environ), program, args) == KILLED
+
+    def start(self, program: Callable[..., Any], *args: Any, **environ: str) -> Outcome:
+        """Start a program in a fork and let it end."""
+        outcome = self._zygote.run(_perform, self.environ(**environ), program, args)
+        assert isinstance(outcome, Outcome), outcome
+        return outcome
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """Give what programs find in their environment."""
+        return {"DURABLE_DB": str(self.db), "LEDGER": str(self._ledger), **more}
+
+    def python(self, *arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a fresh interpreter in the scene's folder."""
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(_ROOT), **self.environ(**environ)},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+        )
+
+    def begin(self, *arguments: str | Path, **environ: str) -> subprocess.Popen[str]:
+        """Begin to run a fresh interpreter in the scene's folder."""
+        return subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(_ROOT), **self.environ(**environ)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def cli(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run the `durable` command."""
+        return self.python("-m", "durable", *arguments, **environ)
+
+
+def _perform(environ: dict[str, str], program: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:
+    os.environ.update(environ)
+    said = io.StringIO()
+    with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stderr(said):
+        warnings.simplefilter("always")
+        value, error = None, None
+        try:
+            value = program(*args)
+            if inspect.isawaitable(value):
+                value = asyncio.run(_awaited(value))
+        except (Exception, KeyboardInterrupt, ExecutionStopped) as raised:
+            error = raised
+    return Outcome(
+        value,
+        type(error).__name__ if error is not None else "",
+        str(error or ""),
+        said.getvalue(),
+        [str(warning.message) for warning in warned],
+    )
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
