@@ -44,6 +44,12 @@ class Scene:
         self.db = folder / "store" / "durable.db"
         self._ledger = folder / "ledger"
 
+    def beside(self, name: str) -> Scene:
+        """Give another scene, with a store and a ledger of its own."""
+        folder = self.folder / name
+        folder.mkdir()
+        return Scene(self._zygote, folder)
+
     @property
     def ledger(self) -> list[str]:
         """All effects so far, in their order."""
@@ -55,12 +61,21 @@ class Scene:
 
     def kill(self, point: str, program: Callable[..., Any], *args: Any, **environ: str) -> None:
         """Start a program in a fork that is killed at this point."""
-        assert self._zygote.run(_perform, self.environ(KILL_AT=point, **environ), program, args) == KILLED
+        assert self.is_killed(program, *args, KILL_AT=point, **environ)
+
+    def is_killed(self, program: Callable[..., Any], *args: Any, **environ: str) -> bool:
+        """Start a program in a fork that may be killed, and say whether it was."""
+        return bool(self._zygote.run(_perform, self.environ(**environ), program, args) == KILLED)
 
     def start(self, program: Callable[..., Any], *args: Any, **environ: str) -> Outcome:
         """Start a program in a fork and let it end."""
         outcome = self._zygote.run(_perform, self.environ(**environ), program, args)
         assert isinstance(outcome, Outcome), outcome
+        return outcome
+
+    def risk(self, program: Callable[..., Any], *args: Any, **environ: str) -> Outcome | str:
+        """Start a program in a fork that may be killed; gives KILLED if it was."""
+        outcome: Outcome | str = self._zygote.run(_perform, self.environ(**environ), program, args)
         return outcome
 
     def environ(self, **more: str) -> dict[str, str]:
@@ -103,9 +118,8 @@ def _perform(environ: dict[str, str], program: Callable[..., Any], args: tuple[A
         warnings.simplefilter("always")
         value, error = None, None
         try:
-            value = program(*args)
-            if inspect.isawaitable(value):
-                value = asyncio.run(_awaited(value))
+            called = program(*args)
+            value = asyncio.run(_awaited(called)) if inspect.isawaitable(called) else called
         except (Exception, KeyboardInterrupt, ExecutionStopped) as raised:
             error = raised
     return Outcome(
