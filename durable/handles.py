@@ -141,14 +141,17 @@ class Run:
                 await asyncio.sleep(_POLL)
         return self._final(record)
 
-    def resume(self, *, on_drift: OnDrift | None = None, retry_failed: bool | None = None) -> Any:
+    def resume(
+        self, *, on_drift: OnDrift | None = None, retry_failed: bool | None = None, fresh: bool = False
+    ) -> Any:
         """Execute what is left of the run and give its result (an awaitable for an async workflow).
 
+        With `fresh` the whole is executed again, as a new run with the same inputs; an unfinished one is superseded.
         The workflow is taken from this program or imported from the module or script that was recorded. Raises
         `NotFoundError` if it cannot be found and `ConfigurationError` if inputs were not stored.
         """
         record = self._record()
-        if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
+        if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED) and not fresh:
             return self._final(record)
         entry = json.loads(record.entry)
         if entry.get("block"):
@@ -166,7 +169,7 @@ class Run:
             )
         workflow = registry.workflows.get(record.workflow) or load_workflow(record)
         args, kwargs = stored_inputs(self._session, record)
-        options: dict[str, Any] = {"run_id": self.id, "fresh": False}
+        options: dict[str, Any] = {"run_id": record.lineage if fresh else self.id, "fresh": fresh}
         if on_drift is not None:
             options["on_drift"] = on_drift
         if retry_failed is not None:

@@ -44,11 +44,14 @@ def resume(
     run_id: RunId,
     on_drift: Annotated[OnDrift | None, typer.Option(help="What to do with calls whose inputs changed.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try every failed step again.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Execute everything again, as a new run.")] = False,
 ) -> None:
     """Execute what is left of a run and print its result."""
     run = get_run(run_id)
     try:
-        result = run.resume(on_drift=on_drift.value if on_drift else None, retry_failed=retry_failed or None)
+        result = run.resume(
+            on_drift=on_drift.value if on_drift else None, retry_failed=retry_failed or None, fresh=fresh
+        )
         if inspect.isawaitable(result):
             result = asyncio.run(_awaited(result))
     except (DurableError, KeyboardInterrupt):
