@@ -65,7 +65,7 @@ class Attempts:
         self.execution = execution = match.execution
         self.tries = 0
         self._function = function
-        self._record = record = match.record
+        self._record = record = match.whole_record()
         self._started_at = execution.clock()
         self._details = self.call.details(task.code_hex)
         if record is None:
@@ -177,9 +177,10 @@ class Attempts:
 
     def _withdraw(self, error: BaseException) -> None:
         """Record that the intent was given up before the body began."""
-        if isinstance(error, ExecutionStopped):
-            return
         self._attempts -= 1
+        if isinstance(error, ExecutionStopped):
+            self._append(_STARTED, StepFlag.RETRYING)
+            return
         self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
         self._note_cancellation()
 

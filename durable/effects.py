@@ -7,11 +7,14 @@ So sync and async share every decision, and no class exists twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from durable.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -74,17 +77,22 @@ class Durable(Effect):
         self._certain = certain
 
     def act(self) -> None:
-        self._execution.journal.flush(self._ticket)
+        with contextlib.suppress(StoreError):  # `check` stops the execution for it
+            self._execution.journal.flush(self._ticket)
         self._execution.check()
 
     async def act_async(self) -> None:
+        with contextlib.suppress(StoreError):  # see above
+            await self._flush()
+        self._execution.check()
+
+    async def _flush(self) -> None:
         journal = self._execution.journal
         if journal.durable < self._ticket:
             alone = not self._execution.tasks
             if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= self._ticket):
                 waiting = journal.durable_in(asyncio.get_running_loop(), self._ticket)
                 await (uninterrupted(waiting) if self._certain else waiting)
-        self._execution.check()
 
 
 class Execute(Effect):

@@ -143,8 +143,7 @@ class Journal:
         try:
             lost = self.store.write(_batch(entries), wait=wait)
         except StoreError as error:
-            self._fail(error, entries)
-            raise
+            raise self._fail(error, entries) from error
         if lost is None:
             return False
         elapsed = time.perf_counter() - begun
@@ -159,7 +158,7 @@ class Journal:
             self._tell_waiters()
         return True
 
-    def _fail(self, error: StoreError, entries: list[_Entry]) -> None:
+    def _fail(self, error: StoreError, entries: list[_Entry]) -> StoreFailedError:
         steps = [record for _, _, record, _ in entries if isinstance(record, StepRecord)]
         keys = [step.key for step in steps if step.done is not None]
         shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit a line
@@ -172,6 +171,7 @@ class Journal:
         for fence in {id(fence): fence for _, fence, _, _ in entries}.values():
             fence.on_lost()
         self._tell_waiters()
+        return failure
 
     def reopen(self, store: Store) -> None:
         """Go on with a store that was opened again after a failure: what was not recorded is written now."""
