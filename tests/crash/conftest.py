@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.crash.faults import Disk, why_not_inject
 from tests.crash.scenes import Scene
 from tests.crash.zygote import Zygote
 
@@ -23,3 +24,24 @@ def zygote(request: pytest.FixtureRequest) -> Iterator[Zygote]:
 def scene(zygote: Zygote, tmp_path: Path) -> Scene:
     """An empty store and an empty ledger."""
     return Scene(zygote, tmp_path)
+
+
+@pytest.fixture
+def syscalls() -> None:
+    """System calls can be made to fail here."""
+    if reason := why_not_inject():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """One MB of disk where the scene's store will be."""
+    folder = tmp_path / "store"
+    folder.mkdir(mode=0o700)
+    disk = Disk(folder)
+    if not disk.mount("size=1m,mode=0700"):
+        pytest.skip("needs the right to mount")
+    try:
+        yield disk
+    finally:
+        disk.unmount()
