@@ -65,6 +65,12 @@ def _receipts(number: str) -> list[str]:
         return [line.split()[2] for line in ledger if line.startswith(f"pay {number} ")]
 
 
+def orders_until_paid() -> None:
+    """Be killed when the first receipt was got."""
+    os.environ["KILL_AT"] = f"got 1 receipt-{os.getpid()}-1"
+    orders()
+
+
 def settle() -> list[str]:
     """Call the workflow until it succeeds; who is asked about a doubt looks into the ledger."""
     for _ in range(_ENOUGH):
