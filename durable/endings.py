@@ -91,10 +91,12 @@ def stored_outcome(session: Session, run: RunRecord) -> Any:
     """Give the stored result of a run that succeeded, or raise what stands in its place."""
     if run.result is None:
         raise stored_error(session, run)
-    return session.serializer.decode(session.fetch(run.result), run=run.id, step=_RESULT)
+    result = session.fetch(run.result, run=run.id, step=_RESULT)
+    return session.serializer.decode(result, run=run.id, step=_RESULT)
 
 
 def stored_error(session: Session, run: RunRecord) -> BaseException:
     """Give the exception that a run ended with."""
     assert run.error is not None
-    return decode_exception(session.fetch(run.error), session.serializer, run=run.id, step=_ERROR)
+    stored = session.fetch(run.error, run=run.id, step=_ERROR)
+    return decode_exception(stored, session.serializer, run=run.id, step=_ERROR)

@@ -41,7 +41,8 @@ def replay(execution: Execution, record: StepRecord) -> Any:
         raise replay_failure(execution, record)
     assert record.value is not None
     try:
-        value = execution.serializer.decode(execution.session.fetch(record.value), run=execution.id, step=record.key)
+        data = execution.session.fetch(record.value, run=execution.id, step=record.key)
+        value = execution.serializer.decode(data, run=execution.id, step=record.key)
     except CorruptRecordError as error:
         raise execution.stop(error) from error
     execution.replayed += 1
@@ -54,9 +55,8 @@ def replay_failure(execution: Execution, record: StepRecord) -> BaseException:
     execution.replayed_failures.append(record.key)
     assert record.error is not None
     try:
-        error = decode_exception(
-            execution.session.fetch(record.error), execution.serializer, run=execution.id, step=record.key
-        )
+        data = execution.session.fetch(record.error, run=execution.id, step=record.key)
+        error = decode_exception(data, execution.serializer, run=execution.id, step=record.key)
     except CorruptRecordError as corrupt:
         raise execution.stop(corrupt) from corrupt
     mark(error, execution.id, record.seq)

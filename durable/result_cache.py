@@ -32,7 +32,8 @@ def look_up(session: Session, task: TaskDefinition, call: Call, now: float) -> A
     run = session.store.load_run(_name(call))
     if run is None or run.result is None or not _is_young(run, task, now):
         return MISS
-    return session.serializer.decode(session.fetch(run.result), run=run.id, step=_RESULT)
+    result = session.fetch(run.result, run=run.id, step=_RESULT)
+    return session.serializer.decode(result, run=run.id, step=_RESULT)
 
 
 def keep(session: Session, call: Call, value: Any, now: float) -> None:

@@ -125,6 +125,7 @@ class RunCall:
 def stored_inputs(session: Session, run: RunRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Give the stored arguments of a run."""
     assert run.inputs is not None
-    stored: Any = session.serializer.decode(session.fetch(run.inputs), run=run.lineage, step=_INPUTS)
+    inputs = session.fetch(run.inputs, run=run.lineage, step=_INPUTS)
+    stored: Any = session.serializer.decode(inputs, run=run.lineage, step=_INPUTS)
     args, kwargs = stored
     return args, kwargs

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from durable import naming
 from durable.configuration import Settings, Switches
-from durable.errors import ConfigurationError, StoreError
+from durable.errors import ConfigurationError, CorruptRecordError, StoreError
 from durable.journal import Journal
 from durable.serializers import Serializer
 
@@ -35,9 +35,14 @@ class Session:
     active: dict[str, Execution] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def fetch(self, value: bytes) -> bytes:
-        """Follow a reference that the store put in a value's place."""
-        return self.store.fetch(value) if value[:1] == b"\0" else value
+    def fetch(self, value: bytes, *, run: str, step: str) -> bytes:
+        """Follow a reference that the store put in the place of a value of this run and step."""
+        if value[:1] != b"\0":
+            return value
+        try:
+            return self.store.fetch(value)
+        except CorruptRecordError as error:
+            raise CorruptRecordError(f"The record of step {step!r} of run {run!r} cannot be read. {error}") from error
 
 
 _sessions: dict[str, Session] = {}

@@ -171,7 +171,8 @@ def _error_line(step: StepRecord) -> str:
     if step.error is None:
         return ""
     session = sessions.current()
-    stored = describe(session.fetch(step.error), session.serializer, run=step.run_id, step=step.key)
+    error = session.fetch(step.error, run=step.run_id, step=step.key)
+    stored = describe(error, session.serializer, run=step.run_id, step=step.key)
     if step.flags & StepFlag.VALUE_UNAVAILABLE:
         return "value unavailable"
     return f"{stored.type_name}: {stored.message}".partition("\n")[0]
