@@ -26,7 +26,7 @@ class Call:
         "_bound",
         "_data",
         "_parts",
-        "_signature",
+        "_binding",
         "args",
         "business_key",
         "content",
@@ -40,22 +40,21 @@ class Call:
         self.instance = instance
         self.args = args
         self.kwargs = kwargs
-        self._signature = task.signature if instance is None or task.takes_self else task.bound_signature
-        self._bound = self._signature.bind(*args, **kwargs)
+        self._binding = task.binding if instance is None or task.takes_self else task.bound_binding
+        self._bound = self._binding.signature.bind(*args, **kwargs)
         self._parts: list[tuple[str, bytes]] = []
         self.business_key: str | None = None
         if task.key is None:
             self._data = self._encode(strict=True)
-            self.content = content_digest(task.label_prefix, self._data)
         else:
             self._encode(strict=False)
             self.business_key, self._data = self._make_key()
-            self.content = content_digest(task.label_prefix, self._data)
+        self.content = content_digest(task.label_prefix, self._data)
 
     @property
     def values(self) -> dict[str, Any]:
         """Every parameter's value by its name, defaults included."""
-        return dict(zip(self._signature.names, self._bound, strict=True))
+        return dict(zip(self._binding.signature.names, self._bound, strict=True))
 
     @property
     def encoded(self) -> dict[str, bytes]:
@@ -92,7 +91,7 @@ class Call:
         if all(type(value) in _IMMUTABLE for value in self._bound):
             return None
         encoded = self.encoded
-        for name, value in zip(self._signature.names, self._bound, strict=True):
+        for name, value in zip(self._binding.signature.names, self._bound, strict=True):
             if name in encoded and type(value) not in _IMMUTABLE:
                 try:
                     if encode_argument(self.task.label, name, value) != encoded[name]:
@@ -102,23 +101,23 @@ class Call:
         return None
 
     def _encode(self, *, strict: bool) -> bytes:
-        task, parts, framed = self.task, self._parts, []
+        label, parts, framed = self.task.label, self._parts, []
         if self.instance is not None:
             data = encode_self(self.instance)
             parts.append((_SELF, data))
             framed.append(b"4:self=%d:%b" % (len(data), data))
-        for (name, prefix, default), value in zip(task.parameters(self._signature), self._bound, strict=True):
+        for (name, prefix, default), value in zip(self._binding.parameters, self._bound):  # noqa: B905 -- as many by construction
             if prefix is None:
                 continue
             try:
-                data = encode_argument(task.label, name, value)
+                data = encode_argument(label, name, value)
             except FingerprintError:
                 if strict:
                     raise
                 continue
             if data != default:
                 parts.append((name, data))
-                framed.append(b"%b%d:%b" % (prefix, len(data), data))
+                framed += (prefix, b"%d:" % len(data), data)
         return b"".join(framed)
 
     def _make_key(self) -> tuple[str, bytes]:

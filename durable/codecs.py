@@ -96,7 +96,7 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _decode_json(body: memoryview) -> object:
+def _decode_json(body: bytes | memoryview) -> object:
     return _from_json(str(body, "utf-8"))[0]
 
 
@@ -264,7 +264,7 @@ ENCODERS: dict[str, Callable[[object], bytes | None]] = {
     "pickle": _encode_pickle,
     "dill": _encode_dill,
 }
-DECODERS: dict[str, Callable[[memoryview], object]] = {
+DECODERS: dict[str, Callable[[bytes | memoryview], object]] = {
     "json": _decode_json,
     "pickle": pickle.loads,
     "dill": _decode_dill,

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from durable.errors import ConfigurationError, DefinitionError
 from durable.naming import stable_module_name
-from durable.signatures import Signature
+from durable.signatures import Binding, Signature
 from durable.step_keys import escape, label_prefix
 
 OnDrift = Literal["error", "run", "reuse"]
@@ -106,26 +106,20 @@ class Definition:
         """The label as the beginning of what a call says."""
         return label_prefix(self.label)
 
-    def parameters(self, signature: Signature) -> tuple[tuple[str, bytes | None, bytes | None], ...]:
-        """Give for each parameter its name, its frame (None: it is ignored) and how its default encodes.
-
-        An argument equal to its default is left out of the content, so a new parameter with a default changes nothing.
-        """
-        found = self._parameters.get(id(signature))
-        if found is None:
-            found = self._parameters[id(signature)] = tuple(
-                (
-                    name,
-                    None if name in self.ignore else b"%d:%b=" % (len(name), name.encode()),
-                    self._default_encoding(signature, name),
-                )
-                for name in signature.names
-            )
-        return found
+    @cached_property
+    def binding(self) -> Binding:
+        """How the arguments of a call of the function as it stands count."""
+        return self._binding(self.signature)
 
     @cached_property
-    def _parameters(self) -> dict[int, tuple[tuple[str, bytes | None, bytes | None], ...]]:
-        return {}
+    def bound_binding(self) -> Binding:
+        """How the arguments of a call as a method count."""
+        return self._binding(self.bound_signature)
+
+    def _binding(self, signature: Signature) -> Binding:
+        frames = (None if name in self.ignore else b"%d:%b=" % (len(name), name.encode()) for name in signature.names)
+        defaults = (self._default_encoding(signature, name) for name in signature.names)
+        return Binding(signature, tuple(zip(signature.names, frames, defaults, strict=True)))
 
     def _default_encoding(self, signature: Signature, name: str) -> bytes | None:
         from durable.encoding import Unencodable, encode  # noqa: PLC0415 -- slow to import, needed at the first call

@@ -148,22 +148,25 @@ class StepHistory:
     def _load_page(self) -> None:
         assert self._store is not None
         self._trim()
-        page = self._store.steps(self._run_id, StepQuery(after=self._loaded, limit=self._page, parent=self._parent))
+        query = StepQuery(after=self._loaded, limit=self._page, parent=self._parent, lean=True)
+        page = self._store.steps(self._run_id, query)
+        last, used, add, order = self._last, self._used_ahead, self._add, self._order
         for record in page:
-            if record.seq > self._last:
+            seq = record.seq
+            if seq > last:
                 break
-            self._loaded = record.seq
-            if record.seq in self._used_ahead:
-                self._used_ahead.discard(record.seq)
-                continue
-            self._order.append((record.seq, self._add(record)))
+            self._loaded = seq
+            if seq in used:
+                used.discard(seq)
+            else:
+                order.append((seq, add(record)))
         else:
             if page:
                 return
         self._complete = True
 
     def _add(self, record: StepRecord) -> _Place:
-        place = _place(record)
+        place = (record.container, record.branch, record.content, record.occurrence)
         self._index[place] = record
         if self._by_content is not None:
             self._by_content.setdefault((record.container, record.content), {})[place] = record

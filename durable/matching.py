@@ -12,7 +12,7 @@ from durable.doubts import ask_whether_to_run, can_ask, in_doubt
 from durable.effects import Invoke
 from durable.errors import InputsChangedError
 from durable.execution import warn_once
-from durable.records import StepStatus
+from durable.records import StepQuery, StepStatus
 from durable.verdicts import Drift, decide_drift
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ class Match:
     def is_idempotent(self) -> bool:
         """Whether the body may be executed again when nobody knows whether it happened."""
         return self.task.is_idempotent(self.execution.workflow.idempotent)
+
+    def whole_record(self) -> StepRecord | None:
+        """Give the record with all that a history leaves out of it."""
+        record = self.record
+        if record is None or record.epoch:
+            return record
+        [whole] = self.execution.journal.store.steps(record.run_id, StepQuery(after=record.seq - 1, limit=1))
+        return whole
 
     def look_elsewhere(self) -> Generator[Effect, Any, None]:
         """Take a record of the same content in another branch, or under a former name of the task; else consider drift."""

@@ -31,6 +31,7 @@ _MAGIC = b"D1"
 _LETTERS = {"json": b"j", "pickle": b"p", "dill": b"d", "exception": b"e"}
 _NAMES = {letter: name for name, letter in _LETTERS.items()}
 _CHECKSUM, _HMAC = b"c", b"h"
+_COPIED = 4096  # bytes up to which a copy is quicker than a view
 
 
 class Serializer:
@@ -109,23 +110,22 @@ class Serializer:
             return header + _mac(self._keys[0], header, body, run, step) + body
         return header + _checksum(header, body, run, step) + body
 
-    def _opened(self, data: bytes, run: str, step: str) -> tuple[bytes, memoryview]:
-        header = data[:4]
-        if header[:2] != _MAGIC or header[3:] != self._seal:
-            _refuse_header(header, run, step)
-        seal, body = data[4 : self._body_at], memoryview(data)[self._body_at :]
-        if not self._is_valid(seal, header, body, run, step):
+    def _opened(self, data: bytes, run: str, step: str) -> tuple[bytes, bytes | memoryview]:
+        if data[:2] != _MAGIC or data[3:4] != self._seal:
+            _refuse_header(data[:4], run, step)
+        at = self._body_at
+        body = data[at:] if len(data) < _COPIED else memoryview(data)[at:]
+        if self._keys:
+            valid = any(hmac.compare_digest(data[4:at], _mac(key, data[:4], body, run, step)) for key in self._keys)
+        else:
+            valid = data[4:at] == _checksum(data[:4], body, run, step)
+        if not valid:
             cause = "is sealed with another key, " if self._keys else ""
             raise CorruptRecordError(
                 f"{_record(run, step)} {cause}is damaged, or was written for another step. Nothing was decoded or "
                 "executed in its place. Restore a backup, or execute the step again under a new `version=`."
             )
-        return header[2:3], body
-
-    def _is_valid(self, seal: bytes, header: bytes, body: memoryview, run: str, step: str) -> bool:
-        if self._keys:
-            return any(hmac.compare_digest(seal, _mac(key, header, body, run, step)) for key in self._keys)
-        return seal == _checksum(header, body, run, step)
+        return data[2:3], body
 
 
 def _mac(key: bytes, header: bytes, body: bytes | memoryview, run: str, step: str) -> bytes:

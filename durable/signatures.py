@@ -7,7 +7,7 @@ So a function with the same signature is generated once; calling it raises the v
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,16 @@ class Signature:
     def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Give every parameter's value by its name, defaults included."""
         return dict(zip(self.names, self.bind(*args, **kwargs), strict=True))
+
+
+class Binding(NamedTuple):
+    """How a call's arguments count: each parameter's name, its frame (None: it is ignored) and how its default encodes.
+
+    An argument equal to its default is left out of the content, so a new parameter with a default changes nothing.
+    """
+
+    signature: Signature
+    parameters: tuple[tuple[str, bytes | None, bytes | None], ...]
 
 
 def _default(parameter: inspect.Parameter) -> object:

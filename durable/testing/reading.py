@@ -80,6 +80,16 @@ class ReadingContract(StoreCase):
         assert matching
         self.close(store)
 
+    def test_lean_steps(self) -> None:
+        """A lean read leaves out nothing that replaying needs, and nothing at all of steps without a stored result."""
+        store, steps = self._with_steps()
+        whole = [step for step in steps if step.parent == 0]
+        for found, step in zip(self.steps(store, parent=0, lean=True), whole, strict=True):
+            needed = (step[:11], step.done, step.value, step.details)
+            assert (found[:11], found.done, found.value, found.details) == needed
+            assert found == step or (found.epoch == 0 and step.status == "succeeded" and step.value is not None)
+        self.close(store)
+
     def test_tasks_of_steps(self) -> None:
         """`step_tasks` gives each name once, of the steps that match, whatever the limit."""
         store, _ = self._with_steps()

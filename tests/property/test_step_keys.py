@@ -45,6 +45,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.store: Store = open_store(f"{self.folder.name}/durable.db") if self.is_sqlite else MemoryStore()
         store_steps(self.store, steps)
+        self.steps = {step.seq: step for step in steps}
         last = max(0, 9 + len(steps) - beyond)
         self.history = StepHistory(self.store, RUN, 0, last, page=page)
         self.unused = [step for step in steps if step.parent == 0 and step.seq <= last]
@@ -57,6 +58,13 @@ class HistoryMachine(RuleBasedStateMachine):
     def _content(self, name: str) -> bytes:
         return make_step(1, name=name).content
 
+    def _whole(self, found: StepRecord) -> StepRecord:
+        """Give the step that a record stands for; the history may leave out what replaying does not need."""
+        step = self.steps[found.seq]
+        assert (found[:11], found.done, found.value, found.details) == (step[:11], step.done, step.value, step.details)
+        assert found.epoch == 0 or found == step
+        return step
+
     @rule(
         target=taken,
         container=st.sampled_from(_CONTAINERS),
@@ -68,7 +76,7 @@ class HistoryMachine(RuleBasedStateMachine):
         found = self.history.take(self._scope(container, branch), self._content(name), occurrence)
         place = (container, branch, self._content(name), occurrence)
         alike = [s for s in self.unused if (s.container, s.branch, s.content, s.occurrence) == place]
-        assert found == (alike[0] if alike else None)
+        assert (found and self._whole(found)) == (alike[0] if alike else None)
         self.unused = [step for step in self.unused if step not in alike]
         return found
 
@@ -79,33 +87,35 @@ class HistoryMachine(RuleBasedStateMachine):
         if found is None:
             assert not alike
             return
-        assert found in alike
-        self.unused.remove(found)
+        assert self._whole(found) in alike
+        self.unused.remove(self._whole(found))
         self.moved.append(found)
 
     @rule(container=st.sampled_from(_CONTAINERS), branch=st.sampled_from(_BRANCHES), name=st.sampled_from(_NAMES))
     def reuse(self, container: str, branch: str, name: str) -> None:
-        found = self.history.unused_in(self._scope(container, branch), lambda label: label == name)
+        given = self.history.unused_in(self._scope(container, branch), lambda label: label == name)
+        found = [self._whole(record) for record in given]
         here = [s for s in self.unused if (s.container, s.branch, s.task) == (container, branch, name)]
         assert all(record in here for record in found)
         assert found[:1] == here[:1]
         assert [s for s in found if s.status == "started"] == [s for s in here if s.status == "started"]
         if found:
-            self.history.use(found[0])
+            self.history.use(given[0])
             self.unused.remove(found[0])
 
     @rule(record=taken)
     def exchange(self, record: StepRecord | None) -> None:
-        if record is None or record in self.unused:
+        if record is None or self._whole(record) in self.unused:
             return
         given = self.history.exchange(record, lambda other: other.status == "started")
         if given is record:
             return
+        given = self._whole(given)
         place = (record.container, record.branch, record.content)
         assert given.status == "started"
         assert (given.container, given.branch, given.content) == place
         self.unused.remove(given)
-        self.unused.append(record)
+        self.unused.append(self._whole(record))
         self.unused.sort(key=lambda step: step.seq)
 
     @rule()
