@@ -25,17 +25,23 @@ if TYPE_CHECKING:
 _NOBODY = 65534
 
 
-@pytest.mark.parametrize("store", ["new", "interrupted"])
-def test_full_before_anything(scene: Scene, disk: Disk, store: str) -> None:
-    """On a disk that is full nothing is executed, and with room again the run goes on."""
-    if store == "interrupted":
-        scene.kill("", orders_until_paid)
-    ledger = scene.ledger
+def test_full_before_anything(scene: Scene, disk: Disk) -> None:
+    """On a disk that is full nothing is executed, and with room again the run begins."""
     ballast = disk.fill()
     outcome = scene.start(orders)
     assert outcome.error in ("StoreUnusableError", "StoreFailedError"), outcome
     assert str(scene.db) in outcome.message
-    assert scene.ledger == ledger
+    assert scene.ledger == []
+    ballast.unlink()
+    check_once(scene, scene.start(settle))
+
+
+def test_full_before_going_on(scene: Scene, disk: Disk) -> None:
+    """An interrupted run goes on as far as there is room in its log, and to the end with room again."""
+    scene.kill("", orders_until_paid)
+    ballast = disk.fill()
+    outcome = scene.start(orders)
+    assert outcome.error in ("StoreUnusableError", "StoreFailedError", ""), outcome
     ballast.unlink()
     check_once(scene, scene.start(settle))
 

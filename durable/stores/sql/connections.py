@@ -50,6 +50,7 @@ class Connections:
             self.reader = self._take(engine)
             self.listing = self._held[-1]
             self.identity = self._identify()
+            self._carry_over()
         except BaseException:
             self.close()
             raise
@@ -68,6 +69,11 @@ class Connections:
                 f"(FULL), so a power cut could lose results. Choose a local disk with DURABLE_DB."
             )
         return driver
+
+    def _carry_over(self) -> None:
+        """Copy the log to the database: after a flush that failed it may have, on disk only, a hole that nobody sees."""
+        if os.path.getsize(self._wal):
+            self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _identify(self) -> Identity:
         database, wal = os.stat(self._path), os.stat(self._wal)

@@ -98,7 +98,6 @@ class Owners:
         self._path = folder / self.token
         self._descriptor = -1
         self._sign_on()
-        self._forget_dead()
 
     def _sign_on(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -137,9 +136,9 @@ class Owners:
             path.unlink()
         return False
 
-    def _forget_dead(self) -> None:
-        for path in self._folder.iterdir():
-            self.is_alive(path.name)
+    def is_alone(self) -> bool:
+        """Whether no other process lives; the files of dead ones are removed."""
+        return sum([self.is_alive(path.name) for path in self._folder.iterdir()]) <= 1
 
     def close(self, *, forked: bool = False) -> None:
         """Give up the token; a forked child only closes its copy of the file."""

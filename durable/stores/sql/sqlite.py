@@ -25,6 +25,7 @@ from durable.stores.sql.connections import Connections
 from durable.stores.sql.locations import prepare_location
 from durable.stores.sql.locks import Owners, WriteLock
 from durable.stores.sql.tables import FORMAT
+from durable.stores.sql.wal import check_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +84,7 @@ class SQLiteStore:
     def _connect(self) -> None:
         self._owners = self._owners or Owners(self._beside(".owners"))
         self._blobs.forget_partial()
+        check_log(self.path, thorough=self._owners.is_alone())
         connections = Connections(self.path)
         if self._file not in (None, connections.identity.database):
             connections.close()
