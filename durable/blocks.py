@@ -12,12 +12,13 @@ import linecache
 from typing import TYPE_CHECKING, Any
 
 from durable.branches import scoped_tasks
-from durable.definitions import WorkflowDefinition, check_run_id
+from durable.definitions import WorkflowDefinition
 from durable.effects import Effect, Execute, drive, drive_async
 from durable.engine import continued, open_life
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, Frame
 from durable.handles import Run
+from durable.naming import check_run_id
 from durable.run_calls import RunCall
 from durable.runs import run_life
 from durable.stopping import ended_when_stopped

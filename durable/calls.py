@@ -23,10 +23,10 @@ class Call:
     """One call of a task: bound arguments, their encodings, and the digest of what it says."""
 
     __slots__ = (
+        "_binding",
         "_bound",
         "_data",
         "_parts",
-        "_binding",
         "args",
         "business_key",
         "content",

@@ -11,8 +11,8 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from durable.definitions import OnDrift
 from durable.errors import ConfigurationError, StoreUnusableError
+from durable.options import OnDrift
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

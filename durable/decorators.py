@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import ModuleType
 
-    from durable.definitions import AfterSuccess, Key, OnCodeChange, OnDrift, OnRunning
     from durable.handles import Run
+    from durable.options import AfterSuccess, Key, OnCodeChange, OnDrift, OnRunning
 
 _loaded: ModuleType | None = None
 

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from durable.definitions import OnDrift, WorkflowDefinition
+    from durable.definitions import WorkflowDefinition
     from durable.errors import DurableError
+    from durable.options import OnDrift
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
     from durable.verdicts import Past

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from durable.definitions import OnDrift
+    from durable.options import OnDrift
     from durable.records import RunRecord, RunSummary
     from durable.sessions import Session
 

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from durable.calls import Call
-    from durable.definitions import OnDrift, TaskDefinition
+    from durable.definitions import TaskDefinition
     from durable.details import Argument
     from durable.effects import Effect
     from durable.execution import Frame
+    from durable.options import OnDrift
     from durable.records import StepRecord
 
 

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from durable.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,3 +51,19 @@ def script_path(function: Callable[..., object]) -> str | None:
     main = sys.modules.get(getattr(function, "__module__", "") or "")
     path = getattr(main, "__file__", None)
     return os.path.abspath(path) if path else None
+
+
+def check_run_id(run_id: object) -> str:
+    """Refuse what cannot be the id of a run: it is a string of 1 to 255 characters without NUL."""
+    if not isinstance(run_id, str):
+        raise ConfigurationError(f"A run id is a string, not {type(run_id).__name__}: {run_id!r}.")
+    limit = 255
+    if not 0 < len(run_id) <= limit:
+        raise ConfigurationError(f"A run id has 1 to {limit} characters, not {len(run_id)}.")
+    if "\0" in run_id:
+        raise ConfigurationError("A run id must not contain NUL.")
+    try:
+        run_id.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"A run id has to be valid Unicode: {run_id!r}.") from None
+    return run_id

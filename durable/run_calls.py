@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from durable import sessions
 from durable.calls import Call
-from durable.definitions import check_run_id
 from durable.errors import InputsChangedError
-from durable.naming import module_name, script_path
+from durable.naming import check_run_id, module_name, script_path
 from durable.records import RunRecord, RunStatus
 from durable.serializers import Unserializable
 from durable.step_keys import content_digest

@@ -15,7 +15,7 @@ from durable.records import StepFlag, StepStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from durable.definitions import OnCodeChange, OnDrift
+    from durable.options import OnCodeChange, OnDrift
     from durable.records import StepRecord
 
 INTERRUPTIONS_ALLOWED = 3

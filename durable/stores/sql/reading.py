@@ -66,24 +66,24 @@ def _read_lean_steps(db: sqlite3.Connection, run_id: str, query: StepQuery, pare
     sql, values = step_select(_LEAN_FIELDS, query)
     found: list[StepRecord] = []
     room = _PAGE_BYTES
-    new = tuple.__new__
     with closing(db.execute(sql, (run_id, *values, query.limit))) as cursor:
         while room > 0 and (rows := cursor.fetchmany(_CHUNK)):
             if any(value is None or status != _SUCCEEDED for *_, status, value in rows):
                 whole = replace(query, after=rows[0][0] - 1, limit=len(rows), lean=False)
                 records = read_steps(db, run_id, whole)
             else:
-                records = [
-                    new(
-                        StepRecord,
-                        (run_id, seq, parent, c, b, task, label, content, n, status, flags, 0, 0, 0, 0.0, None, done, value)
-                        + (None, details),
-                    )
-                    for seq, c, b, task, label, content, n, flags, done, details, status, value in rows
-                ]
+                records = _lean_records(run_id, parent, rows)
             found += records
             room -= sum([len(value) for *_, value in rows if value is not None])
     return found
+
+
+def _lean_records(run_id: str, parent: int, rows: list[Any]) -> list[StepRecord]:
+    new, kind = tuple.__new__, StepRecord  # a quarter quicker than to call it
+    return [
+        new(kind, (run_id, seq, parent, c, b, task, label, says, n, s, flags, 0, 0, 0, 0.0, None, done, value, None, details))
+        for seq, c, b, task, label, says, n, flags, done, details, s, value in rows
+    ]
 
 
 def read_step_tasks(db: sqlite3.Connection, run_id: str, query: StepQuery) -> frozenset[str]:

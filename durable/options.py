@@ -1,0 +1,183 @@
+"""What the options of the decorators may be: everything else is refused when the function is decorated."""
+
+from __future__ import annotations
+
+import inspect
+import string
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from durable.errors import DefinitionError
+from durable.naming import check_run_id
+
+if TYPE_CHECKING:
+    from durable.definitions import Definition, TaskDefinition, WorkflowDefinition
+
+OnDrift = Literal["error", "run", "reuse"]
+OnCodeChange = Literal["keep", "rerun", "error"]
+AfterSuccess = Literal["return", "rerun"]
+OnRunning = Literal["error", "join"]
+Key = str | Callable[..., object]
+
+
+def template_fields(template: str) -> set[str]:
+    """Names of the parameters that a key or run id template uses; raises ValueError for a malformed one."""
+    fields = set()
+    for _, name, _, _ in string.Formatter().parse(template):
+        if name is not None:
+            root = name.partition(".")[0].partition("[")[0]
+            if not root or root.isdigit():
+                raise ValueError(f"{{{name}}} names no parameter")
+            fields.add(root)
+    return fields
+
+
+def check_known(kind: str, options: dict[str, Any], known: Iterable[str]) -> None:
+    """Refuse options that do not exist, and name the nearest."""
+    import difflib  # noqa: PLC0415 -- needed for a mistake only
+
+    for option in options:
+        if option not in known:
+            close = difflib.get_close_matches(option, list(known), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise DefinitionError(f"@{kind} has no option {option!r}.{hint}")
+
+
+def as_tuple(kind: str, option: str, value: Any) -> tuple[Any, ...]:
+    """Take one or several as several."""
+    if isinstance(value, str | type):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise DefinitionError(f"@{kind}({option}=...) takes one or several, not {value!r}.")
+    return tuple(value)
+
+
+def _check_common(kind: str, definition: Definition) -> None:
+    function = definition.plain
+    if not callable(function):
+        raise DefinitionError(f"@{kind} decorates functions, not {type(function).__name__}: {function!r}.")
+    if inspect.isclass(function):
+        raise DefinitionError(f"@{kind} decorates functions and methods, not the class {function.__qualname__}.")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(
+            f"{definition.qualname} is a generator, and generators cannot be a {kind} yet. "
+            f"Return a list instead, or make each item a call of a {kind} of its own."
+        )
+    _check_type(kind, "name", definition.name, str, optional=True)
+    if definition.name == "":
+        raise DefinitionError(f"@{kind}(name='') names nothing.")
+    _check_type(kind, "version", definition.version, str, optional=True)
+    if not all(isinstance(alias, str) and alias for alias in definition.aliases):
+        raise DefinitionError(f"@{kind}(aliases=...) takes former names, not {definition.aliases!r}.")
+
+
+def _check_type(
+    kind: str, option: str, value: object, expected: type | tuple[type, ...], *, optional: bool = False
+) -> None:
+    if value is None and optional:
+        return
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+        names = " or ".join(each.__name__ for each in expected)
+        raise DefinitionError(f"@{kind}({option}={value!r}): {option} has to be {names}.")
+
+
+def _check_choice(kind: str, option: str, value: object, choices: Sequence[str], *, optional: bool = True) -> None:
+    if value is None and optional:
+        return
+    if value not in choices:
+        raise DefinitionError(f"@{kind}({option}={value!r}): {option} is one of {', '.join(map(repr, choices))}.")
+
+
+def _check_template(kind: str, option: str, template: str, definition: Definition) -> None:
+    try:
+        fields = template_fields(template)
+    except ValueError as error:
+        raise DefinitionError(f"@{kind}({option}={template!r}) is not a format string: {error}.") from None
+    known = set(definition.signature.names)
+    if unknown := sorted(fields - known):
+        raise DefinitionError(
+            f"@{kind}({option}={template!r}) names {', '.join(map(repr, unknown))}, but {definition.qualname} has "
+            f"the parameters {', '.join(definition.signature.names) or '(none)'}."
+        )
+
+
+def check_task(task: TaskDefinition) -> None:
+    """Refuse options of `@task` that cannot be meant."""
+    _check_common("task", task)
+    for option in ("idempotent",):
+        _check_type("task", option, getattr(task, option), bool, optional=True)
+    for option in ("replay", "sensitive"):
+        _check_type("task", option, getattr(task, option), bool)
+    _check_type("task", "attempts", task.attempts, int)
+    if task.attempts < 1:
+        raise DefinitionError(f"@task(attempts={task.attempts}): at least one attempt is needed.")
+    _check_type("task", "timeout", task.timeout, (int, float), optional=True)
+    if task.timeout is not None and not 0 < task.timeout < float("inf"):
+        raise DefinitionError(f"@task(timeout={task.timeout}): a timeout is a positive number of seconds.")
+    _check_choice("task", "on_drift", task.on_drift, get_args(OnDrift))
+    _check_choice("task", "on_code_change", task.on_code_change, get_args(OnCodeChange))
+    _check_type("task", "cache", task.cache, (bool, timedelta))
+    for exception in task.no_effect_on:
+        if not (isinstance(exception, type) and issubclass(exception, BaseException)):
+            raise DefinitionError(f"@task(no_effect_on=...) takes exception types, not {exception!r}.")
+    _check_task_functions(task)
+    _check_task_parameters(task)
+    _check_task_combinations(task)
+
+
+def _check_task_functions(task: TaskDefinition) -> None:
+    if task.reconcile is not None and not callable(task.reconcile):
+        raise DefinitionError(f"@task(reconcile={task.reconcile!r}): reconcile is a function of the task's arguments.")
+    if task.retry is not None and not all(hasattr(task.retry, part) for part in ("retry", "stop", "wait", "copy")):
+        raise DefinitionError(f"@task(retry={task.retry!r}): retry is a tenacity.Retrying or AsyncRetrying object.")
+    if task.retry is not None and task.attempts != 1:
+        raise DefinitionError(
+            "@task takes attempts= or retry=, not both: put the number of attempts into retry's stop."
+        )
+
+
+def _check_task_parameters(task: TaskDefinition) -> None:
+    if isinstance(task.key, str):
+        _check_template("task", "key", task.key, task)
+        if not task.key:
+            raise DefinitionError("@task(key='') is the same for all calls; name the parameters that tell them apart.")
+    elif task.key is not None and not callable(task.key):
+        raise DefinitionError(f"@task(key={task.key!r}): key is a format string or a function of the arguments.")
+    if unknown := sorted(str(name) for name in task.ignore - set(task.signature.names)):
+        raise DefinitionError(
+            f"@task(ignore=...) names {', '.join(map(repr, unknown))}, but {task.qualname} has the parameters "
+            f"{', '.join(task.signature.names) or '(none)'}."
+        )
+
+
+def _check_task_combinations(task: TaskDefinition) -> None:
+    if task.idempotent is False and not task.replay:
+        raise DefinitionError(
+            f"{task.qualname}: replay=False executes the body in every execution of the run, idempotent=False never "
+            f"executes it again. Choose one."
+        )
+    if task.idempotent is False and task.cache:
+        raise DefinitionError(
+            f"{task.qualname}: a cached result stands for an effect that did not happen in this run, so cache= is "
+            f"refused with idempotent=False."
+        )
+    if isinstance(task.cache, timedelta) and task.cache <= timedelta(0):
+        raise DefinitionError(f"@task(cache={task.cache!r}): a time to live is positive.")
+    if task.cache and task.ignore and task.key is None:
+        raise DefinitionError(f"{task.qualname}: cache= with ignored parameters needs a key= that says what is shared.")
+
+
+def check_workflow(workflow: WorkflowDefinition) -> None:
+    """Refuse options of `@workflow` that cannot be meant."""
+    _check_common("workflow", workflow)
+    for option in ("idempotent", "fresh", "retry_failed"):
+        _check_type("workflow", option, getattr(workflow, option), bool, optional=True)
+    _check_choice("workflow", "after_success", workflow.after_success, get_args(AfterSuccess), optional=False)
+    _check_choice("workflow", "on_running", workflow.on_running, get_args(OnRunning), optional=False)
+    _check_choice("workflow", "on_drift", workflow.on_drift, get_args(OnDrift))
+    _check_choice("workflow", "on_code_change", workflow.on_code_change, get_args(OnCodeChange))
+    _check_type("workflow", "run_id", workflow.run_id, str, optional=True)
+    if workflow.run_id is not None:
+        _check_template("workflow", "run_id", check_run_id(workflow.run_id), workflow)
