@@ -40,9 +40,9 @@ def replay(execution: Execution, record: StepRecord) -> Any:
     if record.flags & StepFlag.VALUE_UNAVAILABLE:
         raise replay_failure(execution, record)
     assert record.value is not None
+    run, step = record.run_id, record.key
     try:
-        data = execution.session.fetch(record.value, run=execution.id, step=record.key)
-        value = execution.serializer.decode(data, run=execution.id, step=record.key)
+        value = execution.serializer.decode(execution.session.fetch(record.value, run=run, step=step), run=run, step=step)
     except CorruptRecordError as error:
         raise execution.stop(error) from error
     execution.replayed += 1

@@ -68,13 +68,13 @@ def _read_lean_steps(db: sqlite3.Connection, run_id: str, query: StepQuery, pare
     room = _PAGE_BYTES
     with closing(db.execute(sql, (run_id, *values, query.limit))) as cursor:
         while room > 0 and (rows := cursor.fetchmany(_CHUNK)):
-            if any(value is None or status != _SUCCEEDED for *_, status, value in rows):
+            if {row[-2] for row in rows} != {_SUCCEEDED} or None in [row[-1] for row in rows]:
                 whole = replace(query, after=rows[0][0] - 1, limit=len(rows), lean=False)
                 records = read_steps(db, run_id, whole)
             else:
                 records = _lean_records(run_id, parent, rows)
             found += records
-            room -= sum([len(value) for *_, value in rows if value is not None])
+            room -= sum([len(row[-1]) for row in rows if row[-1] is not None])
     return found
 
 
