@@ -49,9 +49,10 @@ class Found:
 
 def run_life(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, Any, Any]:
     """Open the run that a call asks for and execute it, or give its stored outcome."""
+    joined: str | None = None
     while True:
         try:
-            opened = yield from _open(call)
+            opened = _outcome_of(call, joined) or (yield from _open(call))
             if isinstance(opened, Found):
                 return stored_outcome(call.session, opened.run)
             return (yield from _execute(call, opened, function))
@@ -59,7 +60,17 @@ def run_life(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             if call.workflow.on_running != "join" or not call.means(error.run_id):
                 raise
             _refuse_to_join_oneself(error)
+            joined = error.run_id
         yield Sleep(_JOIN_POLL)
+
+
+def _outcome_of(call: RunCall, joined: str | None) -> Found | None:
+    """Find the outcome of the execution that the call waited for; one that was cancelled or died has none."""
+    run = call.session.store.load_run(joined) if joined is not None else None
+    if run is None or run.status not in _OUTCOMES or call.is_block or call.workflow.fresh:
+        return None
+    call.check_inputs(run)
+    return Found(run)
 
 
 def _open(call: RunCall) -> Generator[Effect, Any, Execution | Found]:
@@ -86,6 +97,7 @@ def _open(call: RunCall) -> Generator[Effect, Any, Execution | Found]:
 
 
 _FINAL = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED)
+_OUTCOMES = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.BLOCKED)
 
 
 def _is_over(run: RunRecord, call: RunCall) -> bool:
