@@ -8,6 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from durable.errors import CorruptRecordError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -56,14 +58,20 @@ class Details:
         """Read what `write` gave."""
         if not data:
             return Details()
-        found = json.loads(data)
-        return Details(
-            {name: Argument(*pair) for name, pair in found.get("a", {}).items()},
-            found.get("c"),
-            found.get("t", 0),
-            found.get("u"),
-            tuple(found.get("r", ())),
-        )
+        try:
+            found = json.loads(data)
+            return Details(
+                {name: Argument(*pair) for name, pair in found.get("a", {}).items()},
+                found.get("c"),
+                found.get("t", 0),
+                found.get("u"),
+                tuple(found.get("r", ())),
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CorruptRecordError(
+                f"The details of a step are damaged: {data!r}. Nothing was executed in its place. Restore the store from "
+                f"a backup, or begin again with DURABLE_FRESH=1."
+            ) from error
 
 
 def short_digest(encoded: bytes) -> str:

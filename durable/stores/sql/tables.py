@@ -19,8 +19,10 @@ from sqlalchemy import (
 
 from durable.records import RunRecord, StepRecord
 
-FORMAT = 2
+FORMAT = 3
 APPLICATION_ID = 0x44555242  # "DURB"
+
+MATCHED_BY = ("content", "parent", "container", "branch", "occurrence")
 
 metadata = MetaData()
 
@@ -77,7 +79,7 @@ steps = Table(
     Column("error", LargeBinary),
     Column("details", LargeBinary),
     PrimaryKeyConstraint("run", "seq"),
-    Index("steps_by_content", "run", "content"),
+    Index("steps_by_content", "run", *MATCHED_BY),
     sqlite_with_rowid=False,
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.records import Batch, Claim, RunRecord, RunStatus, StepRecord
 from durable.stores.sql.blobs import BLOB_SIZE, Blobs
+from durable.stores.sql.integrity import check_absence, check_steps, damaged
 from durable.stores.sql.reading import load_history, load_run
 from durable.stores.sql.statements import UPSERT_CHUNK, run_insert, run_update, step_upsert
 from durable.stores.sql.tables import RUN_FIELDS, RUN_VALUES, STEP_VALUES
@@ -111,9 +112,11 @@ def claim_run(
     def claim() -> Claim | None:
         before = load_run(db, run_id)
         if before is None:
+            check_absence(db, run_id)
             return None
         if before.owner and before.owner != owner and is_alive(before.owner):
             return Claim(before, granted=False)
+        check_steps(db, run_id)
         history = load_history(db, run_id)
         db.execute(
             "UPDATE runs SET epoch = epoch + 1, owner = ?, host = ?, pid = ?, updated_at = ?, status = ?, mark = ?, "
@@ -124,7 +127,12 @@ def claim_run(
         assert run is not None
         return Claim(run, granted=True, previous=before, history=history)
 
-    return in_transaction(db, claim)
+    try:
+        return in_transaction(db, claim)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT or "UTF-8" in str(error):
+            raise damaged(run_id) from error
+        raise
 
 
 def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
