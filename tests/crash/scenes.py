@@ -59,6 +59,10 @@ class Scene:
         """Begin a new page of the ledger: what follows counts alone."""
         self._ledger.unlink(missing_ok=True)
 
+    def write_ledger(self, effects: list[str]) -> None:
+        """Go back to these effects."""
+        self._ledger.write_text("".join(f"{effect}\n" for effect in effects), encoding="utf-8")
+
     def kill(self, point: str, program: Callable[..., Any], *args: Any, **environ: str) -> None:
         """Start a program in a fork that is killed at this point."""
         assert self.is_killed(program, *args, KILL_AT=point, **environ)

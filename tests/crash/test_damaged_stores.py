@@ -1,199 +1,179 @@
-"""Stores that are damaged, full, read-only, too new or made by somebody else: an error and no effect, or they just work."""
+"""A store that was damaged says so; nothing that was executed is executed again in its place."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickle
-import resource
-import sqlite3
-import tempfile
+import random
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import durable
-from durable import task, workflow
-from durable.stores.memory import MemoryStore
-from tests.crash.effects import did, saved
+from durable import sessions, workflow
+from tests.crash.effects import did
+from tests.crash.orders import note, orders, pay, recorded, settle
 
 if TYPE_CHECKING:
-    from durable.records import Batch, Claim
-    from tests.crash.scenes import Scene
+    from collections.abc import Iterator
+
+    from tests.crash.scenes import Outcome, Scene
+
+_PAGE = 4096
+_TYPED = ("StoreUnusableError", "CorruptRecordError", "StoreFailedError")
 
 
-@task
-def part(name: str) -> str:
-    did(name)
-    return f"result of {name}"
-
-
-@task
-def refused(name: str) -> str:
-    did(name)
-    raise ValueError(name)
-
-
-@workflow(run_id="run-{name}")
-def parts(name: str) -> list[str]:
-    with contextlib.suppress(ValueError):
-        refused(f"{name} 1")
-    found = [part(f"{name} 2")]
-    saved(f"{name} half")
-    return [*found, part(f"{name} 3")]
-
-
-@pytest.mark.parametrize(
-    "damage", ["substr({0}, 1, length({0}) / 2)", "substr({0}, 1, length({0}) - 1) || x'07'", "x''"]
-)
-@pytest.mark.parametrize(("table", "column"), [("steps", "value"), ("steps", "error"), ("runs", "result")])
-def test_a_damaged_record_is_an_error(scene: Scene, table: str, column: str, damage: str) -> None:
-    """A truncated or corrupt record: a typed error that names the run, nothing executed; other runs list and resume."""
-    if column == "result":
-        scene.start(parts, "ada")
-    else:
-        scene.kill("ada half", parts, "ada")
-    scene.kill("bob half", parts, "bob")
-    with contextlib.closing(sqlite3.connect(scene.db)) as db, db:
-        whose = "id = 'run-ada'" if table == "runs" else "run = (SELECT pk FROM runs WHERE id = 'run-ada')"
-        changed = damage.format(column)
-        db.execute(f"UPDATE {table} SET {column} = CAST({changed} AS BLOB) WHERE {whose} AND {column} IS NOT NULL")
-    scene.forget()
-    for _ in range(2):
-        outcome = scene.start(parts, "ada")
-        assert outcome.error == "CorruptRecordError"
-        assert "run-ada" in outcome.message
-    assert scene.start(_all_runs).value == ["run-ada", "run-bob"]
-    assert scene.start(parts, "bob").value == ["result of bob 2", "result of bob 3"]
-    assert scene.ledger == ["bob 3"]
-
-
-def _all_runs() -> list[str]:
-    return sorted(run.id for run in durable.list_runs())
-
-
-@task
-def large(name: str) -> bytes:
-    did(name)
-    return os.urandom(300_000)
-
-
-@workflow(run_id="large")
-def with_a_large_value() -> int:
-    size = len(large("large"))
-    saved("large value")
-    return size
-
-
-@pytest.mark.parametrize("is_gone", [False, True], ids=["truncated", "gone"])
-def test_a_damaged_large_value_is_an_error(scene: Scene, is_gone: bool) -> None:
-    """The file of a large value is truncated or gone: a typed error that names the run, nothing executed."""
-    scene.kill("large value", with_a_large_value)
-    [file] = (path for path in scene.db.parent.rglob("*") if path.is_file() and path.stat().st_size > 290_000)
-    if is_gone:
-        file.unlink()
-    else:
-        os.truncate(file, 1000)
-    outcome = scene.start(with_a_large_value)
-    assert outcome.error == "CorruptRecordError"
-    assert "run 'large'" in outcome.message
-    assert scene.ledger == ["large"]
+def orders_without_end() -> None:
+    """Leave a run that ended and one of which everything but the end is recorded, in the log alone."""
+    finished()
+    os.environ["KILL_AT"] = f"note 3 receipt-{os.getpid()}-3"
+    orders()
 
 
 @workflow
-def on_a_full_disk(is_full: bool) -> list[str]:
-    found = [part("a")]
-    saved("a")
-    if is_full and "FULL" in os.environ:
-        log = Path(os.environ["DURABLE_DB"] + "-wal")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
-    with contextlib.suppress(Exception):
-        found.append(part("b"))
-    return [*found, part("c")]
+def finished() -> int:
+    return note(9, "nothing")
 
 
-def test_a_save_that_fails_stops_the_run(scene: Scene) -> None:
-    """A disk without space: the run stops with an error and nothing after it is executed; with space it goes on."""
-    outcome = scene.start(on_a_full_disk, True, FULL="yes")
-    assert outcome.error == "StoreFailedError"
-    assert scene.ledger == ["a"]
-    assert scene.start(on_a_full_disk, True).value == ["result of a", "result of b", "result of c"]
-    assert scene.ledger == ["a", "b", "c"]
+def carry_over() -> None:
+    """Open the store and close it, so that the log is in the database."""
+    sessions.current().store.close()
 
 
-def _as_nobody() -> list[str]:
-    if os.geteuid() == 0:
-        os.setuid(65534)
-    return parts("ada")
+def _log(scene: Scene) -> Path:
+    return Path(f"{scene.db}-wal")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="modes of folders are POSIX's")
-def test_a_read_only_folder_is_refused(scene: Scene) -> None:
-    """A folder that cannot be written: an error before anything is executed, never a run that is not saved."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o555)
-        outcome = scene.start(_as_nobody, DURABLE_DB=f"{folder}/durable.db")
-        assert outcome.error == "StoreUnusableError"
-        assert folder in outcome.message
-        assert os.listdir(folder) == []
-    assert scene.ledger == []
+def _refused(scene: Scene, ledger: list[str]) -> Outcome:
+    outcome = scene.start(orders)
+    assert outcome.error == "StoreUnusableError", outcome
+    assert str(scene.db) in outcome.message
+    assert scene.ledger == ledger
+    return outcome
 
 
-def test_a_newer_store_is_refused(scene: Scene) -> None:
-    """A store of a newer format is refused by calls and commands, and nothing is executed."""
-    scene.kill("ada half", parts, "ada")
-    with contextlib.closing(sqlite3.connect(scene.db)) as db:
-        [found] = db.execute("PRAGMA user_version").fetchone()
-        db.execute(f"PRAGMA user_version = {found + 1}")
-    scene.forget()
-    outcome = scene.start(parts, "ada")
-    assert outcome.error == "StoreTooNewError"
-    assert f"format {found + 1}" in outcome.message
-    listed = scene.cli("ls")
-    assert listed.returncode == 1
-    assert "Upgrade durable" in listed.stderr
-    assert scene.ledger == []
-
-
-class FileStore(MemoryStore):
-    """A store of the user's own: everything in one file, written anew at each change."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._path = Path(path)
-        if self._path.exists():
-            self._runs, self._steps = pickle.loads(self._path.read_bytes())
-
-    def write(self, batch: Batch, *, wait: bool = True) -> frozenset[str] | None:
-        with self._guard:
-            lost = super().write(batch, wait=wait)
-            self._save()
-            return lost
-
-    def claim(self, run_id: str, *, host: str, pid: int, now: float) -> Claim | None:
-        with self._guard:
-            claim = super().claim(run_id, host=host, pid=pid, now=now)
-            self._save()
-            return claim
-
-    def _save(self) -> None:
-        new = self._path.with_suffix(".new")
-        new.write_bytes(pickle.dumps((self._runs, self._steps)))
-        new.replace(self._path)
-
-
-def _with_own_store(name: str) -> list[str]:
-    durable.configure(FileStore(os.environ["OWN"]))
-    return parts(name)
-
-
-def test_a_store_of_the_users_own(scene: Scene) -> None:
-    """A store that the user wrote is plugged in: absent runs are begun, killed ones resumed, finished ones returned."""
-    own = str(scene.folder / "own")
-    for name in ("ada", "bob"):
-        scene.kill(f"{name} half", _with_own_store, name, OWN=own)
+def test_log_is_missing(scene: Scene) -> None:
+    """Without its log the store is refused each time; with the log back the run goes on."""
+    scene.kill("", orders_without_end)
+    ledger = scene.ledger
+    away = scene.folder / "log"
+    shutil.move(_log(scene), away)
     for _ in range(2):
-        assert scene.start(_with_own_store, "ada", OWN=own).value == ["result of ada 2", "result of ada 3"]
-    assert scene.ledger == ["ada 1", "ada 2", "bob 1", "bob 2", "ada 3"]
-    assert not scene.db.exists()
+        assert "was removed" in _refused(scene, ledger).message
+    assert not _log(scene).exists()
+    shutil.move(away, _log(scene))
+    scene.forget()
+    assert scene.start(settle).error == ""
+    assert [line.split()[:2] for line in scene.ledger] == [*(["got", str(n)] for n in (1, 2, 3)), ["note", "3"]]
+
+
+@pytest.mark.parametrize("damage", ["header", "first", "middle", "last", "cut", "empty"])
+def test_log_is_damaged(scene: Scene, damage: str) -> None:
+    """A log with damage anywhere in what was committed is refused each time and left as it is."""
+    scene.kill("", orders_without_end)
+    ledger = scene.ledger
+    log = bytearray(_log(scene).read_bytes())
+    at = {"header": 17, "first": 100, "middle": len(log) // 2, "last": len(log) - 1}.get(damage)
+    if at is not None:
+        log[at] ^= 0x10
+    left = bytes(log[: {"cut": len(log) - 1000, "empty": 0}.get(damage)])
+    _log(scene).write_bytes(left)
+    for _ in range(2):
+        _refused(scene, ledger)
+    assert _log(scene).read_bytes() == left
+
+
+def test_loss_is_accepted(scene: Scene) -> None:
+    """After the file that the error names was deleted, the store opens with what is left."""
+    scene.kill("", orders_without_end)
+    _log(scene).unlink()
+    Path(_refused(scene, scene.ledger).message.rpartition("delete ")[2]).unlink()
+    assert scene.start(orders).error == ""
+
+
+def _again(scene: Scene, data: bytes, ledger: list[str]) -> None:
+    shutil.rmtree(scene.db.parent)
+    scene.db.parent.mkdir(mode=0o700)
+    scene.db.write_bytes(data)
+    scene.forget()
+    scene.write_ledger(ledger)
+
+
+def _damages(data: bytes, how: str) -> Iterator[tuple[int, bytes]]:
+    chance = random.Random(how)
+    if how == "page":
+        for start in range(0, len(data), _PAGE):
+            yield start, chance.choice((bytes(_PAGE), chance.randbytes(_PAGE)))
+    else:
+        written = [at for at, byte in enumerate(data) if byte]
+        for at in chance.sample(written, 100):
+            yield at, bytes([data[at] ^ 1 << chance.randrange(8)])
+
+
+@pytest.mark.parametrize("how", ["page", "bit"])
+def test_database_is_damaged(scene: Scene, how: str) -> None:
+    """With any page or bit of the database damaged nothing is executed twice: all is well, or the error is a store's."""
+    scene.kill("", orders_without_end)
+    scene.start(carry_over)
+    ledger, data = scene.ledger, scene.db.read_bytes()
+    refused = 0
+    for at, damage in _damages(data, how):
+        _again(scene, data[:at] + damage + data[at + len(damage) :], ledger)
+        outcome = scene.start(orders)
+        assert outcome.error in (*_TYPED, ""), (at, outcome)
+        refused += outcome.error != ""
+        paid = [line for line in scene.ledger if line.startswith("pay")]
+        assert paid == [line for line in ledger if line.startswith("pay")], (at, data[at - 30 : at + 30])
+        assert not any(line.startswith(("note 1", "note 2")) for line in scene.ledger[len(ledger) :])
+    assert refused > 5
+
+
+def test_other_runs_of_a_damaged_store(scene: Scene) -> None:
+    """One run's damaged step blocks that run by name; the store lists all runs, and the others go on."""
+    scene.kill("", orders_without_end)
+    scene.start(carry_over)
+    label = b"orders.paypay:2"
+    data = scene.db.read_bytes()
+    at = data.index(label) + len(label)  # what the call is recognised by
+    scene.db.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    ledger = scene.ledger
+    outcome = scene.start(orders)
+    assert outcome.error == "CorruptRecordError"
+    assert "run orders-" in outcome.message
+    assert scene.ledger == ledger
+    assert len(scene.start(recorded).value) == 7
+    assert scene.start(finished).value == 9
+    assert scene.ledger == ledger
+
+
+def orders_while(change: str) -> list[str]:
+    """Change the files of the open store between two steps."""
+    receipts = []
+    db, away = os.environ["DURABLE_DB"], os.environ["DURABLE_DB"] + ".away"
+    with durable.run("changed"):
+        for number in (1, 2, 3):
+            if number == 2:
+                sessions.current().journal.flush_all()
+                for suffix in {"database": ("",), "log": ("-wal",)}.get(change.partition(" ")[0], ("", "-wal", "-shm")):
+                    os.rename(db + suffix, away + suffix)
+                    if change.endswith("replaced"):
+                        shutil.copy(away + suffix, db + suffix)
+            try:
+                receipts.append(pay(number)[0])
+            except BaseException:
+                did("stopped")
+                raise
+    return receipts
+
+
+@pytest.mark.parametrize("what", ["database", "log", "all"])
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_files_change_while_open(scene: Scene, what: str, change: str) -> None:
+    """When a file is removed or replaced under an open store nothing further starts, and the error names the file."""
+    outcome = scene.start(orders_while, f"{what} {change}")
+    assert outcome.error == "StoreFailedError", outcome
+    assert f"{change} while it was open" in outcome.message
+    assert str(scene.db) in outcome.message
+    assert scene.ledger[1:] == ["stopped"]
+    assert scene.ledger[0].startswith("pay 1")
