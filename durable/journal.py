@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 _POLL = 0.002  # seconds between two looks of the background thread
 _IDLE_LOOKS = 50  # after so many without work it sleeps until it is woken
-_QUICK = 0.002  # a commit slower than this does not run in an event loop's thread
+_QUICK = 0.002  # a commit slower than this, whatever it holds, does not run in an event loop's thread
+_RECORD = 0.00002  # seconds that each of its records adds
 _LARGEST_GROUP = 5000
 _REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other processes
 
@@ -146,8 +147,8 @@ class Journal:
             raise self._fail(error, entries) from error
         if lost is None:
             return False
-        elapsed = time.perf_counter() - begun
-        self._commit_seconds += (elapsed - self._commit_seconds) / 4
+        elapsed = time.perf_counter() - begun - len(entries) * _RECORD
+        self._commit_seconds += (max(elapsed, 0.0) - self._commit_seconds) / 4
         with self._guard:
             del self._pending[: len(entries)]
             self.durable = entries[-1][0]
@@ -181,13 +182,17 @@ class Journal:
                 self._write(wait=True)
 
     def _tell_waiters(self) -> None:
+        done: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         with self._guard:
-            done = [each for each in self._waiters if each.ticket <= self.durable or self.failure is not None]
-            if done:
-                self._waiters = [each for each in self._waiters if each not in done]
-        for waiter in done:
+            waiting, self._waiters = self._waiters, []
+            for waiter in waiting:
+                if waiter.ticket <= self.durable or self.failure is not None:
+                    done.setdefault(waiter.loop, []).append(waiter.future)
+                else:
+                    self._waiters.append(waiter)
+        for loop, futures in done.items():
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-                waiter.loop.call_soon_threadsafe(_settle, waiter.future, self.failure)
+                loop.call_soon_threadsafe(_settle, futures, self.failure)
 
     def _rouse(self) -> None:
         with self._guard:
@@ -242,13 +247,14 @@ class Journal:
             self._wake.set()
 
 
-def _settle(future: asyncio.Future[None], failure: StoreError | None) -> None:
-    if future.done():
-        return
-    if failure is None:
-        future.set_result(None)
-    else:
-        future.set_exception(failure)
+def _settle(futures: list[asyncio.Future[None]], failure: StoreError | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)
 
 
 def _batch(entries: list[_Entry]) -> Batch:
