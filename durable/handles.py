@@ -30,7 +30,7 @@ from durable.loading import load_workflow
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
-from durable.runs import in_progress, run_life
+from durable.runs import in_progress, opening, run_life
 from durable.serializers import Unserializable
 from durable.verdicts import is_in_doubt
 
@@ -141,9 +141,7 @@ class Run:
                 await asyncio.sleep(_POLL)
         return self._final(record)
 
-    def resume(
-        self, *, on_drift: OnDrift | None = None, retry_failed: bool | None = None, fresh: bool = False
-    ) -> Any:
+    def resume(self, *, on_drift: OnDrift | None = None, retry_failed: bool | None = None, fresh: bool = False) -> Any:
         """Execute what is left of the run and give its result (an awaitable for an async workflow).
 
         With `fresh` the whole is executed again, as a new run with the same inputs; an unfinished one is superseded.
@@ -246,9 +244,11 @@ class Run:
     def _change(self, change: Any) -> None:
         """Own the run for a moment, write what `change` makes of it, and give it back in the state it was in."""
         session = self._session
-        if self.id in session.active:
-            raise in_progress(session.active[self.id].run, "in this process")
-        now = sessions.clock()
+        with opening(session, self._record()):
+            self._change_alone(change)
+
+    def _change_alone(self, change: Any) -> None:
+        session, now = self._session, sessions.clock()
         claim = session.store.claim(self.id, host=socket.gethostname(), pid=os.getpid(), now=now)
         if claim is None:
             raise NotFoundError(f"There is no run {self.id!r} any more.")

@@ -6,6 +6,7 @@ A run has one owner at a time. Its end is recorded only when every body that it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -25,12 +26,13 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME, Execution
+from durable.journal import Fence
 from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
 from durable.stopping import ended_when_stopped
 from durable.verdicts import Past
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from durable.definitions import WorkflowDefinition
     from durable.effects import Effect
@@ -93,7 +95,7 @@ def _open(call: RunCall) -> Generator[Effect, Any, Execution | Found]:
         if call.parent is None:
             notices.tell_returned(run, now)
         return Found(run)
-    return (yield from _resume(call, run.id))
+    return (yield from _resume(call, run)) or (yield from _open(call))
 
 
 _FINAL = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED)
@@ -117,13 +119,40 @@ def _begin(call: RunCall, run: RunRecord) -> Execution:
     return execution
 
 
-def _resume(call: RunCall, run_id: str) -> Generator[Effect, Any, Execution]:
-    claim = yield from _claim(call, run_id)
-    assert claim.previous is not None
-    past = past_of(claim, retry_failed=_retries_failed(call))
-    if call.parent is None:
-        notices.tell_resumed(claim.previous, claim.previous.status, claim.history.steps, sessions.clock())
-    return _new_execution(call, claim.run, past)
+def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, Execution | None]:
+    """Claim a run and go on with it; None if it ended since it was looked at."""
+    with opening(call.session, run):
+        claim = yield from _claim(call, run.id)
+        assert claim.previous is not None
+        if claim.previous.status in _FINAL and not call.is_block:
+            yield from _leave(call, claim, claim.previous)
+            return None
+        past = past_of(claim, retry_failed=_retries_failed(call))
+        if call.parent is None:
+            notices.tell_resumed(claim.previous, claim.previous.status, claim.history.steps, sessions.clock())
+        return _new_execution(call, claim.run, past)
+
+
+@contextlib.contextmanager
+def opening(session: Session, run: RunRecord) -> Iterator[None]:
+    """Keep a run for one caller of this process while it is claimed: to the store they are all the same owner."""
+    with session.guard:
+        active = session.active.get(run.id)
+        if active is not None or run.id in session.opening:
+            raise in_progress(active.run if active is not None else run, "in this process")
+        session.opening.add(run.id)
+    try:
+        yield
+    finally:
+        session.opening.discard(run.id)
+
+
+def _leave(call: RunCall, claim: Claim, run: RunRecord) -> Generator[Effect, Any, None]:
+    """Give a claimed run back with this record."""
+    journal, epoch = call.session.journal, claim.run.epoch
+    fence = Fence(run.id, epoch, claim.run.owner, lambda: None)
+    ticket = journal.append(fence, replace(run, owner="", epoch=epoch))
+    yield Invoke(lambda: journal.flush(ticket), in_thread=True)
 
 
 def _retries_failed(call: RunCall) -> bool:
@@ -147,18 +176,15 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
 
 
 def _supersede(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
-    claim = yield from _claim(call, run.id)
-    execution = _new_execution(call, claim.run, past_of(claim, retry_failed=False))
-    ended = replace(claim.run, status=RunStatus.SUPERSEDED, owner="", ended_at=sessions.clock())
-    call.session.journal.append(execution.fence, ended)
-    _release(call.session, execution)
+    with opening(call.session, run):
+        claim = yield from _claim(call, run.id)
+        assert claim.previous is not None
+        ended = replace(claim.run, status=RunStatus.SUPERSEDED, ended_at=sessions.clock())
+        yield from _leave(call, claim, claim.previous if claim.previous.status in _FINAL else ended)
 
 
 def _claim(call: RunCall, run_id: str) -> Generator[Effect, Any, Claim]:
     session = call.session
-    active = session.active.get(run_id)
-    if active is not None:
-        raise in_progress(active.run, "in this process")
     claim: Claim | None = yield Invoke(
         lambda: session.store.claim(run_id, host=socket.gethostname(), pid=os.getpid(), now=sessions.clock()),
         in_thread=True,

@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Session:
-    """An open store and what belongs to it; `active` are the executions of this process by run id."""
+    """An open store and what belongs to it.
+
+    `active` are the executions of this process by run id; `opening` the runs that are about to be claimed or changed.
+    """
 
     store: Store
     journal: Journal
     serializer: Serializer
     active: dict[str, Execution] = field(default_factory=dict)
+    opening: set[str] = field(default_factory=set)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def fetch(self, value: bytes, *, run: str, step: str) -> bytes:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+import durable
+from durable import task, workflow
+from durable.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CALLS = 4
+executed: list[str] = []
+fails: list[bool] = []
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path) -> Iterator[None]:
+    """A store for each test; the first execution of each run fails."""
+    executed.clear()
+    fails[:] = [True]
+    opened = open_store(tmp_path / "durable.db")
+    durable.configure(opened)
+    yield
+    durable.configure(None)
+    opened.close()
+
+
+@task
+async def ask() -> str:
+    executed.append("ask")
+    if fails:
+        raise ConnectionError
+    await asyncio.sleep(0.1)
+    return "answer"
+
+
+@workflow(run_id="asked")
+async def asked() -> str:
+    return await ask()
+
+
+async def test_tasks_of_one_loop_resume_a_run_at_once() -> None:
+    """Of asyncio tasks that resume one run at the same moment one executes it, and the others are told so."""
+    with pytest.raises(ConnectionError):
+        await asked()
+    fails.clear()
+    outcomes = await asyncio.gather(*(asked() for _ in range(CALLS)), return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["RunInProgressError"] * (CALLS - 1) + ["str"]
+    assert executed == ["ask"] * 2
+
+
+@task
+def work() -> str:
+    executed.append("work")
+    if fails:
+        raise ConnectionError
+    return "done"
+
+
+@workflow
+def worked(number: int) -> str:
+    executed.append("workflow")
+    return work()
+
+
+def test_threads_resume_a_run_at_once() -> None:
+    """Of threads that resume one run at the same moment one executes it, the others are told so or get its result."""
+    together = threading.Barrier(CALLS)
+
+    def call(number: int) -> str:
+        together.wait()
+        try:
+            return worked(number)
+        except durable.RunInProgressError:
+            return "in progress"
+
+    with ThreadPoolExecutor(CALLS) as pool:
+        for number in range(30):
+            fails[:] = [True]
+            with pytest.raises(ConnectionError):
+                worked(number)
+            fails.clear()
+            executed.clear()
+            outcomes = set(pool.map(call, [number] * CALLS))
+            assert outcomes <= {"done", "in progress"}
+            assert "done" in outcomes
+            assert executed == ["workflow", "work"]
