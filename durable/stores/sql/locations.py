@@ -19,6 +19,8 @@ def prepare_location(path: Path) -> None:
         raise StoreUnusableError(
             f"{path} is a directory, not a store. Give the path of a file, such as {path / 'durable.db'}."
         )
+    if path.exists() and not path.is_file():
+        raise StoreUnusableError(f"{path} is a device or a pipe, not a store. Choose a file with DURABLE_DB.")
     folder = path.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
