@@ -36,17 +36,21 @@ class Effect:
         raise NotImplementedError
 
 
+def advance(life: Generator[Effect, Any, Any], effect: Effect) -> Effect:
+    """Perform an effect, blocking, and give the next one; raises StopIteration at the end of the life."""
+    try:
+        answer = effect.act()
+    except BaseException as error:
+        return life.throw(error)
+    return life.send(answer)
+
+
 def drive(life: Generator[Effect, Any, Any]) -> Any:
     """Perform the effects of a life one after the other, blocking."""
     try:
         effect = next(life)
         while True:
-            try:
-                answer = effect.act()
-            except BaseException as error:
-                effect = life.throw(error)
-            else:
-                effect = life.send(answer)
+            effect = advance(life, effect)
     except StopIteration as end:
         return end.value
 

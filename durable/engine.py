@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from durable import sessions
 from durable.branches import scoped_tasks
 from durable.calls import Call
-from durable.effects import Execute, drive, drive_async
+from durable.effects import Execute, advance, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
 from durable.matching import Match
@@ -172,12 +172,7 @@ def open_life(life: Generator[Effect, Any, Any]) -> Execute:
     """Perform the effects of a run up to the point where its body begins; raises StopIteration if it is over already."""
     effect = next(life)
     while not isinstance(effect, Execute):
-        try:
-            answer = effect.act()
-        except BaseException as error:
-            effect = life.throw(error)
-        else:
-            effect = life.send(answer)
+        effect = advance(life, effect)
     return effect
 
 
