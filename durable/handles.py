@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from durable import registry, sessions
+from durable.claims import Claiming, before, in_progress, leave, opening
 from durable.doubts import DidNotHappen, Happened
 from durable.effects import drive, drive_async
 from durable.endings import stored_error, stored_outcome
@@ -25,17 +24,16 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME
-from durable.journal import Fence
 from durable.loading import load_workflow
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
-from durable.runs import in_progress, opening, run_life
+from durable.runs import run_life
 from durable.serializers import Unserializable
 from durable.verdicts import is_in_doubt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from durable.options import OnDrift
@@ -180,7 +178,7 @@ class Run:
     def cancel(self) -> None:
         """Cancel the run: at once if nobody executes it, at its next step boundary otherwise. It can be resumed."""
         record = self._record()
-        if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED, RunStatus.CANCELLED):
+        if record.status in _NOT_CANCELLED:
             return
         execution = self._session.active.get(self.id)
         if execution is not None:
@@ -188,7 +186,7 @@ class Run:
         elif self._is_under_way(record):
             self._session.store.post_request(self.id, "cancel")
         else:
-            self._change(lambda run, _: (replace(run, status=RunStatus.CANCELLED), ()))
+            self._change(_cancelled)
 
     def resolve(self, step: str, outcome: Happened | DidNotHappen) -> None:
         """Decide a step in doubt: `durable.happened(value)` or `durable.did_not_happen`.
@@ -214,7 +212,7 @@ class Run:
             changed = found._replace(status=StepStatus.CANCELLED, value=None)
             flags |= StepFlag.NO_EFFECT
         changed = changed._replace(flags=flags, done=tick, ended_at=now, interruptions=0)
-        self._change(lambda run, _: (run, (changed,)))
+        self._change(lambda run: run, (changed,))
 
     def find_step(self, step: str) -> StepRecord:
         """Find a step by its key, a unique beginning of it, its task's name, or `#number`."""
@@ -241,25 +239,13 @@ class Run:
         """The run's record as it is now."""
         return self._record()
 
-    def _change(self, change: Any) -> None:
-        """Own the run for a moment, write what `change` makes of it, and give it back in the state it was in."""
+    def _change(self, change: Callable[[RunRecord], RunRecord], steps: tuple[StepRecord, ...] = ()) -> None:
+        """Own the run for a moment, write these steps and what `change` makes of the run, and give it back."""
         session = self._session
         with opening(session, self._record()):
-            self._change_alone(change)
-
-    def _change_alone(self, change: Any) -> None:
-        session, now = self._session, sessions.clock()
-        claim = session.store.claim(self.id, host=socket.gethostname(), pid=os.getpid(), now=now)
-        if claim is None:
-            raise NotFoundError(f"There is no run {self.id!r} any more.")
-        if not claim.granted or claim.previous is None:
-            raise in_progress(claim.run, f"on {claim.run.host} with pid {claim.run.pid}")
-        fence = Fence(self.id, claim.run.epoch, claim.run.owner, lambda: None)
-        before = replace(claim.previous, owner="", epoch=claim.run.epoch, updated_at=now)
-        run, steps = change(before, claim)
-        for step in steps:
-            session.journal.append(fence, step._replace(epoch=claim.run.epoch))
-        session.journal.flush(session.journal.append(fence, run))
+            claim = Claiming(session, self.id).act()
+            run = change(replace(before(claim), updated_at=sessions.clock()))
+            session.journal.flush(leave(session, claim, run, steps))
 
     def _record(self) -> RunRecord:
         record = self._session.store.load_run(self.id)
@@ -294,6 +280,13 @@ class Run:
         execution = self._session.active.get(self.id)
         task = execution.root_task if execution is not None else None
         return task is not None and task.get_loop() is loop
+
+
+_NOT_CANCELLED = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED, RunStatus.CANCELLED)
+
+
+def _cancelled(run: RunRecord) -> RunRecord:
+    return run if run.status in _NOT_CANCELLED else replace(run, status=RunStatus.CANCELLED)
 
 
 def is_under_way(session: Session, record: RunRecord) -> bool:

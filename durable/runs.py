@@ -6,16 +6,14 @@ A run has one owner at a time. Its end is recorded only when every body that it 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import re
-import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from durable import notices, sessions
 from durable.branches import scoped_tasks
+from durable.claims import Claiming, before, in_progress, leave, opening
 from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, drive
 from durable.endings import ended_run, stored_outcome
 from durable.errors import (
@@ -26,13 +24,12 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME, Execution
-from durable.journal import Fence
 from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
 from durable.stopping import ended_when_stopped
 from durable.verdicts import Past
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
     from durable.definitions import WorkflowDefinition
     from durable.effects import Effect
@@ -122,37 +119,20 @@ def _begin(call: RunCall, run: RunRecord) -> Execution:
 def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, Execution | None]:
     """Claim a run and go on with it; None if it ended since it was looked at."""
     with opening(call.session, run):
-        claim = yield from _claim(call, run.id)
-        assert claim.previous is not None
-        if claim.previous.status in _FINAL and not call.is_block:
-            yield from _leave(call, claim, claim.previous)
+        claim: Claim = yield Claiming(call.session, run.id)
+        previous = before(claim)
+        if previous.status in _FINAL and not call.is_block:
+            yield from _leave(call, claim, previous)
             return None
         past = past_of(claim, retry_failed=_retries_failed(call))
         if call.parent is None:
-            notices.tell_resumed(claim.previous, claim.previous.status, claim.history.steps, sessions.clock())
+            notices.tell_resumed(previous, previous.status, claim.history.steps, sessions.clock())
         return _new_execution(call, claim.run, past)
 
 
-@contextlib.contextmanager
-def opening(session: Session, run: RunRecord) -> Iterator[None]:
-    """Keep a run for one caller of this process while it is claimed: to the store they are all the same owner."""
-    with session.guard:
-        active = session.active.get(run.id)
-        if active is not None or run.id in session.opening:
-            raise in_progress(active.run if active is not None else run, "in this process")
-        session.opening.add(run.id)
-    try:
-        yield
-    finally:
-        session.opening.discard(run.id)
-
-
 def _leave(call: RunCall, claim: Claim, run: RunRecord) -> Generator[Effect, Any, None]:
-    """Give a claimed run back with this record."""
-    journal, epoch = call.session.journal, claim.run.epoch
-    fence = Fence(run.id, epoch, claim.run.owner, lambda: None)
-    ticket = journal.append(fence, replace(run, owner="", epoch=epoch))
-    yield Invoke(lambda: journal.flush(ticket), in_thread=True)
+    ticket = leave(call.session, claim, run)
+    yield Invoke(lambda: call.session.journal.flush(ticket), in_thread=True)
 
 
 def _retries_failed(call: RunCall) -> bool:
@@ -177,32 +157,9 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
 
 def _supersede(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
     with opening(call.session, run):
-        claim = yield from _claim(call, run.id)
-        assert claim.previous is not None
-        ended = replace(claim.run, status=RunStatus.SUPERSEDED, ended_at=sessions.clock())
-        yield from _leave(call, claim, claim.previous if claim.previous.status in _FINAL else ended)
-
-
-def _claim(call: RunCall, run_id: str) -> Generator[Effect, Any, Claim]:
-    session = call.session
-    claim: Claim | None = yield Invoke(
-        lambda: session.store.claim(run_id, host=socket.gethostname(), pid=os.getpid(), now=sessions.clock()),
-        in_thread=True,
-    )
-    if claim is None:
-        raise RunInProgressError(f"Run {run_id} was removed while it was opened. Call again.", run_id)
-    if not claim.granted:
-        raise in_progress(claim.run, f"on {claim.run.host} with pid {claim.run.pid}")
-    return claim
-
-
-def in_progress(run: RunRecord, where: str) -> RunInProgressError:
-    """Say who holds a run."""
-    since = notices.age(sessions.clock() - run.updated_at)
-    return RunInProgressError(
-        f"Run {run.id} is in progress {where}, since {since}. To wait for its result: with_options(on_running='join').",
-        run.id,
-    )
+        claim: Claim = yield Claiming(call.session, run.id)
+        superseded = replace(claim.run, status=RunStatus.SUPERSEDED, ended_at=sessions.clock())
+        yield from _leave(call, claim, before(claim) if before(claim).status in _FINAL else superseded)
 
 
 def _new_execution(call: RunCall, run: RunRecord, past: Past) -> Execution:

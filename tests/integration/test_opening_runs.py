@@ -10,6 +10,7 @@ import pytest
 import durable
 from durable import task, workflow
 from durable.stores import open_store
+from tests.crash.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,31 @@ async def test_tasks_of_one_loop_resume_a_run_at_once() -> None:
     outcomes = await asyncio.gather(*(asked() for _ in range(CALLS)), return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["RunInProgressError"] * (CALLS - 1) + ["str"]
     assert executed == ["ask"] * 2
+
+
+def _resume_elsewhere(db: str) -> str:
+    durable.configure(db)
+    fails.clear()
+    return asyncio.run(asked())
+
+
+async def test_a_run_that_was_cancelled_while_it_was_opened_is_free(tmp_path: Path) -> None:
+    """Cancelled after k passes of the loop, for all k while it is opened: another process can resume the run."""
+    with Zygote(__name__) as zygote:
+        for passes in range(6):
+            db = str(tmp_path / f"{passes}.db")
+            durable.configure(db)
+            fails[:] = [True]
+            with pytest.raises(ConnectionError):
+                await asked()
+            fails.clear()
+            opening = asyncio.ensure_future(asked())
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            assert zygote.run(_resume_elsewhere, db) == "answer"
 
 
 @task
