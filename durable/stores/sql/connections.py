@@ -123,7 +123,9 @@ def _prepare(path: Path, engine: Engine) -> None:
 
 
 def _read_format(path: Path) -> int:
-    read_only = f"{path.as_uri()}?mode=ro"  # closing this one checkpoints nothing
-    engine = _engine(path, lambda: sqlite3.connect(read_only, uri=True, timeout=_BUSY_MS / 1000))
+    # Closing a connection that only reads checkpoints nothing; but a process that was killed while it made the store
+    # may have left a journal, which has to be rolled back first.
+    mode = "rw" if os.path.exists(f"{path}-journal") else "ro"
+    engine = _engine(path, lambda: sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_MS / 1000))
     with engine.connect() as connection:
         return read_format(connection, str(path))
