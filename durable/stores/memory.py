@@ -157,6 +157,10 @@ class MemoryStore:
             for table in (self._runs, self._steps, self._requests):
                 table.pop(run_id, None)
 
+    def sweep(self) -> int:
+        """See `Store.sweep`; this store keeps no values apart."""
+        return 0
+
     def report(self) -> Mapping[str, str]:
         """See `Store.report`."""
         return {"store": self.url, "durability": "none: everything ends with this process"}

@@ -94,6 +94,10 @@ class Store(Protocol):
         """Delete a run that nobody owns, with its steps and the values that nothing else refers to."""
         ...
 
+    def sweep(self) -> int:
+        """Remove values that nothing refers to, which writers that were killed left; gives their number."""
+        ...
+
     def report(self) -> Mapping[str, str]:
         """Describe the store for `durable doctor`: path, versions, known faults, permissions, durability in force."""
         ...

@@ -155,6 +155,20 @@ class WritingContract(StoreCase):
         assert self._resolved(store, step.value) == value
         self.close(store)
 
+    def test_sweeping(self) -> None:
+        """Sweeping removes nothing that a run refers to, neither before nor after another run is deleted."""
+        store = self.make_store()
+        value = b"kept" * 200_000
+        for run_id in ("one", "two"):
+            run = self.begun(store, run_id, inputs=value)
+            self.record(store, run, make_step(1, run_id, value=value), make_step(2, run_id, error=value + b"2"))
+        assert store.sweep() == 0
+        store.delete_run("one")
+        assert store.sweep() == 0
+        first, second = self.steps(store, "two")
+        assert (self._resolved(store, first.value), self._resolved(store, second.error)) == (value, value + b"2")
+        self.close(store)
+
     def test_reference_to_nothing(self) -> None:
         """A reference that leads nowhere raises CorruptRecordError."""
         store = self.make_store()

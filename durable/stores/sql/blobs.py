@@ -76,6 +76,14 @@ class Blobs:
         with contextlib.suppress(OSError):
             self._path(reference[1:]).unlink()
 
+    def sweep(self, held: set[bytes]) -> int:
+        """Remove the files that no reference in `held` leads to; gives their number."""
+        names = {reference[1:].hex() for reference in held}
+        orphans = [path for path in self._folder.glob("[0-9a-f]" * 64) if path.name not in names]
+        for path in orphans:
+            path.unlink(missing_ok=True)
+        return len(orphans)
+
     def forget_partial(self) -> None:
         """Remove what writers that were killed have left behind."""
         for path in self._folder.glob(".*"):

@@ -159,6 +159,10 @@ class SQLiteStore:
 
         self._locked(delete)
 
+    def sweep(self) -> int:
+        """See `Store.sweep`."""
+        return self._locked(lambda open_: self._blobs.sweep(writing.all_references(open_.writer))) or 0
+
     def is_alive(self, owner: str) -> bool:
         """See `Store.is_alive`."""
         return bool(self._locked(lambda _: self._ensure_open()[1].is_alive(owner)))

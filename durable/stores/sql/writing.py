@@ -139,29 +139,26 @@ def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
     """Delete a run with its steps and give the references that nothing holds any more."""
 
     def delete() -> set[bytes]:
-        references = _references(db, run_id)
-        db.execute("DELETE FROM steps WHERE run = (SELECT pk FROM runs WHERE id = ?)", (run_id,))
-        db.execute("DELETE FROM runs WHERE id = ?", (run_id,))
-        return {reference for reference in references if not _is_referenced(db, reference)}
+        pk = db.execute("SELECT pk FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if pk is None:
+            return set()
+        references = _references(db, "pk = ?", "run = ?", pk)
+        db.execute("DELETE FROM steps WHERE run = ?", pk)
+        db.execute("DELETE FROM runs WHERE pk = ?", pk)
+        return references - all_references(db) if references else references
 
     return in_transaction(db, delete)
 
 
-_PLACES = (*(("runs", "id", name) for name in RUN_VALUES), *(("steps", "run", name) for name in STEP_VALUES))
+def all_references(db: sqlite3.Connection) -> set[bytes]:
+    """Give every reference to a large value."""
+    return _references(db, "true", "true", ())
 
 
-def _references(db: sqlite3.Connection, run_id: str) -> set[bytes]:
-    pk = db.execute("SELECT pk FROM runs WHERE id = ?", (run_id,)).fetchone()
+def _references(db: sqlite3.Connection, which_runs: str, which_steps: str, values: tuple[Any, ...]) -> set[bytes]:
     found: set[bytes] = set()
-    for table, key, column in _PLACES if pk else ():
-        which = f"{key} = ? AND substr({column}, 1, 1) = x'00'"
-        rows = db.execute(f"SELECT {column} FROM {table} WHERE {which}", (run_id if key == "id" else pk[0],))  # noqa: S608 -- our own names
-        found.update(reference for (reference,) in rows.fetchall())
+    for table, which, columns in (("runs", which_runs, RUN_VALUES), ("steps", which_steps, STEP_VALUES)):
+        for column in columns:
+            sql = f"SELECT {column} FROM {table} WHERE {which} AND substr({column}, 1, 1) = x'00'"  # noqa: S608 -- our own names
+            found.update(reference for (reference,) in db.execute(sql, values).fetchall())
     return found
-
-
-def _is_referenced(db: sqlite3.Connection, reference: bytes) -> bool:
-    return any(
-        db.execute(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", (reference,)).fetchone()  # noqa: S608 -- our own names
-        for table, _, column in _PLACES
-    )
