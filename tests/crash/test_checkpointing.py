@@ -15,32 +15,11 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores.sql.sqlite import SQLiteStore
 from tests.crash.effects import did, effects, is_first_start, reach, saved
+from tests.crash.killing_stores import KillingStore
 
 if TYPE_CHECKING:
-    from durable.records import Batch
     from tests.crash.scenes import Scene
-
-
-class KillingStore(SQLiteStore):
-    """A store whose process is killed right before or after its n-th commit."""
-
-    def __init__(self, path: str, when: str, number: int) -> None:
-        super().__init__(path)
-        self._point = f"{when} {number}"
-        self._number = 0
-
-    def write(self, batch: Batch, *, wait: bool = True) -> frozenset[str] | None:
-        self._number += 1
-        self._reach("before")
-        lost = super().write(batch, wait=wait)
-        self._reach("after")
-        return lost
-
-    def _reach(self, when: str) -> None:
-        if f"{when} {self._number}" == self._point:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _body(name: str, given: str) -> str:
@@ -202,7 +181,7 @@ def test_an_unknown_run_is_an_error(scene: Scene) -> None:
     scene.kill("saved b", _three_steps, False)
     scene.forget()
     unknown = scene.cli("resume", "abd")
-    assert unknown.returncode == 1
+    assert unknown.returncode > 0
     assert "no run 'abd'" in unknown.stderr
     assert unknown.stdout == ""
     assert scene.ledger == []

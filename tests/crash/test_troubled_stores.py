@@ -151,7 +151,7 @@ def test_a_newer_store_is_refused(scene: Scene) -> None:
     assert outcome.error == "StoreTooNewError"
     assert f"format {found + 1}" in outcome.message
     listed = scene.cli("ls")
-    assert listed.returncode == 1
+    assert listed.returncode > 0
     assert "Upgrade durable" in listed.stderr
     assert scene.ledger == []
 
