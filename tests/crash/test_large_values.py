@@ -46,7 +46,7 @@ def killed_in_a_file(number: int) -> list[str]:
             os.kill(os.getpid(), signal.SIGKILL)
         write(blobs, path, value)
 
-    Blobs._write = half  # type: ignore[method-assign]  # the only way to stop in the middle of a file
+    Blobs._write = half  # type: ignore[assignment]  # the only way to stop in the middle of a file
     return orders()
 
 
