@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import durable
+from durable.verdicts import INTERRUPTIONS_ALLOWED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from durable.stores import Store
 
 LONGEST_PAUSE = 0.002  # seconds
 _ENOUGH_EXECUTIONS = 100
@@ -63,24 +66,32 @@ class Play:
             await asyncio.sleep(self._random.random() * LONGEST_PAUSE)
         self.point()
 
-    def perform(self, db: str, run_id: str, call: Callable[[], Any]) -> Any:
+    def perform(self, db: str | Store, run_id: str, call: Callable[[], Any]) -> Any:
         """Call a workflow until it ends, deciding doubts by the ledger."""
         durable.configure(db)
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, *_: self.write("warning", str(message).replace("\n", " "))
         for _ in range(_ENOUGH_EXECUTIONS):
-            self.write("execution")
-            with contextlib.suppress(durable.NotFoundError):
-                for step in durable.get_run(run_id).steps:
-                    self.write("record", step.status, step.key)
             try:
+                self._note_records(run_id)
                 return call()
-            except durable.StepInDoubtError as doubt:
-                self.write("doubt", doubt.step_key)
-                given = [value for key, _, value in Ledger.read(self.path).begun if key == doubt.step_key]
-                decision = durable.happened(given[-1]) if given else durable.did_not_happen
-                durable.get_run(run_id).resolve(doubt.step_key, decision)
+            except durable.RunBlockedError as blocked:
+                self._decide(run_id, blocked)
+            except KeyboardInterrupt:
+                self.write("interrupted")
         raise AssertionError(f"{run_id} does not end")
+
+    def _note_records(self, run_id: str) -> None:
+        self.write("execution")
+        with contextlib.suppress(durable.NotFoundError):
+            for step in durable.get_run(run_id).steps:
+                self.write("record", step.status, step.key)
+
+    def _decide(self, run_id: str, blocked: durable.RunBlockedError) -> None:
+        self.write("doubt" if isinstance(blocked, durable.StepInDoubtError) else "loop", blocked.step_key)
+        given = [value for key, _, value in Ledger.read(self.path).begun if key == blocked.step_key]
+        decision = durable.happened(given[-1]) if given else durable.did_not_happen
+        durable.get_run(run_id).resolve(blocked.step_key, decision)
 
 
 @dataclass
@@ -92,6 +103,7 @@ class Execution:
     acknowledged: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    loops: list[str] = field(default_factory=list)
 
     @property
     def finished(self) -> set[str]:
@@ -131,6 +143,8 @@ class Ledger:
                     executions[-1].warnings.append(words[0])
                 elif kind == "doubt":
                     executions[-1].doubts.append(words[0])
+                elif kind == "loop":
+                    executions[-1].loops.append(words[0])
         return Ledger(executions)
 
     def faults(self, *, unique: Callable[[str], bool] = bool) -> list[str]:
@@ -157,5 +171,7 @@ class Ledger:
             for key in execution.doubts:
                 if execution.records.get(key) not in {"started", "cancelled", "failed"}:
                     found.append(f"{number}: doubt about {key}, recorded as {execution.records.get(key)}")
+            if execution.loops and number < INTERRUPTIONS_ALLOWED:
+                found.append(f"{number}: blocked because of {execution.loops}")
             found += [f"{number}: warned {text}" for text in execution.warnings if not text.startswith(_EXPECTED)]
         return found

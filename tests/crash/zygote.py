@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -28,8 +29,18 @@ if TYPE_CHECKING:
     from typing import Self
 
 KILLED = "killed"
+INTERRUPTED = "interrupted"
+_Blow = tuple[float, signal.Signals]  # after so many seconds; which signal
 _LIMIT = 60  # seconds after which a fork is taken to hang
 _ROOT = Path(__file__).parents[2]
+
+
+class ForkEndedError(AssertionError):
+    """A fork ended without a word, and nobody killed it; `code` is its exit code, or the negative number of a signal."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"The fork ended with {code} and said nothing.")
+        self.code = code
 
 
 class Zygote:
@@ -54,15 +65,19 @@ class Zygote:
         self._process.stdout.close()
         self._process.wait(10)
 
-    def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Give what the function returned, or KILLED if its process was killed; raises what else went wrong there."""
+    def run(self, function: Callable[..., Any], *args: Any, blow: _Blow | None = None) -> Any:
+        """Give what the function returned, KILLED if its process was killed, INTERRUPTED if Ctrl-C left the function;
+        raises what else went wrong there.
+
+        With `blow` the process gets a signal after so many seconds, wherever it is then.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        pickle.dump((function, args), self._process.stdin)
+        pickle.dump((function, args, blow), self._process.stdin)
         self._process.stdin.flush()
         returned, answer = pickle.load(self._process.stdout)
         if not returned:
-            raise AssertionError(answer)
+            raise ForkEndedError(answer) if isinstance(answer, int) else AssertionError(answer)
         return answer
 
 
@@ -70,9 +85,10 @@ def _serve() -> None:
     """Fork for each job that comes in, and answer with its outcome."""
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it means the function alone
     while True:
         try:
-            function, args = pickle.load(jobs)
+            function, args, blow = pickle.load(jobs)
         except EOFError:
             return
         source, sink = os.pipe()
@@ -81,12 +97,14 @@ def _serve() -> None:
             _work(sink, function, args)
         os.close(sink)
         with os.fdopen(source, "rb") as pipe:
+            if blow is not None and not select.select([pipe], [], [], blow[0])[0]:
+                os.kill(pid, blow[1])
             data = pipe.read()
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             data = pickle.dumps((True, KILLED))
         elif os.WIFSIGNALED(status) or not data:
-            data = pickle.dumps((False, f"The fork ended with wait status {status} and said nothing."))
+            data = pickle.dumps((False, os.waitstatus_to_exitcode(status)))
         answers.write(data)
         answers.flush()
 
@@ -94,12 +112,22 @@ def _serve() -> None:
 def _work(sink: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     faulthandler.dump_traceback_later(_LIMIT, exit=True)
     try:
-        outcome: tuple[bool, Any] = True, function(*args)
+        outcome: tuple[bool, Any] = True, _interruptible(function, *args)
+    except KeyboardInterrupt:
+        outcome = True, INTERRUPTED
     except BaseException:
         outcome = False, traceback.format_exc()
     with contextlib.suppress(OSError), os.fdopen(sink, "wb") as pipe:
         pickle.dump(outcome, pipe)
     os._exit(0)
+
+
+def _interruptible(function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        return function(*args)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _warm_up(modules: list[str]) -> None:
