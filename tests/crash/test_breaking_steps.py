@@ -109,7 +109,9 @@ def orders() -> list[str]:
 
 def test_a_second_attempt_keeps_finished_inner_steps(scene: Scene) -> None:
     """`order(attempts=3)` calls `pay`, then `ship`, which fails once: `pay` executes once."""
-    assert scene.start(orders).value == ["paid", "shipped"]
+    outcome = scene.start(orders)
+    assert outcome.value == ["paid", "shipped"]
+    assert outcome.warnings == []
     assert scene.ledger == ["pay 7", "ship 7", "ship 7"]
 
 
