@@ -180,9 +180,9 @@ def test_two_requests_of_one_process_start_a_run_at_once(scene: Scene) -> None:
 
 
 CONTENDED = """
-import os, sys, time
+import os, pathlib, sys, threading, time
 from durable import task, workflow
-from tests.crash.effects import did
+from tests.crash.effects import did, reach
 
 @task
 def alone():
@@ -191,6 +191,7 @@ def alone():
         if os.path.exists("released"):
             break
         time.sleep(0.01)
+    reach("released")
     return "result"
 
 @workflow
@@ -199,6 +200,8 @@ def contended():
 
 print("ready", flush=True)
 sys.stdin.readline()
+if "RELEASE" in os.environ:
+    threading.Timer(0.3, pathlib.Path("released").touch).start()
 print(contended.with_options(on_running=sys.argv[1])())
 """
 
@@ -227,6 +230,23 @@ def test_two_processes_start_a_run_at_once(scene: Scene) -> None:
     assert winner.communicate()[0] == "result\n"
     assert joiner.communicate()[0] == "result\n"
     assert scene.ledger == ["alone"]
+
+
+def test_a_process_joins_one_that_is_killed(scene: Scene) -> None:
+    """A process that asked to join one that is then killed resumes the run."""
+    script = scene.folder / "contended.py"
+    script.write_text(CONTENDED)
+    with scene.begin(script, "error", KILL_AT="released") as first:
+        assert first.stdin is not None
+        first.stdin.write("\n")
+        first.stdin.flush()
+        while not scene.ledger:
+            assert first.poll() is None
+            time.sleep(0.01)
+        with scene.begin(script, "join", RELEASE="yes") as joiner:
+            assert joiner.communicate("\n")[0] == "ready\nresult\n"
+        assert first.wait(60) == -signal.SIGKILL
+    assert scene.ledger == ["alone", "alone"]
 
 
 @task(replay=False)

@@ -289,6 +289,7 @@ def test_a_plain_rerun_of_a_script_resumes(scene: Scene) -> None:
     again = scene.python(script)
     assert again.stdout == "[0, 1, 2, 3]\n"
     assert "resuming run" in again.stderr
+    assert scene.python(script).stdout == "[0, 1, 2, 3]\n"
     assert scene.ledger == ["part 0", "part 1", "part 2", "part 2", "part 3"]
 
 
