@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,8 +46,8 @@ class Claiming(Effect):
         self._run_id = run_id
 
     def act(self) -> Claim:
-        store, run_id = self._session.store, self._run_id
-        claim = store.claim(run_id, host=socket.gethostname(), pid=os.getpid(), now=sessions.clock())
+        run_id = self._run_id
+        claim = self._session.claim(run_id, sessions.clock())
         if claim is None:
             raise RunInProgressError(f"Run {run_id} was removed while it was opened. Call again.", run_id)
         if not claim.granted:
@@ -85,8 +83,8 @@ def leave(session: Session, claim: Claim, run: RunRecord, steps: Iterable[StepRe
 
 def in_progress(run: RunRecord, where: str) -> RunInProgressError:
     """Say who holds a run."""
-    since = notices.age(sessions.clock() - run.updated_at)
+    begun = notices.age(sessions.clock() - run.updated_at)
     return RunInProgressError(
-        f"Run {run.id} is in progress {where}, since {since}. To wait for its result: with_options(on_running='join').",
+        f"Run {run.id} is in progress {where}, begun {begun}. To wait for its result: with_options(on_running='join').",
         run.id,
     )

@@ -63,7 +63,7 @@ class Journal:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.durable = 0
-        self.failure: StoreError | None = None
+        self.failure: StoreFailedError | None = None
         self.on_request: Callable[[Mapping[str, str]], None] | None = None
         self._pending: list[_Entry] = []
         self._appended = 0
@@ -158,6 +158,11 @@ class Journal:
         if self._waiters:
             self._tell_waiters()
         return True
+
+    def give_up(self, error: StoreError) -> StoreFailedError:
+        """Write nothing further until `reopen`, for the store failed in another hand; gives the error to raise."""
+        with self._writing:
+            return self.failure or self._fail(error, self._pending)
 
     def _fail(self, error: StoreError, entries: list[_Entry]) -> StoreFailedError:
         steps = [record for _, _, record, _ in entries if isinstance(record, StepRecord)]

@@ -5,8 +5,6 @@ A cached result is kept in the store as a run without steps, named by what the c
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -40,7 +38,7 @@ def keep(session: Session, call: Call, value: Any, now: float) -> None:
     """Share the result of a call with other runs; it becomes durable with the records of its own run."""
     name = _name(call)
     data = session.serializer.encode(value, run=name, step=_RESULT)
-    claim = session.store.claim(name, host=socket.gethostname(), pid=os.getpid(), now=now)
+    claim = session.claim(name, now)
     run = RunRecord(
         id=name,
         workflow=WORKFLOW,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import socket
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from durable import naming
 from durable.configuration import Settings, Switches
-from durable.errors import ConfigurationError, CorruptRecordError, StoreError
+from durable.errors import ConfigurationError, CorruptRecordError, StoreError, StoreFailedError
 from durable.journal import Journal
 from durable.serializers import Serializer
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from durable.execution import Execution
+    from durable.records import Claim
     from durable.stores.protocol import Store
 
 
@@ -47,6 +49,13 @@ class Session:
             return self.store.fetch(value)
         except CorruptRecordError as error:
             raise CorruptRecordError(f"The record of step {step!r} of run {run!r} cannot be read. {error}") from error
+
+    def claim(self, run_id: str, now: float) -> Claim | None:
+        """Make this process the owner of a run, see `Store.claim`; a failure is one of the whole store."""
+        try:
+            return self.store.claim(run_id, host=socket.gethostname(), pid=os.getpid(), now=now)
+        except StoreFailedError as error:
+            raise self.journal.give_up(error) from error
 
 
 _sessions: dict[str, Session] = {}
