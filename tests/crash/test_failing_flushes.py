@@ -13,7 +13,7 @@ import durable
 from durable import sessions, workflow
 from tests.crash.effects import did
 from tests.crash.faults import inject
-from tests.crash.orders import COUNT, check_once, note, orders, pay, recorded, settle
+from tests.crash.orders import COUNT, check_once, note, orders, orders_until_paid, pay, recorded, settle
 from tests.crash.zygote import KILLED
 
 if TYPE_CHECKING:
@@ -145,6 +145,20 @@ def test_disk_that_works_again(scene: Scene, failure: str) -> None:
         check_once(scene, scene.start(orders_again, rule))
         sweep.note(hit="failed" in scene.ledger)
         check_once(scene, scene.start(settle))
+
+
+def resuming_again(rule: str) -> list[str]:
+    durable.list_runs()
+    return orders_again(rule)
+
+
+@pytest.mark.parametrize("failure", _FAILURES)
+def test_run_that_cannot_be_claimed(scene: Scene, failure: str) -> None:
+    """A run that could not be claimed for a failed write is claimed by the next call in the same process."""
+    scene.kill("", orders_until_paid)
+    outcome = scene.start(resuming_again, f"{failure}:when=1")
+    assert "failed" in scene.ledger
+    check_once(scene, outcome)
 
 
 def orders_on_a_dead_disk(rule: str) -> list[str]:
