@@ -12,17 +12,25 @@ and `OrderedDict`s are not.
 from __future__ import annotations
 
 import copyreg
-import hashlib
-import struct
 import sys
 from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
-from types import EllipsisType, NotImplementedType
 from typing import TYPE_CHECKING, Any, Final
 
 from durable.array_values import ARRAY_REDUCTIONS
 from durable.live_types import LIVE_TYPES
 from durable.plain_values import PLAIN_REDUCTIONS, reduce_attrs, reduce_dataclass
+from durable.scalar_values import (
+    PAGE,
+    SCALARS,
+    digest,
+    encode_complex,
+    encode_float,
+    encode_integer,
+    encode_text,
+    paged,
+    sized,
+)
 from durable.type_names import name_of, short_name_of
 
 if TYPE_CHECKING:
@@ -30,11 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SCALARS", "Unencodable", "digest", "encode", "encode_type", "register_live_type"]
 
-_PAGE: Final = 4096
 _MOST_KNOWN_TYPES: Final = 4096
 _MOST_RETURNS: Final = 1000
-_NAN: Final = float("nan")
-_pack_float = struct.Struct(">cd").pack
 
 
 class Unencodable(Exception):  # noqa: N818 - internal: users see the FingerprintError that is made of it
@@ -63,12 +68,7 @@ def encode(value: object) -> bytes:
             encoded = (_known_types.get(kind) or _learn(kind))(value, Walk(value))
     except RecursionError:
         raise Unencodable("", f"{name_of(kind)} that is nested too deeply") from None
-    return encoded if len(encoded) <= _PAGE else _paged(encoded)
-
-
-def digest(data: bytes) -> bytes:
-    """16 bytes that stand for the data."""
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return encoded if len(encoded) <= PAGE else paged(encoded)
 
 
 def register_live_type(type_or_qualified_name: type | str) -> None:
@@ -113,8 +113,8 @@ class Walk:
             encoded = encoder(value, self)
         finally:
             del depths[identity]
-        if len(encoded) > _PAGE:
-            encoded = _paged(encoded)
+        if len(encoded) > PAGE:
+            encoded = paged(encoded)
             if self._lowest >= depth:
                 self._finish(value, encoded)
         if self._lowest >= depth:
@@ -140,50 +140,6 @@ class Walk:
 
 
 _Encoder = Callable[[Any, Walk], bytes]
-
-
-def _paged(data: bytes) -> bytes:
-    return b"#" + digest(data)
-
-
-def _sized(tag: bytes, data: Any) -> bytes:
-    size = len(data)
-    if size > _PAGE:
-        return b"".join((tag, b"%d#" % size, digest(data)))
-    return b"".join((tag, b"%d:" % size, data))
-
-
-def _text(value: str) -> bytes:
-    data = value.encode("utf-8", "surrogatepass")
-    if len(data) > _PAGE:
-        return _sized(b"s", data)
-    return b"s%d:" % len(data) + data
-
-
-def _integer(value: int) -> bytes:
-    return b"i%x;" % value  # decimal digits are limited in number
-
-
-def _float(value: float) -> bytes:
-    return _pack_float(b"f", value if value == value else _NAN)  # noqa: PLR0124 - only NaN differs from itself
-
-
-def _complex(value: complex) -> bytes:
-    return b"c" + _float(value.real) + _float(value.imag)
-
-
-SCALARS: Final[dict[type, Callable[[Any], bytes]]] = {
-    str: _text,
-    int: _integer,
-    float: _float,
-    bool: lambda value: b"T" if value else b"F",
-    type(None): lambda _: b"N",
-    bytes: lambda value: _sized(b"b", value),
-    bytearray: lambda value: _sized(b"B", value),
-    complex: _complex,
-    EllipsisType: lambda _: b"E",
-    NotImplementedType: lambda _: b"I",
-}
 
 
 def _items(values: Collection[Any], walk: Walk | None, step: str = "[{}]") -> list[bytes]:
@@ -272,11 +228,11 @@ def _fields(fields: dict[Any, Any], walk: Walk) -> bytes:
 def _memoryview(value: memoryview, _: Walk) -> bytes:
     shape = repr((value.format, value.shape)).encode()
     data = value.cast("B") if value.c_contiguous and value.nbytes else value.tobytes()
-    return _sized(b"m", shape) + _sized(b"b", data)
+    return sized(b"m", shape) + sized(b"b", data)
 
 
 def encode_type(kind: type) -> bytes:
-    return b"L" + _text(name_of(kind))
+    return b"L" + encode_text(name_of(kind))
 
 
 def _live(value: object, _: Walk) -> bytes:
@@ -284,7 +240,7 @@ def _live(value: object, _: Walk) -> bytes:
 
 
 def _type(value: type, _: Walk) -> bytes:
-    return b"C" + _text(name_of(value))
+    return b"C" + encode_text(name_of(value))
 
 
 def _enum(value: enum.Enum, walk: Walk) -> bytes:
@@ -292,11 +248,11 @@ def _enum(value: enum.Enum, walk: Walk) -> bytes:
         content = walk.encode(value._value_)
     except Unencodable:  # then the name has to do
         content = b"N"
-    return b"M" + _text(name_of(type(value))) + _text(str(value._name_)) + content
+    return b"M" + encode_text(name_of(type(value))) + encode_text(str(value._name_)) + content
 
 
 def _keyed(value: Any, walk: Walk) -> bytes:
-    return b"K" + _text(name_of(type(value))) + walk.encode(_asked(value, value.__durable_key__))
+    return b"K" + encode_text(name_of(type(value))) + walk.encode(_asked(value, value.__durable_key__))
 
 
 def _asked(value: object, question: Callable[[], Any]) -> Any:
@@ -323,7 +279,7 @@ def _object_of(kind: type) -> _Encoder:
     def encoder(value: Any, walk: Walk) -> bytes:
         reduced = _asked(value, lambda: _reduce(value))
         if isinstance(reduced, str):
-            return b"G" + _text(f"{getattr(value, '__module__', kind.__module__)}.{reduced}")
+            return b"G" + encode_text(f"{getattr(value, '__module__', kind.__module__)}.{reduced}")
         maker, arguments, state, items, pairs = reduced
         if derived and type(state) is dict:
             state = {name: item for name, item in state.items() if name not in derived}
@@ -357,12 +313,12 @@ def _state(state: Any, walk: Walk) -> bytes:
 
 
 _BASES: Final[dict[type, Callable[[Any, Walk], bytes]]] = {
-    int: lambda value, _: _integer(int.__int__(value)),
-    float: lambda value, _: _float(float.__float__(value)),
-    complex: lambda value, _: _complex(value),
-    str: lambda value, _: _text(str.__str__(value)),
-    bytes: lambda value, _: _sized(b"b", memoryview(value)),
-    bytearray: lambda value, _: _sized(b"B", memoryview(value)),
+    int: lambda value, _: encode_integer(int.__int__(value)),
+    float: lambda value, _: encode_float(float.__float__(value)),
+    complex: lambda value, _: encode_complex(value),
+    str: lambda value, _: encode_text(str.__str__(value)),
+    bytes: lambda value, _: sized(b"b", memoryview(value)),
+    bytearray: lambda value, _: sized(b"B", memoryview(value)),
     tuple: lambda value, walk: _tuple([*tuple.__iter__(value)], walk),
     list: lambda value, walk: _list([*list.__iter__(value)], walk),
     set: lambda value, walk: _set([*set.__iter__(value)], walk),
@@ -372,7 +328,7 @@ _BASES: Final[dict[type, Callable[[Any, Walk], bytes]]] = {
 
 
 def _subclass_of(base: type, kind: type) -> _Encoder:
-    tag, encode_base = b"S" + _text(name_of(kind)), _BASES[base]
+    tag, encode_base = b"S" + encode_text(name_of(kind)), _BASES[base]
 
     def encoder(value: Any, walk: Walk) -> bytes:
         state = _asked(value, value.__getstate__)
@@ -419,14 +375,14 @@ def _choose(kind: type) -> _Encoder:
             return _subclass_of(base, kind)
     for mark, reduction in (("__dataclass_fields__", reduce_dataclass), ("__attrs_attrs__", reduce_attrs)):
         if hasattr(kind, mark):
-            return _reducing(reduction, b"D" + _text(name_of(kind)))
+            return _reducing(reduction, b"D" + encode_text(name_of(kind)))
     return _object_of(kind)
 
 
 def _reduced_as(name: str, base: type, kind: type) -> _Encoder:
     if base is kind:
-        return _reducing(_REDUCTIONS[name], b"R" + _text(name))
-    tag = b"r" + _text(name) + _text(name_of(kind))
+        return _reducing(_REDUCTIONS[name], b"R" + encode_text(name))
+    tag = b"r" + encode_text(name) + encode_text(name_of(kind))
     if name.partition(":")[0] in _WHOLE:
         return _reducing(_REDUCTIONS[name], tag)
     own_slots = [slot for above in kind.__mro__[: kind.__mro__.index(base)] for slot in _slots_of(above)]
