@@ -185,11 +185,14 @@ class StepQuery:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs to list; all conditions must hold. `prefix` is of the id, times are seconds since 1970."""
+    """Which runs to list; all conditions must hold. `prefix` is of the id, `other_than` a workflow that is left out, times
+    are seconds since 1970.
+    """
 
     prefix: str | None = None
     lineage: str | None = None
     workflow: str | None = None
+    other_than: str | None = None
     statuses: tuple[str, ...] = ()
     parent_run: str | None = None
     ended_before: float | None = None

@@ -174,6 +174,7 @@ def _matches(run: RunRecord, which: RunFilter) -> bool:
         (which.prefix is None or run.id.startswith(which.prefix))
         and which.lineage in (None, run.lineage)
         and which.workflow in (None, run.workflow)
+        and run.workflow != which.other_than
         and which.parent_run in (None, run.parent_run)
         and (not which.statuses or run.status in which.statuses)
         and (which.ended_before is None or (run.ended_at is not None and run.ended_at < which.ended_before))

@@ -138,6 +138,8 @@ class ReadingContract(StoreCase):
         ):
             ((name, value),) = conditions.items()
             assert self.ids(store, **conditions) == [run.id for run in listed if getattr(run, name) == value]
+        others = [run.id for run in listed if run.workflow != "workflow 1"]
+        assert self.ids(store, other_than="workflow 1") == others
         assert self.ids(store, prefix="b-") == [run.id for run in listed if run.id.startswith("b-")]
         assert self.ids(store, prefix="b-1") == [run.id for run in listed if run.id.startswith("b-1")]
         assert self.ids(store, prefix="%") == self.ids(store, prefix="a_") == []

@@ -81,7 +81,10 @@ def _read_lean_steps(db: sqlite3.Connection, run_id: str, query: StepQuery, pare
 def _lean_records(run_id: str, parent: int, rows: list[Any]) -> list[StepRecord]:
     new, kind = tuple.__new__, StepRecord  # a quarter quicker than to call it
     return [
-        new(kind, (run_id, seq, parent, c, b, task, label, says, n, s, flags, 0, 0, 0, 0.0, None, done, value, None, details))
+        new(
+            kind,
+            (run_id, seq, parent, c, b, task, label, says, n, s, flags, 0, 0, 0, 0.0, None, done, value, None, details),
+        )
         for seq, c, b, task, label, says, n, flags, done, details, s, value in rows
     ]
 
@@ -110,6 +113,8 @@ def _run_query(which: RunFilter) -> Select[Any]:
     for column, value in (("lineage", which.lineage), ("workflow", which.workflow), ("parent_run", which.parent_run)):
         if value is not None:
             query = query.where(runs.c[column] == value)
+    if which.other_than is not None:
+        query = query.where(runs.c.workflow != which.other_than)
     if which.prefix is not None:
         query = query.where(runs.c.id >= which.prefix, func.substr(runs.c.id, 1, len(which.prefix)) == which.prefix)
     if which.statuses:
