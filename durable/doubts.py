@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import StepInDoubtError
+from durable.notices import shell_command
 from durable.step_keys import idempotency_key
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def in_doubt(record: StepRecord, run: RunRecord, *more: str) -> StepInDoubtError
 
 def resolve_command(run_id: str, step_key: str) -> str:
     """Write the command that decides a doubt."""
-    return f"durable resolve {shlex.quote(run_id)} {shlex.quote(step_key)}"
+    return shell_command("resolve", run_id, step_key)
 
 
 def can_ask() -> bool:

@@ -26,6 +26,7 @@ from durable.errors import (
 )
 from durable.history import StepHistory
 from durable.journal import Fence
+from durable.notices import shell_command
 from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Execution:
             self.stop(
                 LeaseLostError(
                     f"Run {self.id} was taken over by another process; this one writes nothing more. "
-                    f"Its result will be in the store: durable show {self.id}",
+                    f"Its result will be in the store: {shell_command('show', self.id)}",
                     self.id,
                 )
             )
@@ -132,7 +133,9 @@ class Execution:
         """Take a request of another process: the next step boundary ends the execution."""
         if request == "cancel":
             self.stop(
-                RunCancelledError(f"Run {self.id} was cancelled. Call it again, or durable resume {self.id}.", self.id)
+                RunCancelledError(
+                    f"Run {self.id} was cancelled. Call it again, or {shell_command('resume', self.id)}.", self.id
+                )
             )
 
     def forget_task(self, task: asyncio.Task[Any]) -> None:

@@ -13,7 +13,7 @@ from durable.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide
 
 if TYPE_CHECKING:
     from durable.handles import Run
-    from durable.records import StepRecord
+    from durable.records import RunRecord, StepRecord
 
 _WHY = {
     Verdict.REPLAY: ("replayed", "It succeeded: its stored result is returned and its body is not executed."),
@@ -63,31 +63,43 @@ def explain(run: Run, step: StepRecord) -> Explanation:
     record = run.record
     if record.status == RunStatus.SUCCEEDED:
         return Explanation("not called", "The run succeeded: a call of the workflow returns its stored result.")
-    steps = list(run.step_records())
-    last_call = max(each.seq for each in steps)
-    outcome = json.loads(record.outcome or "{}")
-    past = Past(
-        retry=_with_causes(set(outcome.get("retry", ())), steps),
-        crashed=record.status == RunStatus.RUNNING,
-        progressed=max((each.done or 0 for each in steps), default=0) > record.mark,
-        last_call=last_call,
-        last_event=max(last_call, max((each.done or 0 for each in steps), default=0)),
-    )
-    task = registry.tasks.get(step.task.partition("@")[0])
-    idempotent = not step.flags & StepFlag.NOT_IDEMPOTENT
-    verdict = decide(
-        step,
-        past,
-        idempotent=idempotent,
-        replay=not step.flags & StepFlag.ALWAYS,
-        code=task.code if task is not None else None,
-        on_code_change="keep",
-    )
+    verdict = _verdict(step, recorded_past(record, list(run.step_records())))
     if step.flags & StepFlag.VALUE_UNAVAILABLE:
         return Explanation(
             "refused: value unavailable", "It succeeded, but its result could not be stored; it is not executed."
         )
     return Explanation(*_WHY[verdict])
+
+
+def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
+    """Read off the records of a run what its next execution finds."""
+    last_call = max((each.seq for each in steps), default=0)
+    last_done = max((each.done or 0 for each in steps), default=0)
+    outcome = json.loads(run.outcome or "{}")
+    return Past(
+        retry=_with_causes(set(outcome.get("retry", ())), steps),
+        crashed=run.status == RunStatus.RUNNING,
+        progressed=last_done > run.mark,
+        last_call=last_call,
+        last_event=max(last_call, last_done),
+    )
+
+
+def is_left_in_doubt(step: StepRecord, past: Past) -> bool:
+    """Whether a resume would stop at the step because nobody can know whether its effect happened."""
+    return bool(step.flags & StepFlag.NOT_IDEMPOTENT) and _verdict(step, past) is Verdict.DOUBT
+
+
+def _verdict(step: StepRecord, past: Past) -> Verdict:
+    task = registry.tasks.get(step.task.partition("@")[0])
+    return decide(
+        step,
+        past,
+        idempotent=not step.flags & StepFlag.NOT_IDEMPOTENT,
+        replay=not step.flags & StepFlag.ALWAYS,
+        code=task.code if task is not None else None,
+        on_code_change="keep",
+    )
 
 
 def _with_causes(retry: set[int], steps: list[StepRecord]) -> set[int]:

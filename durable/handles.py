@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from durable import registry, sessions
-from durable.claims import Claiming, before, in_progress, leave, opening
+from durable.claims import Claiming, before, leave, opening
 from durable.doubts import DidNotHappen, Happened
 from durable.effects import drive, drive_async
 from durable.endings import stored_error, stored_outcome
@@ -24,13 +24,14 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME
+from durable.explaining import is_left_in_doubt, recorded_past
 from durable.loading import load_workflow
+from durable.notices import shell_command
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
 from durable.runs import run_life
 from durable.serializers import Unserializable
-from durable.verdicts import is_in_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from durable.options import OnDrift
     from durable.records import RunRecord, RunSummary
     from durable.sessions import Session
+    from durable.verdicts import Past
 
 _POLL = 0.05  # seconds between two looks at a run that executes elsewhere
 
@@ -101,7 +103,9 @@ class Run:
     @property
     def steps(self) -> list[StepView]:
         """The recorded steps in the order of their calls."""
-        return [view_of(record) for record in self.step_records()]
+        record, steps = self._record(), list(self.step_records())
+        past = None if self._is_under_way(record) else recorded_past(record, steps)
+        return [view_of(step, past) for step in steps]
 
     def step_records(self) -> Iterator[StepRecord]:
         """Read the records of the steps page by page."""
@@ -220,8 +224,11 @@ class Run:
         exact = [record for record in records if step in (record.key, f"#{record.seq}")]
         found = exact or [record for record in records if step and record.key.startswith(step)]
         if not found:
-            close = ", ".join(record.key for record in records[-5:]) or "none"
-            raise NotFoundError(f"Run {self.id} has no step {step!r}. Its latest steps: {close}.")
+            doubts = [view.key for view in self.steps if view.in_doubt]
+            close = ", ".join(doubts or [record.key for record in records[-5:]]) or "none"
+            raise NotFoundError(
+                f"Run {self.id} has no step {step!r}. Its {'steps in doubt' if doubts else 'latest steps'}: {close}."
+            )
         if len(found) > 1:
             shown = ", ".join(f"#{record.seq} {record.key}" for record in found[:5])
             raise NotFoundError(f"Step {step!r} of run {self.id} is ambiguous: {shown}. Name one by its #number.")
@@ -231,8 +238,14 @@ class Run:
         """Remove the run with its steps and values. Raises `RunInProgressError` while it executes."""
         record = self._record()
         if self._is_under_way(record):
-            raise in_progress(record, f"on {record.host} with pid {record.pid}")
-        self._session.store.delete_run(self.id)
+            raise RunInProgressError(
+                f"Run {self.id} is in progress on {record.host} with pid {record.pid} and was not removed. Stop it first, "
+                f"with: {shell_command('cancel', self.id)}",
+                self.id,
+            )
+        with opening(self._session, record):
+            Claiming(self._session, self.id).act()  # so that nobody resumes it now
+            self._session.store.delete_run(self.id)
 
     @property
     def record(self) -> RunRecord:
@@ -308,18 +321,20 @@ def final_outcome(session: Session, record: RunRecord) -> Any:
     if record.status == RunStatus.SUPERSEDED:
         raise RunSupersededError(f"Run {record.id} was superseded by a fresh run with the same inputs.", record.id)
     if record.status == RunStatus.CANCELLED and not isinstance(outcome.get("retry"), list):
-        raise RunCancelledError(f"Run {record.id} was cancelled. Resume it with: durable resume {record.id}", record.id)
+        raise RunCancelledError(
+            f"Run {record.id} was cancelled. Resume it with: {shell_command('resume', record.id)}", record.id
+        )
     if record.error is not None:
         raise stored_error(session, record)
     raise RunInProgressError(
         f"Run {record.id} has not ended, and nobody executes it (its process ended). Resume it with: "
-        f"durable resume {record.id}",
+        f"{shell_command('resume', record.id)}",
         record.id,
     )
 
 
-def view_of(record: StepRecord) -> StepView:
-    """Show a step's record to a user."""
+def view_of(record: StepRecord, past: Past | None) -> StepView:
+    """Show a step's record to a user; `past` is what the next execution of its run finds, None while one is under way."""
     from durable.step_keys import idempotency_key  # noqa: PLC0415
 
     key = idempotency_key(record)
@@ -332,7 +347,7 @@ def view_of(record: StepRecord) -> StepView:
         record.started_at,
         record.ended_at,
         record.parent,
-        bool(record.flags & StepFlag.NOT_IDEMPOTENT) and is_in_doubt(record),
+        past is not None and is_left_in_doubt(record, past),
         key,
     )
 
@@ -340,11 +355,11 @@ def view_of(record: StepRecord) -> StepView:
 def get_run(run_id: str) -> Run:
     """Give the run with this id, or with the only id that begins so. Raises `NotFoundError`."""
     if not isinstance(run_id, str) or not run_id:
-        raise ConfigurationError(f"A run id is a string that is not empty, not {run_id!r}.")
+        raise ConfigurationError(f"A run id is a string that is not empty, not {run_id!r}. List them with: durable ls")
     session = sessions.current()
     if session.store.load_run(run_id) is not None:
         return Run(session, run_id)
-    found = session.store.runs(RunFilter(prefix=run_id, limit=6))
+    found = session.store.runs(RunFilter(prefix=run_id, other_than=CACHE_WORKFLOW, limit=6))
     if len(found) == 1:
         return Run(session, found[0].run.id)
     if not found:
@@ -371,6 +386,7 @@ def summaries(
     if status is not None and status not in set(RunStatus):
         raise ConfigurationError(f"There is no status {status!r}. Choose from: {', '.join(RunStatus)}.")
     statuses = (status,) if status is not None else ()
-    which = RunFilter(workflow=workflow, statuses=statuses, parent_run=parent, limit=limit)
-    found = sessions.current().store.runs(which)
-    return [summary for summary in found if workflow or summary.run.workflow != CACHE_WORKFLOW]
+    which = RunFilter(
+        workflow=workflow, other_than=CACHE_WORKFLOW, statuses=statuses, parent_run=parent, limit=limit
+    )
+    return list(sessions.current().store.runs(which))

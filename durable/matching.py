@@ -12,6 +12,7 @@ from durable.doubts import ask_whether_to_run, can_ask, in_doubt
 from durable.effects import Invoke
 from durable.errors import InputsChangedError
 from durable.execution import warn_once
+from durable.notices import shell_command
 from durable.records import StepQuery, StepStatus
 from durable.verdicts import Drift, decide_drift
 
@@ -147,7 +148,7 @@ class Match:
             f"Run {self.execution.id} was resumed and calls {self.call.label!r}, which is not recorded, while the recorded "
             f"call {record.key!r} was not made. Changed: {'; '.join(changed) or 'the task itself'}. {tail} If the input "
             f"differs on every start, take it from durable.now(), durable.uuid4() or durable.random(), or name the call "
-            f"with key=. If it is a new call, resume with on_drift='run' (durable resume {self.execution.id} "
+            f"with key=. If it is a new call, resume with on_drift='run' ({shell_command('resume', self.execution.id)} "
             f"--on-drift run); to use the recorded result, with on_drift='reuse'."
         )
 

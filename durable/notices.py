@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -23,6 +24,11 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return "just now"
+
+
+def shell_command(*words: str) -> str:
+    """Write a command line of ours as a shell takes it."""
+    return shlex.join(("durable", *words))
 
 
 def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
@@ -54,7 +60,7 @@ def tell_only_replayed(run_id: str, failures: list[str]) -> None:
     shown = ", ".join(failures[:5]) + (f" and {len(failures) - 5} more" if len(failures) > 5 else "")  # noqa: PLR2004 -- five fit
     _tell(
         f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {shown}. To try them "
-        f"again: durable resume {run_id} --retry-failed, with_options(retry_failed=True) or DURABLE_RETRY_FAILED=1."
+        f"again: {shell_command('resume', run_id)} --retry-failed, with_options(retry_failed=True) or DURABLE_RETRY_FAILED=1."
     )
 
 

@@ -21,6 +21,7 @@ from durable.doubts import (
 from durable.effects import Arrival, CancelledAgain, Invoke
 from durable.errors import CodeChangedError, CrashLoopError
 from durable.execution import warn_once
+from durable.notices import shell_command
 from durable.records import StepFlag
 from durable.replaying import replay, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
@@ -158,7 +159,7 @@ class Step:
             "waiting",
             f"{self.execution.id}:{key}",
             f"Step {key!r} of run {self.execution.id} was cancelled when it was recorded and the run went on; "
-            f"it waits to be cancelled again. To execute it: durable resume {self.execution.id} --retry-failed.",
+            f"it waits to be cancelled again. To execute it: {shell_command('resume', self.execution.id)} --retry-failed.",
         )
 
     def _code_changed(self, record: StepRecord) -> CodeChangedError:
@@ -173,7 +174,7 @@ class Step:
             f"Step {record.key!r} of run {self.execution.id} was interrupted {record.interruptions + 1} times in a row, "
             f"the last time when its process ended without a trace (killed, or out of memory?). It was not executed "
             f"again. When the cause is gone: {resolve_command(self.execution.id, record.key)} --did-not-happen, or "
-            f"durable resume {self.execution.id} --retry-failed.",
+            f"{shell_command('resume', self.execution.id)} --retry-failed.",
             self.execution.id,
             record.key,
             idempotency_key(record),
