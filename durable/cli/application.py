@@ -15,10 +15,12 @@ import typer
 
 from durable import sessions
 from durable.cli import deciding, inspecting, removing, resuming
+from durable.cli.finding import UsageError
 from durable.cli.output import complain
 from durable.errors import DurableError, RunBlockedError
+from durable.notices import shell_command
 
-FAILED, BLOCKED, INTERRUPTED = 1, 76, 130
+FAILED, USAGE, BLOCKED, INTERRUPTED = 1, 2, 76, 130
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 application = typer.Typer(
@@ -41,7 +43,9 @@ def _show_version(wanted: bool) -> None:
 
 @application.callback()
 def options(
-    db: Annotated[str | None, typer.Option(help="Path or URL of the store, in place of DURABLE_DB.")] = None,
+    db: Annotated[
+        str | None, typer.Option(metavar="STORE", help="Path or URL of the store, in place of DURABLE_DB.")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -55,7 +59,10 @@ def options(
 def main() -> None:
     """Execute the command line and exit with its code."""
     try:
-        application()
+        application(prog_name="durable")
+    except UsageError as error:
+        complain(str(error))
+        sys.exit(USAGE)
     except RunBlockedError as error:
         complain(str(error))
         sys.exit(BLOCKED)
@@ -67,9 +74,8 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except resuming.WorkflowFailed as failed:
         _print_their_traceback(failed.error)
-        complain(
-            f"run {failed.run_id} failed: {type(failed.error).__name__}. Resume it with: durable resume {failed.run_id}"
-        )
+        again = shell_command("resume", failed.run_id)
+        complain(f"run {failed.run_id} failed: {type(failed.error).__name__}. Resume it with: {again}")
         sys.exit(FAILED)
 
 

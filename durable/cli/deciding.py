@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from durable.cli.finding import find_run, find_step, usage
 from durable.cli.inspecting import RunId, StepKey
 from durable.cli.output import say
 from durable.doubts import Happened, Outcome, did_not_happen
-from durable.handles import get_run
+from durable.notices import shell_command
 
 
 def register(application: typer.Typer) -> None:
@@ -33,8 +34,9 @@ def resolve(
             outcome = Happened(json.loads(happened))
         except ValueError as error:
             raise typer.BadParameter(f"--happened takes JSON, such as '\"text\"', 12 or null: {error}") from None
-    run = get_run(run_id)
-    key = run.find_step(step).key
-    run.resolve(step, outcome)
+    run = find_run(run_id)
+    record = find_step(run, step)
+    with usage():
+        run.resolve(f"#{record.seq}", outcome)
     decided = "will be executed" if outcome is did_not_happen else "counts as succeeded"
-    say(f"step {key!r} of run {run.id} {decided}; go on with: durable resume {run.id}")
+    say(f"step {record.key!r} of run {run.id} {decided}; go on with: {shell_command('resume', run.id)}")

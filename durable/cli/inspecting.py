@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from durable import sessions
-from durable.cli.output import lasted, out, print_json, say, status_text, table, when
+from durable.cli.finding import find_run, find_step, usage
+from durable.cli.output import lasted, one_line, out, print_json, say, status_text, table, visible, when
 from durable.details import Details
 from durable.exceptions import describe
 from durable.explaining import explain as explain_step
-from durable.handles import get_run, is_under_way, summaries, view_of
-from durable.records import StepFlag, StepStatus
+from durable.explaining import recorded_past
+from durable.handles import is_under_way, summaries, view_of
+from durable.notices import shell_command
+from durable.records import RunStatus, StepFlag, StepStatus
 
 if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
+    from durable.verdicts import Past
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, or any unique beginning of it.")]
@@ -36,10 +42,9 @@ def ls(
 ) -> None:
     """List runs, the newest first."""
     session = sessions.current()
-    found = [
-        (summary.run, is_under_way(session, summary.run), summary.steps)
-        for summary in summaries(workflow=workflow, status=status, limit=limit)
-    ]
+    with usage():
+        listed = summaries(workflow=workflow, status=status, limit=limit)
+    found = [(summary.run, is_under_way(session, summary.run), summary.steps) for summary in listed]
     if as_json:
         print_json([_run_data(run, alive) | _step_counts(steps) for run, alive, steps in found])
         return
@@ -61,27 +66,32 @@ def ls(
 
 def show(run_id: RunId, as_json: Json = False) -> None:
     """Show a run and its steps."""
-    run = get_run(run_id)
+    run = find_run(run_id)
     record = run.record
     alive = is_under_way(sessions.current(), record)
     steps = list(run.step_records())
+    past = None if alive else recorded_past(record, steps)
     if as_json:
-        print_json(_run_data(record, alive) | {"message": run.message, "steps": [_step_data(step) for step in steps]})
+        print_json(
+            _run_data(record, alive) | {"message": run.message, "steps": [_step_data(step, past) for step in steps]}
+        )
         return
     console = out()
-    console.print(f"[bold]{record.id}[/]  {record.workflow}  {status_text(_shown_status(record, alive))}", markup=True)
+    console.print(
+        one_line(record.id, "bold"), one_line(record.workflow), status_text(_shown_status(record, alive)), sep="  "
+    )
     console.print(
         f"started {when(record.created_at)}" + (f", ended {when(record.ended_at)}" if record.ended_at else "")
     )
     if record.parent_run:
-        console.print(f"called by run {record.parent_run}, step {record.parent_step}", markup=False)
+        console.print(one_line(f"called by run {record.parent_run}, step {record.parent_step}"))
     if run.message:
-        console.print(run.message, markup=False)
+        console.print(Text(visible(run.message)))
     rows = [
         (
             str(step.seq),
             step.key,
-            status_text("in doubt" if view_of(step).in_doubt and not alive else step.status),
+            status_text("in doubt" if view_of(step, past).in_doubt else step.status),
             str(step.attempts),
             when(step.started_at),
             lasted(step.started_at, step.ended_at),
@@ -90,12 +100,14 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         for step in steps
     ]
     console.print(table(("#", "step", "status", "attempts", "started", "took", "error"), rows))
+    if not alive and record.status in _RESUMABLE:
+        say(f"go on with: {shell_command('resume', record.id)}")
 
 
 def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:
     """Say whether a call of a step would be replayed, executed or refused, and why."""
-    run = get_run(run_id)
-    record = run.find_step(step)
+    run = find_run(run_id)
+    record = find_step(run, step)
     explained = explain_step(run, record)
     if as_json:
         arguments = {name: each.preview for name, each in Details.read(record.details).arguments.items()}
@@ -110,10 +122,10 @@ def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:
         )
         return
     console = out()
-    console.print(f"{record.key}: [bold]{explained.verdict}[/]")
+    console.print(Text.assemble(one_line(record.key), ": ", (explained.verdict, "bold")))
     console.print(explained.why, markup=False)
     for name, argument in Details.read(record.details).arguments.items():
-        console.print(f"  {name} = {argument.preview}", markup=False)
+        console.print(one_line(f"  {name} = {argument.preview}"))
 
 
 def doctor(as_json: Json = False) -> None:
@@ -123,10 +135,15 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print_json(report)
         return
-    console = out()
+    laid = Table.grid("name", "value", padding=(0, 2))
+    laid.columns[0].justify, laid.columns[0].style = "right", "bold"
+    laid.columns[1].overflow = "fold"
     for name, value in report.items():
-        console.print(f"[bold]{name:>20}[/]  ", end="")
-        console.print(value, markup=False)
+        laid.add_row(name, one_line(value))
+    out().print(laid)
+
+
+_RESUMABLE = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 def _shown_status(run: RunRecord, alive: bool) -> str:
@@ -150,8 +167,8 @@ def _step_counts(steps: dict[str, int]) -> dict[str, int]:
     return {"steps_done": steps.get(StepStatus.SUCCEEDED, 0), "steps": sum(steps.values())}
 
 
-def _step_data(step: StepRecord) -> dict[str, Any]:
-    view = view_of(step)
+def _step_data(step: StepRecord, past: Past | None) -> dict[str, Any]:
+    view = view_of(step, past)
     return {
         "key": view.key,
         "name": view.name,
@@ -175,4 +192,4 @@ def _error_line(step: StepRecord) -> str:
     stored = describe(error, session.serializer, run=step.run_id, step=step.key)
     if step.flags & StepFlag.VALUE_UNAVAILABLE:
         return "value unavailable"
-    return f"{stored.type_name}: {stored.message}".partition("\n")[0]
+    return f"{stored.type_name}: {stored.message}".partition("\n")[0].removesuffix(": ")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,23 +26,39 @@ _STYLES = {
     "cancelled": "magenta",
     "superseded": "dim",
 }
-_PIPE_WIDTH = 200
+_PIPE_WIDTH = 10_000  # nothing is folded
+_NUMBERS = {"steps", "#", "attempts", "took"}
+_FOLDED = {"run", "step", "workflow", "error"}
 _MINUTE = 60  # seconds
 
 
 def out() -> Console:
     """Give the console for data; wide where nobody looks, so that a pipe gets whole lines."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=True)
+    return _console(sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def _console(file: TextIO, width: int | None = None) -> Console:
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(file=file, width=width, color_system=colours, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """Tell people something."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[dim]durable:[/] {escape(text)}")
+    _tell(text, "dim")
 
 
 def complain(text: str) -> None:
     """Tell people what went wrong."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]durable:[/] {escape(text)}")
+    _tell(text, "red")
+
+
+def _tell(text: str, style: str) -> None:
+    _console(sys.stderr).print(Text.assemble(("durable:", style), " ", visible(text)))
+
+
+def visible(text: str) -> str:
+    """Write control characters as escapes, so that what was recorded cannot move the cursor; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_json(data: Any) -> None:
@@ -49,10 +66,9 @@ def print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def status_text(status: str) -> str:
+def status_text(status: str) -> Text:
     """Colour a status."""
-    style = _STYLES.get(status)
-    return f"[{style}]{status}[/]" if style else status
+    return Text(status, _STYLES.get(status, ""))
 
 
 def when(seconds: float | None) -> str:
@@ -66,17 +82,25 @@ def lasted(start: float, end: float | None) -> str:
         return ""
     seconds = max(0.0, end - start)
     return (
-        f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < _MINUTE else f"{seconds / 60:.1f} min"
+        f"{seconds * 1000:.0f} ms"
+        if seconds < 1
+        else f"{seconds:.1f} s"
+        if seconds < _MINUTE
+        else f"{seconds / 60:.1f} min"
     )
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
     """Lay out rows under columns; keys and ids are never cut."""
     laid = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        laid.add_column(
-            column, overflow="fold", justify="right" if column in {"steps", "#", "attempts", "took"} else "left"
-        )
+        justify: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
+        laid.add_column(column, overflow="fold", justify=justify, no_wrap=column not in _FOLDED)
     for row in rows:
-        laid.add_row(*row)
+        laid.add_row(*(cell if isinstance(cell, Text) else one_line(cell) for cell in row))
     return laid
+
+
+def one_line(text: str, style: str = "") -> Text:
+    """Show a text of ours or of the user's as it is, in one line."""
+    return Text(visible(text).replace("\n", "\\n"), style)

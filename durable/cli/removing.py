@@ -1,20 +1,26 @@
-"""Commands that remove runs: rm, gc."""
+"""Commands that remove runs: rm, gc. What is unfinished is removed only if it is named or asked for."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from durable import sessions
+from durable.cli.finding import find_run
 from durable.cli.inspecting import Json, RunId
 from durable.cli.output import print_json, say
-from durable.handles import get_run
-from durable.records import RunFilter, RunStatus
+from durable.errors import NotFoundError, RunInProgressError
+from durable.handles import Run, is_under_way, summaries
+from durable.records import RunStatus
+
+if TYPE_CHECKING:
+    from durable.records import RunRecord
+    from durable.sessions import Session
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_ENDED = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.SUPERSEDED)
+_FINISHED = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED)
 
 
 def register(application: typer.Typer) -> None:
@@ -24,27 +30,58 @@ def register(application: typer.Typer) -> None:
 
 
 def rm(run_id: RunId) -> None:
-    """Remove a run with its steps and values."""
-    run = get_run(run_id)
+    """Remove a run with its steps and values, whether it is finished or not."""
+    run = find_run(run_id)
     run.delete()
     say(f"run {run.id} is removed")
 
 
 def gc(
     older_than: Annotated[str, typer.Option(metavar="AGE", help="Age such as 30d, 12h, 90m.")],
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also failed, cancelled, blocked and interrupted runs.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove runs that ended longer ago than an age."""
-    ended_before = sessions.clock() - _seconds(older_than)
-    found = sessions.current().store.runs(RunFilter(statuses=_ENDED, ended_before=ended_before))
-    ids = [summary.run.id for summary in found]
-    for run_id in () if dry_run else ids:
-        get_run(run_id).delete()
+    """Remove runs that finished longer ago than an age. Unfinished ones stay: their steps would be executed again."""
+    session = sessions.current()
+    found = _old_runs(session, before=sessions.clock() - _seconds(older_than), unfinished=unfinished)
+    removed = found if dry_run else [run_id for run_id in found if _remove(session, run_id)]
+    if not dry_run:
+        session.store.sweep()
+    if not dry_run:
+        session.store.sweep()
     if as_json:
-        print_json({"removed": [] if dry_run else ids, "would_remove": ids if dry_run else []})
+        print_json({"removed": [] if dry_run else removed, "would_remove": removed if dry_run else []})
     else:
-        say(f"{len(ids)} run{'s' * (len(ids) != 1)} {'would be ' * dry_run}removed")
+        say(f"{len(removed)} run{'s' * (len(removed) != 1)} {'would be ' * dry_run}removed")
+
+
+def _old_runs(session: Session, *, before: float, unfinished: bool) -> list[str]:
+    """Name the runs to be removed; the result of a run that was called by another is kept until that one has it."""
+    runs = {summary.run.id: summary.run for summary in summaries()}
+
+    def is_needed(run: RunRecord) -> bool:
+        parent = runs.get(run.parent_run or "")
+        return not unfinished and parent is not None and (parent.status not in _FINISHED or is_needed(parent))
+
+    return [
+        run.id
+        for run in runs.values()
+        if (unfinished or run.status in _FINISHED)
+        and (run.ended_at or run.updated_at) < before
+        and not is_needed(run)
+        and not is_under_way(session, run)
+    ]
+
+
+def _remove(session: Session, run_id: str) -> bool:
+    try:
+        Run(session, run_id).delete()
+    except (NotFoundError, RunInProgressError):  # removed or resumed by somebody else by now
+        return False
+    return True
 
 
 def _seconds(age: str) -> float:

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
+from durable.cli.finding import find_run
 from durable.cli.inspecting import RunId
 from durable.cli.output import say
 from durable.errors import DurableError
-from durable.handles import get_run
 
 
 class OnDrift(StrEnum):
@@ -47,7 +47,7 @@ def resume(
     fresh: Annotated[bool, typer.Option("--fresh", help="Execute everything again, as a new run.")] = False,
 ) -> None:
     """Execute what is left of a run and print its result."""
-    run = get_run(run_id)
+    run = find_run(run_id)
     try:
         result = run.resume(
             on_drift=on_drift.value if on_drift else None, retry_failed=retry_failed or None, fresh=fresh
@@ -71,7 +71,7 @@ async def _awaited(result: object) -> object:
 
 def cancel(run_id: RunId) -> None:
     """Cancel a run: at once if nobody executes it, else at its next step. It can be resumed."""
-    run = get_run(run_id)
+    run = find_run(run_id)
     before = run.status
     run.cancel()
     after = run.status

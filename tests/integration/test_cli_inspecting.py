@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+import durable
+from durable import task, workflow
+from durable.stores import open_store
+from tests.integration.command_line import (
+    CommandLine,
+    blocked,
+    checkout,
+    executed,
+    failed,
+    failed_outer,
+    fails,
+    imported,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ESCAPE = "\x1b"
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path) -> Iterator[Path]:
+    """A store of its own for each test."""
+    executed.clear()
+    fails.clear()
+    opened = open_store(tmp_path / "durable.db")
+    durable.configure(opened)
+    yield tmp_path / "durable.db"
+    durable.configure(None)
+    opened.close()
+
+
+@pytest.fixture
+def durable_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(monkeypatch, capsys)
+
+
+def test_ls_lists_runs_for_programs(durable_command: CommandLine) -> None:
+    """`ls --json` gives each run's id, workflow, status and how many of its steps are done, the newest first."""
+    imported("a")
+    failed("b")
+    listed = durable_command("ls", "--json")
+    shown = [(run["id"], run["status"], run["steps_done"], run["steps"]) for run in listed.data]
+    assert shown == [("import-b", "failed", 1, 2), ("import-a", "succeeded", 2, 2)]
+    assert {run["workflow"] for run in listed.data} == {f"{imported.__module__}.imported"}
+    assert (listed.code, listed.err) == (0, "")
+
+
+def test_ls_lists_runs_for_people(durable_command: CommandLine) -> None:
+    """`ls` gives one plain line for each run, with its id whole however long it is."""
+    long = "x" * 240
+    imported("a")
+    failed(long)
+    listed = durable_command("ls")
+    header, *lines = listed.out.splitlines()
+    assert [line.split()[0] for line in lines] == [f"import-{long}", "import-a"]
+    assert header.split() == ["run", "workflow", "status", "steps", "started"]
+    assert "failed" in lines[0]
+    assert "1/2" in lines[0]
+    assert ESCAPE not in listed.out
+
+
+def test_ls_filters(durable_command: CommandLine) -> None:
+    """`ls` takes a workflow, a status and a largest number of runs."""
+    imported("a")
+    failed("b")
+    blocked("c")
+
+    def listed(*options: str) -> list[str]:
+        return [run["id"] for run in durable_command("ls", "--json", *options).data]
+
+    assert listed("--status", "failed") == ["import-b"]
+    assert listed("--workflow", f"{imported.__module__}.imported") == ["import-b", "import-a"]
+    assert listed("--limit", "1") == ["checkout-c"]
+    assert listed("--status", "cancelled") == []
+
+
+def test_ls_of_nothing_says_where_it_looked(durable_command: CommandLine, store: Path) -> None:
+    """Without runs stdout stays empty, or is an empty list, and the store is named on stderr."""
+    assert durable_command("ls", "--json").data == []
+    listed = durable_command("ls")
+    assert (listed.code, listed.out) == (0, "")
+    assert str(store) in listed.err
+
+
+def test_ls_refuses_an_unknown_status(durable_command: CommandLine) -> None:
+    """A status that does not exist is a wrong use of the command; those that exist are named."""
+    refused = durable_command("ls", "--status", "broken")
+    assert (refused.code, refused.out) == (2, "")
+    assert "'broken'" in refused.err
+    assert "succeeded" in refused.err
+
+
+@task(cache=True)
+def rate(day: int) -> int:
+    return day
+
+
+@workflow
+def rated(day: int) -> int:
+    return rate(day)
+
+
+def test_ls_limits_what_it_shows(durable_command: CommandLine) -> None:
+    """Shared results of cached tasks are not runs: they are not listed and do not count."""
+    rated(1)
+    assert [run["workflow"] for run in durable_command("ls", "--json", "--limit", "1").data] == [f"{__name__}.rated"]
+    assert len(durable_command("ls", "--json").data) == 1
+
+
+def test_show_describes_a_run_for_programs(durable_command: CommandLine) -> None:
+    """`show --json` gives id, workflow, status and parent, and of each step key, name, status, attempts and times."""
+    failed("b")
+    shown = durable_command("show", "import-b", "--json").data
+    assert (shown["id"], shown["status"], shown["parent"]) == ("import-b", "failed", None)
+    assert shown["workflow"] == f"{imported.__module__}.imported"
+    first, second = shown["steps"]
+    assert first["name"] == f"{imported.__module__}.fetch"
+    assert [(step["key"].partition(":")[0], step["status"], step["attempts"]) for step in (first, second)] == [
+        ("fetch", "succeeded", 1),
+        ("load", "failed", 1),
+    ]
+    assert first["started_at"] <= first["ended_at"] <= second["started_at"] <= second["ended_at"]
+    assert "ConnectionError" in second["error"]
+
+
+def test_show_names_the_caller_of_a_run(durable_command: CommandLine) -> None:
+    """A run that another one called shows that one as its parent."""
+    failed_outer("a")
+    [child] = [run for run in durable_command("ls", "--json").data if run["parent"]]
+    assert durable_command("show", child["id"], "--json").data["parent"] == "outer-a"
+    assert "outer-a" in durable_command("show", child["id"]).out
+
+
+def test_show_describes_a_run_for_people(durable_command: CommandLine) -> None:
+    """`show` gives the run, what it failed with as it stands, its steps, and how to go on."""
+    failed("b")
+    shown = durable_command("show", "import-b")
+    assert shown.code == 0
+    assert "no [red]route[/red]\nto host\n" in shown.out
+    assert "ConnectionError: no [red]route[/red]\n" in shown.out + "\n"
+    assert "durable resume import-b" in shown.err
+    assert ESCAPE not in shown.out + shown.err
+
+
+def test_show_says_what_blocks_a_run(durable_command: CommandLine) -> None:
+    """A blocked run shows its step in doubt and the command that decides it."""
+    run = blocked("c")
+    shown = durable_command("show", run)
+    assert "blocked" in shown.out
+    assert "durable resolve checkout-c pay:c --happened" in shown.out
+    assert [step["in_doubt"] for step in durable_command("show", run, "--json").data["steps"]] == [False, True]
+
+
+def test_a_unique_beginning_names_a_run(durable_command: CommandLine) -> None:
+    """Any unique beginning of an id names the run; a whole id does even where it is the beginning of others."""
+    imported("a")
+    imported("ab")
+    imported("c")
+    assert durable_command("show", "import-c", "--json").data["id"] == "import-c"
+    assert durable_command("show", "import-ab", "--json").data["id"] == "import-ab"
+    assert durable_command("show", "import-a", "--json").data["id"] == "import-a"
+
+
+@pytest.mark.parametrize(
+    "command", ["show {}", "resume {}", "cancel {}", "rm {}", "explain {} x", "resolve {} x --happened 1"]
+)
+def test_an_ambiguous_beginning_names_the_candidates(command: str, durable_command: CommandLine) -> None:
+    """A beginning of several ids is refused with the candidates, and nothing is done."""
+    failed("a1")
+    failed("a2")
+    before = durable_command("ls", "--json").out
+    executed.clear()
+    refused = durable_command(*shlex.split(command.format("import-a")))
+    assert (refused.code, refused.out) == (2, "")
+    assert "import-a1" in refused.err
+    assert "import-a2" in refused.err
+    assert durable_command("ls", "--json").out == before
+    assert executed == []
+
+
+@pytest.mark.parametrize("run", ["import-9", "''", "'Import-1'", "'import-1 '"])
+@pytest.mark.parametrize(
+    "command", ["show {}", "resume {}", "cancel {}", "rm {}", "explain {} x", "resolve {} x --happened 1"]
+)
+def test_an_unknown_run_is_refused(command: str, run: str, durable_command: CommandLine) -> None:
+    """A run that is not there is a wrong use of every command, and nothing is executed."""
+    failed("1")
+    executed.clear()
+    refused = durable_command(*shlex.split(command.format(run)))
+    assert (refused.code, refused.out) == (2, "")
+    assert "durable ls" in refused.err
+    assert executed == []
+
+
+def test_explain_says_what_would_happen(durable_command: CommandLine) -> None:
+    """`explain` gives the verdict on a step, its reason and its arguments, for people and for programs."""
+    failed("b")
+    told = {
+        step: durable_command("explain", "import-b", step, "--json").data["verdict"]
+        for step in ("fetch", "load:b", "#1")
+    }
+    assert told == {"fetch": "replayed", "load:b": "tried again", "#1": "replayed"}
+    data = durable_command("explain", "import-b", "load", "--json").data
+    assert (data["run"], data["step"], data["arguments"]) == ("import-b", "load:b", {"row": "'b'"})
+    shown = durable_command("explain", "import-b", "load").out
+    assert shown.startswith("load:b: tried again\n")
+    assert "row = 'b'" in shown
+
+
+@pytest.mark.parametrize("step", ["nothing", "#99", "''", "load:c"])
+def test_explain_refuses_an_unknown_step(step: str, durable_command: CommandLine) -> None:
+    """A step that is not there is refused with those that are."""
+    failed("b")
+    refused = durable_command("explain", "import-b", *shlex.split(step))
+    assert (refused.code, refused.out) == (2, "")
+    assert "load:b" in refused.err
+
+
+def test_explain_knows_what_a_resume_would_do(durable_command: CommandLine) -> None:
+    """A payment that was left by an exception is in doubt, before and after the run was blocked by it."""
+    fails[:] = [True]
+    with pytest.raises(TimeoutError):
+        checkout("c")
+    for _ in range(2):
+        assert durable_command("explain", "checkout-c", "pay", "--json").data["verdict"] == "refused: in doubt"
+        assert durable_command("resume", "checkout-c").code == 76
+    assert executed.count("pay c") == 1
+
+
+def test_doctor_examines_the_store(durable_command: CommandLine, store: Path) -> None:
+    """`doctor` says where the store is, what it promises, which faults its SQLite has and who may read it."""
+    imported("a")
+    report = durable_command("doctor", "--json").data
+    assert str(store) in report["store"]
+    assert report["durability"] == "journal_mode=wal, synchronous=FULL"
+    assert report["file permissions"] == "0o600"
+    assert report["sqlite"].count(".") == 2
+    assert report["known faults"]
+    shown = durable_command("doctor")
+    assert all(str(value) in shown.out for value in report.values())
+    assert (shown.code, shown.err) == (0, "")
