@@ -92,7 +92,7 @@ def _work(process: int) -> None:
 
 def _work_together() -> list[int]:
     """Fork all processes at once; gives how they ended."""
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
+    faulthandler.dump_traceback_later(LIMIT, exit=True, file=2)
     forks = []
     for process in range(PROCESSES):
         fork = os.fork()
@@ -116,11 +116,12 @@ def _recorded() -> tuple[Counter[str], Counter[tuple[str, ...]]]:
 def test_many_processes_share_one_file(scene: Scene) -> None:
     """16 processes with 200 runs each, half of them sync, half async ten at a time: every result is right, every run
     succeeded, every step was executed and recorded once."""
-    assert scene.start(_work_together).value == [0] * PROCESSES
+    outcome = scene.start(_work_together)
     orders = range(PROCESSES * RUNS)
     assert Counter(scene.ledger) == Counter(
         f"{name} {number}" for name in ("fetch", "pay", "send") for number in orders
     )
+    assert outcome.value == [0] * PROCESSES, outcome
     statuses, steps = scene.start(_recorded).value
     assert statuses == {"succeeded": len(orders)}
     assert steps == {("succeeded 1",) * 3: len(orders)}
