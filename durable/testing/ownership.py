@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from durable.records import Batch, RunStatus, StepStatus
@@ -131,6 +132,37 @@ class OwnershipContract(StoreCase):
             assert claim.previous == run
             assert claim.run.owner == other.owner
         self.close(other, store)
+
+    def test_claims_at_once(self) -> None:
+        """Of two processes that claim a free run at the same moment exactly one gets it, each time."""
+        store = self.make_store()
+        other = self.open_again(store)
+        for number in range(10 if other is not None else 0):
+            assert other is not None
+            run = self.begun(store, f"run {number}")
+            store.write(Batch(ended=(replace(run, owner="", status=RunStatus.FAILED),), fences=self.fences(run)))
+            with ThreadPoolExecutor(2) as pool:
+                claims = list(
+                    pool.map(lambda each: each.claim(run.id, host="here", pid=7, now=2000.0), (store, other))  # noqa: B023 -- used at once
+                )
+            assert sorted(claim is not None and claim.granted for claim in claims) == [False, True]
+            held = store.load_run(run.id)
+            assert held is not None
+            assert held.epoch == run.epoch + 1
+        self.close(other, store)
+
+    def test_writes_at_once(self) -> None:
+        """Threads that write to runs of their own lose nothing."""
+        store = self.make_store()
+        held = [self.begun(store, f"run {number}") for number in range(8)]
+        with ThreadPoolExecutor(len(held)) as pool:
+            for answers in pool.map(
+                lambda run: [self.record(store, run, make_step(seq, run.id)) for seq in range(1, 11)], held
+            ):
+                assert answers == [frozenset()] * 10
+        for run in held:
+            assert [step.seq for step in self.steps(store, run.id)] == list(range(1, 11))
+        self.close(store)
 
     def test_steps_of_a_lost_run(self) -> None:
         """At an earlier epoch nothing is written and the run is named; other runs in the batch are written."""
