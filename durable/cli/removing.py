@@ -50,8 +50,6 @@ def gc(
     removed = found if dry_run else [run_id for run_id in found if _remove(session, run_id)]
     if not dry_run:
         session.store.sweep()
-    if not dry_run:
-        session.store.sweep()
     if as_json:
         print_json({"removed": [] if dry_run else removed, "would_remove": removed if dry_run else []})
     else:
