@@ -245,8 +245,7 @@ async def uninterrupted(future: asyncio.Future[Any]) -> Any:
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError as error:
-            if not future.done():
-                cancelled = error
+            cancelled = error
         except BaseException:
             break
     if cancelled is not None:
