@@ -14,24 +14,25 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _tracers: list[subprocess.Popen[str]] = []  # as long as the process they trace
 _ALLOW_TRACER, _ANYBODY = 0x59616D61, -1  # prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY)
 
 
-def inject(*rules: str, on: Path | None = None) -> None:
+def inject(*rules: str, on: Iterable[Path] = ()) -> None:
     """Let system calls of this process fail or kill it from now on, by rules of `strace -e inject=`.
 
-    With a path only calls on that file count. Each thread counts its calls by itself.
+    With paths only calls on those files count. Each thread counts its calls by itself.
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).prctl(_ALLOW_TRACER, _ANYBODY, 0, 0, 0)
     command = ["strace", "-f", "-o", os.devnull, "-p", str(os.getpid())]
     for rule in rules:
         command += ["-e", f"inject={rule}"]
-    if on is not None:
-        command += ["-P", str(on)]
+    for path in on:
+        command += ["-P", str(path)]
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert tracer.stderr is not None
     _tracers.append(tracer)

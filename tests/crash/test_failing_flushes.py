@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable
-from durable import sessions, workflow
+from durable import sessions, task, workflow
 from tests.crash.effects import did
 from tests.crash.faults import inject
 from tests.crash.orders import COUNT, check_once, note, orders, orders_until_paid, pay, recorded, settle
@@ -29,7 +30,7 @@ _FAILURES = ["fdatasync:error=EIO", "pwrite64:error=EIO", "pwrite64:error=ENOSPC
 
 
 def _fail(rule: str, suffix: str = "-wal") -> None:
-    inject(rule, on=Path(os.environ["DURABLE_DB"] + suffix))
+    inject(rule, on=[Path(os.environ["DURABLE_DB"] + suffix)])
 
 
 def orders_under(rule: str) -> list[str]:
@@ -182,3 +183,66 @@ def test_disk_that_stays_broken(scene: Scene, failure: str) -> None:
     assert set(scene.ledger[first:]) == {"failed"}
     assert first < 3 * COUNT
     check_once(scene, scene.start(settle))
+
+
+@task(idempotent=False)
+async def transfer(number: int) -> int:
+    did(f"transfer {number}")
+    return number
+
+
+@workflow
+async def transfers() -> None:
+    async def attempt(number: int) -> None:
+        try:
+            await transfer(number)
+            did(f"got {number}")
+        except BaseException:
+            did("stopped")
+            raise
+
+    await attempt(0)
+    await asyncio.gather(*(attempt(number) for number in (1, 2, 3)), return_exceptions=True)
+    await attempt(4)
+
+
+async def transfers_under(rule: str) -> None:
+    _fail(rule)
+    await transfers()
+
+
+@pytest.mark.parametrize("failure", _FAILURES[:1])
+def test_failed_write_beside_a_loop(scene: Scene, failure: str) -> None:
+    """In async code, too: after a write that failed no body starts, and what was got is stored."""
+    sweep = Sweep(scene, failure)
+    for rule in sweep:
+        outcome = scene.start(transfers_under, rule)
+        sweep.note(hit=outcome.error != "")
+        if not outcome.error:
+            continue
+        assert outcome.error in ("StoreFailedError", "StoreUnusableError"), outcome
+        assert str(scene.db) in outcome.message
+        stopped = scene.ledger.index("stopped") if "stopped" in scene.ledger else len(scene.ledger)
+        assert not any(line.startswith("transfer") for line in scene.ledger[stopped:])
+        kept = scene.start(recorded).value
+        assert sum(status == "succeeded" for status in kept.values()) >= sum(
+            line.startswith("got") for line in scene.ledger
+        )
+
+
+@pytest.mark.parametrize("call", ["pread64", "openat", "flock", "fcntl"])
+def test_failed_reads(scene: Scene, call: str) -> None:
+    """When the store cannot be read, locked or opened, the error is one of the store's and nothing is executed twice."""
+    for number in range(1, 9, 3):
+        scene.db = scene.folder / str(number) / "durable.db"
+        scene.forget()
+        scene.kill("", orders_until_paid)
+        outcome = scene.start(orders_with_files_failing, f"{call}:error=EIO:when={number}")
+        assert outcome.error in ("StoreFailedError", "StoreUnusableError", "CorruptRecordError", ""), outcome
+        check_once(scene, scene.start(settle))
+
+
+def orders_with_files_failing(rule: str) -> list[str]:
+    path = Path(os.environ["DURABLE_DB"])
+    inject(rule, on=[path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", ".lock"))])
+    return orders()
