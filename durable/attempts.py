@@ -206,7 +206,7 @@ class Attempts:
                 execution.check()
             return None
         no_effect = isinstance(error, task.no_effect_on)
-        cancelled = isinstance(error, _CANCELLATIONS)
+        cancelled = isinstance(error, _CANCELLATIONS) and (not task.is_async or _was_cancelled())
         self.tries += 1
         self.interruptions = 0
         blame = tuple(sorted(culprits(error, execution.id)))
@@ -231,9 +231,9 @@ class Attempts:
             details=details.write(),
         )
         mark(error, execution.id, self._seq)
-        if cancelled:
+        if isinstance(error, _CANCELLATIONS):
             self._note_cancellation()
-        elif not self.match.is_idempotent:
+        if not cancelled and not self.match.is_idempotent:
             yield Durable(execution, ticket, certain=True)
         if self.task.is_async and not cancelled and not execution.history.is_empty:
             yield Arrival(execution)
@@ -287,3 +287,9 @@ class Attempts:
             f"Task {self.task.full_name!r} changed its argument {name!r} in place. A replay returns the stored result and "
             f"cannot repeat the change: return the new value instead.",
         )
+
+
+def _was_cancelled() -> bool:
+    """Whether somebody cancelled the asyncio task; a body may also raise CancelledError by itself."""
+    current = asyncio.current_task()
+    return current is None or current.cancelling() > 0

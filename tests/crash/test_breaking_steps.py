@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from durable import task, workflow
 from tests.crash.effects import did, effects, is_first_start, saved
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.crash.scenes import Scene
 
 
@@ -273,6 +276,62 @@ def test_attempts_of_a_sync_task_do_not_overlap(scene: Scene) -> None:
     """A sync body that outlives its `timeout` goes on in its thread: no second attempt overlaps it."""
     assert scene.start(with_a_timeout).value == "done"
     assert scene.ledger == ["begin", "end", "begin", "end"]
+
+
+@task
+async def lose_connection() -> None:
+    did("connection")
+    helper = asyncio.ensure_future(asyncio.sleep(60))
+    helper.cancel()
+    await helper
+
+
+@task(idempotent=False)
+async def send() -> str:
+    did("send")
+    return "sent"
+
+
+@workflow
+async def handles_cancellation() -> str:
+    try:
+        await lose_connection()
+    except asyncio.CancelledError:
+        found = await send()
+        saved("sent")
+        return found
+    return "unreachable"
+
+
+def test_a_body_that_raises_cancelled_error_by_itself(scene: Scene) -> None:
+    """A body from which `CancelledError` leaks although nobody cancelled it, handled by the code: no unbounded wait."""
+    scene.kill("sent", handles_cancellation)
+    assert scene.start(handles_cancellation).value == "sent"
+    assert scene.ledger == ["connection", "send"]
+
+
+@workflow
+async def leaks_cancellation() -> None:
+    await lose_connection()
+
+
+def test_a_leaked_cancelled_error_that_ends_the_run(scene: Scene) -> None:
+    """The same, not handled: the step is tried again."""
+    for _ in range(2):
+        assert scene.start(_cancelled, leaks_cancellation).value is True
+    assert scene.ledger == ["connection"] * 2
+
+
+def _cancelled(program: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        asyncio.run(_awaited(program))
+    except asyncio.CancelledError:
+        return True
+    raise AssertionError("not cancelled")
+
+
+async def _awaited(program: Callable[[], Awaitable[None]]) -> None:
+    await program()
 
 
 class ApiError(Exception):
