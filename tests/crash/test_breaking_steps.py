@@ -259,10 +259,10 @@ def test_a_planted_store_is_refused(scene: Scene, how: str) -> None:
     assert scene.ledger == []
 
 
-@task(timeout=0.05, attempts=2)
+@task(timeout=1, attempts=2)
 def slow() -> str:
     did("begin")
-    time.sleep(0.2 if effects().count("begin") == 1 else 0)
+    time.sleep(1.3 if effects().count("begin") == 1 else 0)
     did("end")
     return "done"
 
