@@ -1,11 +1,13 @@
 """Find a recorded workflow again: by its module, or by the script that it stood in.
 
 A script is executed the way `multiprocessing` does it, under the name `__mp_main__`, so that what stands behind
-`if __name__ == "__main__":` does not run.
+`if __name__ == "__main__":` does not run; and no further than to its first call of a workflow, so that nothing but the
+run that was asked for is resumed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -18,10 +20,23 @@ from durable import registry
 from durable.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from durable.definitions import WorkflowDefinition
     from durable.records import RunRecord
 
 _MAIN = "__mp_main__"
+_loading = False
+
+
+class _Reached(BaseException):
+    """A script that is loaded calls a workflow: it has defined what that needs."""
+
+
+def stop_before_calls() -> None:
+    """Refuse to open a run while a script is loaded."""
+    if _loading:
+        raise _Reached
 
 
 def load_workflow(run: RunRecord) -> WorkflowDefinition:
@@ -32,8 +47,8 @@ def load_workflow(run: RunRecord) -> WorkflowDefinition:
     workflow = registry.workflows.get(run.workflow)
     if workflow is None:
         raise NotFoundError(
-            f"Run {run.id} belongs to the workflow {run.workflow!r}, which {tried} does not define any more. If it was "
-            f"renamed, give the new one aliases=({run.workflow!r},)."
+            f"Run {run.id} belongs to the workflow {run.workflow!r}, which {tried} does not define (any more, or not "
+            f"before it calls a workflow). If it was renamed, give the new one aliases=({run.workflow!r},)."
         )
     return workflow
 
@@ -48,8 +63,28 @@ def _load_script(run: RunRecord, path: str | None) -> str:
     main = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(Path(path).parent))
     sys.modules["__main__"] = sys.modules[_MAIN] = main
-    spec.loader.exec_module(main)
+    try:
+        with _stopped_before_calls(path):
+            spec.loader.exec_module(main)
+    except (Exception, SystemExit) as error:
+        raise NotFoundError(
+            f"Run {run.id} needs the script {path}, which fails when it is loaded: {type(error).__name__}: {error}. Let it "
+            f"do its work behind `if __name__ == '__main__':`, or start it as before to resume the run."
+        ) from error
     return path
+
+
+@contextlib.contextmanager
+def _stopped_before_calls(path: str) -> Iterator[None]:
+    """Let a script see itself as it was started, without arguments, up to its first call of a workflow."""
+    global _loading  # one script is loaded at a time
+    before = sys.argv
+    _loading, sys.argv = True, [path]
+    try:
+        with contextlib.suppress(_Reached):
+            yield
+    finally:
+        _loading, sys.argv = False, before
 
 
 def _import_module(run: RunRecord, module: str | None, path: str | None) -> str:

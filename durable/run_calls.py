@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from durable import sessions
 from durable.calls import Call
 from durable.errors import InputsChangedError
+from durable.loading import stop_before_calls
 from durable.naming import check_run_id, module_name, script_path
 from durable.records import RunRecord, RunStatus
 from durable.serializers import Unserializable
@@ -36,6 +37,8 @@ class RunCall:
         parent: Body | None = None,
         is_block: bool = False,
     ) -> None:
+        if parent is None:
+            stop_before_calls()
         self.workflow = workflow
         self.parent = parent
         self.is_block = is_block
