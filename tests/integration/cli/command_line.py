@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import durable
@@ -92,6 +93,22 @@ def outer(name: str) -> str:
 @workflow
 def inner(name: str) -> str:
     executed.append("inner")
+    return name
+
+
+@workflow(run_id="slow")
+def slow() -> list[str]:
+    return [waits("first"), waits("second")]
+
+
+reached, released = threading.Event(), threading.Event()
+
+
+@task
+def waits(name: str) -> str:
+    executed.append(name)
+    reached.set()
+    released.wait()
     return name
 
 

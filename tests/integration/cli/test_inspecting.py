@@ -5,10 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import durable
 from durable import task, workflow
-from durable.stores import open_store
-from tests.integration.command_line import (
+from tests.integration.cli.command_line import (
     CommandLine,
     blocked,
     checkout,
@@ -20,27 +18,9 @@ from tests.integration.command_line import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ESCAPE = "\x1b"
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[Path]:
-    """A store of its own for each test."""
-    executed.clear()
-    fails.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield tmp_path / "durable.db"
-    durable.configure(None)
-    opened.close()
-
-
-@pytest.fixture
-def durable_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 def test_ls_lists_runs_for_programs(durable_command: CommandLine) -> None:
@@ -248,3 +228,19 @@ def test_doctor_examines_the_store(durable_command: CommandLine, store: Path) ->
     shown = durable_command("doctor")
     assert all(str(value) in shown.out for value in report.values())
     assert (shown.code, shown.err) == (0, "")
+
+
+def test_a_store_can_be_named_before_the_command(durable_command: CommandLine, tmp_path: Path) -> None:
+    """`--db` takes the place of the configured store, and what cannot be opened is said in one line."""
+    imported("a")
+    assert durable_command("--db", str(tmp_path / "other.db"), "ls", "--json").data == []
+    for place in (str(tmp_path), "ftp://nowhere/x"):
+        refused = durable_command("--db", place, "ls")
+        assert (refused.code, refused.out, len(refused.err.splitlines())) == (1, "", 1)
+
+
+def test_wrong_commands_exit_with_2(durable_command: CommandLine) -> None:
+    """A command that does not exist, or none, exits with 2."""
+    assert durable_command("list").code == 2
+    assert durable_command().code == 2
+    assert durable_command("--version").out.startswith("durable ")
