@@ -77,7 +77,7 @@ def _open(call: RunCall) -> Generator[Effect, Any, Execution | Found]:
     now = sessions.clock()
     run = session.store.load_run(call.lineage)
     fresh = workflow.fresh if workflow.fresh is not None else call.switches.fresh and call.parent is None
-    if run is None or _is_over(run, call) or fresh:
+    if run is None or fresh or _is_over(run, call) or _was_begun_again(call, run):
         latest = session.store.runs(RunFilter(lineage=call.lineage, limit=1))
         run = latest[0].run if latest else run
     if run is None:
@@ -103,6 +103,11 @@ def _is_over(run: RunRecord, call: RunCall) -> bool:
     """Whether a call of this workflow means a new run although there is one."""
     rerun = call.workflow.after_success == "rerun" and call.parent is None and not call.is_block
     return run.status == RunStatus.SUPERSEDED or (run.status == RunStatus.SUCCEEDED and rerun)
+
+
+def _was_begun_again(call: RunCall, run: RunRecord) -> bool:
+    """Whether there is a later run with the same inputs, which counts; a look at the second one tells, at little cost."""
+    return run.status == RunStatus.SUCCEEDED and call.session.store.load_run(_next_id(run.id, run.id)) is not None
 
 
 def _next_id(lineage: str, last: str) -> str:

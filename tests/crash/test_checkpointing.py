@@ -166,6 +166,22 @@ def test_an_unfinished_run_begun_again_is_superseded(scene: Scene) -> None:
     assert [(run["id"], run["status"]) for run in listed] == [("abc~2", "succeeded"), ("abc", "superseded")]
 
 
+def _begin_again() -> list[str]:
+    return five_items.with_options(fresh=True)()
+
+
+def test_the_run_that_was_begun_last_counts(scene: Scene) -> None:
+    """A run that was begun again after a finished one and then killed is resumed by the next call, and returned by all
+    later ones."""
+    scene.start(five_items)
+    scene.kill("item 3", _begin_again)
+    scene.forget()
+    again = scene.start(five_items)
+    assert "resuming run" in again.said
+    assert scene.ledger == ["4", "5"]
+    assert "~2 succeeded" in scene.start(five_items).said
+
+
 def test_a_finished_run_is_not_executed_again(scene: Scene) -> None:
     """Resume of a finished run, or the same call again: the stored result, nothing executed."""
     assert scene.start(_three_steps, False).value == "abc"
