@@ -6,7 +6,6 @@ To the store all callers of a process are the same owner, and each claim shuts o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,24 +15,44 @@ from durable.errors import RunInProgressError
 from durable.journal import Fence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from durable.records import Claim, RunRecord, StepRecord
     from durable.sessions import Session
 
 
-@contextlib.contextmanager
-def opening(session: Session, run: RunRecord) -> Iterator[None]:
-    """Keep other callers of this process from claiming a run; raises `RunInProgressError` if one has it."""
-    with session.guard:
+class Opening:
+    """Keeps other callers of this process from claiming a run; raises `RunInProgressError` if one has it.
+
+    A class and not a generator: Ctrl-C between its lines must not leave the run closed for good.
+    """
+
+    __slots__ = ("_is_open", "_run", "_session")
+
+    def __init__(self, session: Session, run: RunRecord) -> None:
+        self._session = session
+        self._run = run
+        self._is_open = False
+
+    def __enter__(self) -> None:
+        try:
+            with self._session.guard:
+                self._enter()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _enter(self) -> None:
+        session, run = self._session, self._run
         active = session.active.get(run.id)
         if active is not None or run.id in session.opening:
             raise in_progress(active.run if active is not None else run, "in this process")
+        self._is_open = True
         session.opening.add(run.id)
-    try:
-        yield
-    finally:
-        session.opening.discard(run.id)
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_open:
+            self._session.opening.discard(self._run.id)
 
 
 class Claiming(Effect):

@@ -12,6 +12,7 @@ import contextvars
 import threading
 import time
 from functools import partial
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import StoreError
@@ -46,28 +47,40 @@ def advance(life: Generator[Effect, Any, Any], effect: Effect) -> Effect:
 
 
 def drive(life: Generator[Effect, Any, Any]) -> Any:
-    """Perform the effects of a life one after the other, blocking."""
-    try:
-        effect = next(life)
-        while True:
-            effect = advance(life, effect)
-    except StopIteration as end:
-        return end.value
+    """Perform the effects of a life one after the other, blocking.
+
+    Whatever is raised here, be it by a signal handler between two lines, goes to the life: it alone can end itself.
+    """
+    go_on, answer = life.send, None
+    while True:
+        try:
+            while True:
+                effect = go_on(answer)
+                go_on, answer = life.send, effect.act()
+        except BaseException as error:
+            if getgeneratorstate(life) == GEN_CLOSED:
+                answer = None  # it may be the error, which would hold itself
+                if isinstance(error, StopIteration):
+                    return error.value
+                raise
+            go_on, answer = life.throw, error
 
 
 async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
-    """Perform the effects of a life one after the other, awaiting."""
-    try:
-        effect = next(life)
-        while True:
-            try:
-                answer = await effect.act_async()
-            except BaseException as error:
-                effect = life.throw(error)
-            else:
-                effect = life.send(answer)
-    except StopIteration as end:
-        return end.value
+    """Perform the effects of a life one after the other, awaiting; see `drive`."""
+    go_on, answer = life.send, None
+    while True:
+        try:
+            while True:
+                effect = go_on(answer)
+                go_on, answer = life.send, await effect.act_async()
+        except BaseException as error:
+            if getgeneratorstate(life) == GEN_CLOSED:
+                answer = None  # it may be the error, which would hold itself
+                if isinstance(error, StopIteration):
+                    return error.value
+                raise
+            go_on, answer = life.throw, error
 
 
 class Durable(Effect):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from durable import registry, sessions
-from durable.claims import Claiming, before, leave, opening
+from durable.claims import Claiming, Opening, before, leave
 from durable.doubts import DidNotHappen, Happened
 from durable.effects import drive, drive_async
 from durable.endings import stored_error, stored_outcome
@@ -243,7 +243,7 @@ class Run:
                 f"with: {shell_command('cancel', self.id)}",
                 self.id,
             )
-        with opening(self._session, record):
+        with Opening(self._session, record):
             Claiming(self._session, self.id).act()  # so that nobody resumes it now
             self._session.store.delete_run(self.id)
 
@@ -255,7 +255,7 @@ class Run:
     def _change(self, change: Callable[[RunRecord], RunRecord], steps: tuple[StepRecord, ...] = ()) -> None:
         """Own the run for a moment, write these steps and what `change` makes of the run, and give it back."""
         session = self._session
-        with opening(session, self._record()):
+        with Opening(session, self._record()):
             claim = Claiming(session, self.id).act()
             run = change(replace(before(claim), updated_at=sessions.clock()))
             session.journal.flush(leave(session, claim, run, steps))
@@ -357,6 +357,8 @@ def get_run(run_id: str) -> Run:
     if not isinstance(run_id, str) or not run_id:
         raise ConfigurationError(f"A run id is a string that is not empty, not {run_id!r}. List them with: durable ls")
     session = sessions.current()
+    if run_id.encode(errors="replace").decode() != run_id:
+        raise NotFoundError(f"There is no run {run_id!r}, which is not valid Unicode. List them with: durable ls")
     if session.store.load_run(run_id) is not None:
         return Run(session, run_id)
     found = session.store.runs(RunFilter(prefix=run_id, other_than=CACHE_WORKFLOW, limit=6))

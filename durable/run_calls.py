@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable import sessions
 from durable.calls import Call
-from durable.errors import InputsChangedError
+from durable.errors import ConfigurationError, InputsChangedError
 from durable.loading import stop_before_calls
 from durable.naming import check_run_id, module_name, script_path
 from durable.records import RunRecord, RunStatus
@@ -18,14 +18,15 @@ from durable.step_keys import content_digest
 
 if TYPE_CHECKING:
     from durable.definitions import WorkflowDefinition
-    from durable.execution import Body
+    from durable.execution import Body, Execution
     from durable.sessions import Session
 
 _INPUTS = "(inputs)"
+_SHOWN_NAME = 200  # characters
 
 
 class RunCall:
-    """One call of a workflow: which run it asks for, and with which inputs."""
+    """One call of a workflow: which run it asks for, and with which inputs; `execution` is the one that it has begun."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class RunCall:
         self.is_block = is_block
         self.session: Session = sessions.current() if parent is None else parent.execution.session
         self.switches = sessions.switches()
+        self.execution: Execution | None = None
         self._call = Call(workflow, instance, args, kwargs)
         self.digests = self._call.digests()
         self.lineage = self._identify()
@@ -54,11 +56,20 @@ class RunCall:
         if workflow.exact_run_id is not None:
             return workflow.exact_run_id
         if workflow.run_id is not None:
-            return check_run_id(workflow.run_id.format_map(self._call.values))
+            return self._format(workflow.run_id)
         digest = self._call.content
         if parent is not None:
             digest = content_digest(parent.execution.id.encode(), parent.idempotency_key.encode())
-        return f"{workflow.segment}-{digest.hex()[:16]}"
+        return f"{workflow.segment[:_SHOWN_NAME]}-{digest.hex()[:16]}"
+
+    def _format(self, template: str) -> str:
+        try:
+            return check_run_id(template.format_map(self._call.values))
+        except Exception as error:
+            raise ConfigurationError(
+                f"Workflow {self.workflow.full_name!r} was not executed: its run_id={template!r} names no run for this call: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _store_inputs(self) -> bytes | None:
         try:

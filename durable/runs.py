@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable import notices, sessions
 from durable.branches import scoped_tasks
-from durable.claims import Claiming, before, in_progress, leave, opening
+from durable.claims import Claiming, Opening, before, in_progress, leave
 from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, drive
 from durable.endings import ended_run, stored_outcome
 from durable.errors import (
@@ -34,16 +34,8 @@ if TYPE_CHECKING:
     from durable.definitions import WorkflowDefinition
     from durable.effects import Effect
     from durable.run_calls import RunCall
-    from durable.sessions import Session
 
 _JOIN_POLL = 0.05  # seconds between two looks at a run that is waited for
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A run that is over: its stored outcome is the answer."""
-
-    run: RunRecord
 
 
 def run_life(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, Any, Any]:
@@ -51,10 +43,10 @@ def run_life(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
     joined: str | None = None
     while True:
         try:
-            opened = _outcome_of(call, joined) or (yield from _open(call))
-            if isinstance(opened, Found):
-                return stored_outcome(call.session, opened.run)
-            return (yield from _execute(call, opened, function))
+            run = _outcome_of(call, joined)
+            if run is not None:
+                return stored_outcome(call.session, run)
+            return (yield from _execute(call, function))
         except RunInProgressError as error:
             if call.workflow.on_running != "join" or not call.means(error.run_id):
                 raise
@@ -63,16 +55,17 @@ def run_life(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
         yield Sleep(_JOIN_POLL)
 
 
-def _outcome_of(call: RunCall, joined: str | None) -> Found | None:
-    """Find the outcome of the execution that the call waited for; one that was cancelled or died has none."""
+def _outcome_of(call: RunCall, joined: str | None) -> RunRecord | None:
+    """Find the run whose execution the call waited for and that has an outcome: not one that was cancelled or died."""
     run = call.session.store.load_run(joined) if joined is not None else None
     if run is None or run.status not in _OUTCOMES or call.is_block or call.workflow.fresh:
         return None
     call.check_inputs(run)
-    return Found(run)
+    return run
 
 
-def _open(call: RunCall) -> Generator[Effect, Any, Execution | Found]:
+def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
+    """Make the call own a run that it is to execute, or give the run that is over: its stored outcome is the answer."""
     session, workflow = call.session, call.workflow
     now = sessions.clock()
     run = session.store.load_run(call.lineage)
@@ -81,18 +74,21 @@ def _open(call: RunCall) -> Generator[Effect, Any, Execution | Found]:
         latest = session.store.runs(RunFilter(lineage=call.lineage, limit=1))
         run = latest[0].run if latest else run
     if run is None:
-        return _begin(call, call.new_run(call.lineage, now))
+        _begin(call, call.new_run(call.lineage, now))
+        return None
     if fresh or _is_over(run, call):
         if run.status not in _FINAL:
             yield from _supersede(call, run)
         begun = call.new_run(_next_id(call.lineage, run.id), max(now, run.created_at + 1e-6))
-        return _begin(call, begun)
+        _begin(call, begun)
+        return None
     call.check_inputs(run)
     if run.status == RunStatus.SUCCEEDED and not call.is_block:
         if call.parent is None:
             notices.tell_returned(run, now)
-        return Found(run)
-    return (yield from _resume(call, run)) or (yield from _open(call))
+        return run
+    yield from _resume(call, run)
+    return None if call.execution is not None else (yield from _open(call))
 
 
 _FINAL = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED)
@@ -115,24 +111,28 @@ def _next_id(lineage: str, last: str) -> str:
     return f"{lineage}~{int(number[1]) + 1 if number else 2}"
 
 
-def _begin(call: RunCall, run: RunRecord) -> Execution:
-    execution = _new_execution(call, run, Past())
+def _begin(call: RunCall, run: RunRecord) -> None:
+    execution = _own(call, run, Past())
     call.session.journal.append(execution.fence, run, created=True)
-    return execution
 
 
-def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, Execution | None]:
-    """Claim a run and go on with it; None if it ended since it was looked at."""
-    with opening(call.session, run):
+def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
+    """Claim a run and go on with it, unless it ended since it was looked at."""
+    with Opening(call.session, run):
         claim: Claim = yield Claiming(call.session, run.id)
         previous = before(claim)
         if previous.status in _FINAL and not call.is_block:
             yield from _leave(call, claim, previous)
-            return None
-        past = past_of(claim, retry_failed=_retries_failed(call))
-        if call.parent is None:
-            notices.tell_resumed(previous, previous.status, claim.history.steps, sessions.clock())
-        return _new_execution(call, claim.run, past)
+            return
+        try:
+            past = past_of(claim, retry_failed=_retries_failed(call))
+            if call.parent is None:
+                notices.tell_resumed(previous, previous.status, claim.history.steps, sessions.clock())
+            _own(call, claim.run, past)
+        except BaseException:
+            if call.execution is None:
+                leave(call.session, claim, previous)
+            raise
 
 
 def _leave(call: RunCall, claim: Claim, run: RunRecord) -> Generator[Effect, Any, None]:
@@ -161,13 +161,14 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
 
 
 def _supersede(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
-    with opening(call.session, run):
+    with Opening(call.session, run):
         claim: Claim = yield Claiming(call.session, run.id)
         superseded = replace(claim.run, status=RunStatus.SUPERSEDED, ended_at=sessions.clock())
         yield from _leave(call, claim, before(claim) if before(claim).status in _FINAL else superseded)
 
 
-def _new_execution(call: RunCall, run: RunRecord, past: Past) -> Execution:
+def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
+    """Make the execution of a run that belongs to this process; no other call of this process gets one."""
     session = call.session
     execution = Execution(
         run=run,
@@ -180,38 +181,48 @@ def _new_execution(call: RunCall, run: RunRecord, past: Past) -> Execution:
     with session.guard:
         if run.id in session.active:
             raise in_progress(session.active[run.id].run, "in this process")
-        session.active[run.id] = execution
+        call.execution = session.active[run.id] = execution
     return execution
 
 
-def _release(session: Session, execution: Execution) -> None:
-    with session.guard:
-        if session.active.get(execution.id) is execution:
-            del session.active[execution.id]
-
-
-def _execute(call: RunCall, execution: Execution, function: Callable[[], Any]) -> Generator[Effect, Any, Any]:
+def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, Any, Any]:
+    """Open a run, execute it and give it up, wherever Ctrl-C comes; or give the stored outcome of one that is over."""
     error: BaseException | None = None
     value: Any = None
     try:
         try:
+            run = yield from _open(call)
+            if run is not None:
+                return stored_outcome(call.session, run)
+            execution = _owned(call)
             value = yield Execute(execution.body, _scoped(call.workflow, execution, function))
         except GeneratorExit as closed:  # nothing can be awaited any more
-            drive(_record_end(call, execution, None, closed))
+            if call.execution is not None:
+                drive(_record_end(call, call.execution, None, closed))
             raise
         except BaseException as raised:
+            if call.execution is None:
+                raise
             error = raised
+        execution = _owned(call)
         error = (yield from _quiet(execution)) or error
         execution.ended = True
         error = yield from _record_end(call, execution, value, error)
     finally:
-        execution.ended = True
-        _release(call.session, execution)
+        if call.execution is not None:  # no function of ours is called here: a signal handler could run before it
+            call.execution.ended = True
+            call.session.active.pop(call.execution.run.id, None)
+            call.execution = None
     if error is not None:
         if execution.stopped is not None and call.parent is not None:
             raise call.parent.execution.stop(execution.stopped)
         raise error
     return value
+
+
+def _owned(call: RunCall) -> Execution:
+    assert call.execution is not None
+    return call.execution
 
 
 def _scoped(workflow: WorkflowDefinition, execution: Execution, function: Callable[[], Any]) -> Callable[[], Any]:
