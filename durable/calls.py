@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from durable.details import preview, render, short_digest
+from durable.encoding import encode_type
 from durable.errors import ConfigurationError, FingerprintError
 from durable.fingerprints import encode, encode_argument, encode_self
 from durable.step_keys import content_digest, label_prefix, shown_label
@@ -128,20 +129,25 @@ class Call:
                 made = key(*bound, *self.args, **self.kwargs)
             else:
                 made = str(key).format_map({**self.values, **self._variadic(), _SELF: self.instance})
-            discriminator = b"key:" + encode(made)
+            data = encode(made)
         except Exception as error:
             raise ConfigurationError(
                 f"Task {self.task.full_name!r} was not executed: its key= could not be made for this call: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if made is None or made == "":
+        if _says_nothing(made, data):
             raise ConfigurationError(
                 f"Task {self.task.full_name!r} was not executed: its key= is {made!r} for this call, which names nothing."
             )
-        return str(made), discriminator
+        return str(made), b"key:" + data
 
     def _variadic(self) -> dict[str, Any]:
         return {name: item for value in self.values.values() if isinstance(value, dict) for name, item in value.items()}
+
+
+def _says_nothing(key: object, data: bytes) -> bool:
+    """Whether a key is the same for all calls: empty, or an object that has a type but no value."""
+    return not key if isinstance(key, str) else key is None or data == encode_type(type(key))
 
 
 _IMMUTABLE = frozenset({str, int, float, bool, bytes, complex, type(None)})

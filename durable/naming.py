@@ -43,7 +43,8 @@ def stable_module_name(function: Callable[..., object]) -> str:
     if name != "__main__" or path is None:
         return name
     relative = os.path.relpath(path, _anchor) if _anchor else path
-    return relative.removesuffix(".py").replace(os.sep, ".").lstrip(".") or "__main__"
+    name = relative.removesuffix(".py").replace(os.sep, ".").lstrip(".") or "__main__"
+    return name.encode(errors="backslashreplace").decode()  # the name of a file need not be valid Unicode
 
 
 def script_path(function: Callable[..., object]) -> str | None:

@@ -6,6 +6,7 @@ occurrence counts calls of the same content in the same scope.
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _SHOWN_DIGITS = 8
 _SHOWN_KEY_LENGTH = 120
 _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "~": "%7E", ":": "%3A", "\0": "%00", "\n": "%0A", "\r": "%0D"})
+_SURROGATE = re.compile("[\ud800-\udfff]")  # as in file names that were not written in UTF-8
 
 
 class Scope:
@@ -79,8 +81,13 @@ def join(*parts: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Make a text a single segment of a path: separators are percent-encoded."""
-    return text.translate(_ESCAPES)
+    """Make a text a single segment of a path: separators are percent-encoded, and what UTF-8 does not hold."""
+    escaped = text.translate(_ESCAPES)
+    return escaped if escaped.isascii() else _SURROGATE.sub(_escape_surrogate, escaped)
+
+
+def _escape_surrogate(found: re.Match[str]) -> str:
+    return f"%u{ord(found[0]):X}"
 
 
 def label_prefix(label: str) -> bytes:
