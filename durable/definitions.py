@@ -31,7 +31,7 @@ class Definition:
     aliases: tuple[str, ...] = ()
     version: str | None = None
     key: Key | None = None
-    ignore: frozenset[str] = frozenset()
+    ignore: tuple[str, ...] = ()
     sensitive: bool = False
 
     @cached_property
@@ -209,9 +209,10 @@ class WorkflowDefinition(Definition):
 
     def with_options(self, **options: Any) -> WorkflowDefinition:
         """Return the same workflow with some options changed; `run_id` is then taken as it is."""
+        given = {name: options.pop(name) for name in _CALL_OPTIONS & options.keys()}
         if "run_id" in options:
-            options["exact_run_id"] = check_run_id(options.pop("run_id"))
-        return replace(self, **workflow_options(options))
+            given["exact_run_id"] = check_run_id(options.pop("run_id"))
+        return replace(self, **given, **workflow_options(options))
 
     @cached_property
     def as_step(self) -> TaskDefinition:
@@ -226,9 +227,10 @@ class WorkflowDefinition(Definition):
         )
 
 
-_CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "exact_run_id"})
+_CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed"})
 _TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - {"function", "has_body", "is_child_run"}
-_WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - {"function", "key", "ignore", "sensitive"}
+_NO_OPTIONS = {"function", "key", "ignore", "sensitive", "exact_run_id"}
+_WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS
 
 
 def task_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +241,7 @@ def task_options(options: dict[str, Any]) -> dict[str, Any]:
         if option in given:
             given[option] = as_tuple("task", option, given[option])
     if "ignore" in given:
-        given["ignore"] = frozenset(as_tuple("task", "ignore", given["ignore"]))
+        given["ignore"] = as_tuple("task", "ignore", given["ignore"])
     if isinstance(given.get("timeout"), timedelta):
         given["timeout"] = given["timeout"].total_seconds()
     if isinstance(given.get("version"), int) and not isinstance(given["version"], bool):
@@ -249,7 +251,7 @@ def task_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def workflow_options(options: dict[str, Any]) -> dict[str, Any]:
     """Bring what a user passed to `@workflow` into the form that the definition keeps."""
-    check_known("workflow", options, _WORKFLOW_OPTIONS)
+    check_known("workflow", options, _WORKFLOW_OPTIONS, elsewhere=_CALL_OPTIONS)
     given = dict(options)
     if "aliases" in given:
         given["aliases"] = as_tuple("workflow", "aliases", given["aliases"])

@@ -24,8 +24,10 @@ Key = str | Callable[..., object]
 def template_fields(template: str) -> set[str]:
     """Names of the parameters that a key or run id template uses; raises ValueError for a malformed one."""
     fields = set()
-    for _, name, _, _ in string.Formatter().parse(template):
+    for _, name, _, conversion in string.Formatter().parse(template):
         if name is not None:
+            if conversion not in (None, "", "r", "s", "a"):
+                raise ValueError(f"!{conversion} is no conversion")
             root = name.partition(".")[0].partition("[")[0]
             if not root or root.isdigit():
                 raise ValueError(f"{{{name}}} names no parameter")
@@ -33,14 +35,15 @@ def template_fields(template: str) -> set[str]:
     return fields
 
 
-def check_known(kind: str, options: dict[str, Any], known: Iterable[str]) -> None:
-    """Refuse options that do not exist, and name the nearest."""
+def check_known(kind: str, options: dict[str, Any], known: Iterable[str], elsewhere: Iterable[str] = ()) -> None:
+    """Refuse options that do not exist, and name the nearest; those `elsewhere` are options of one call."""
     import difflib  # noqa: PLC0415 -- needed for a mistake only
 
     for option in options:
         if option not in known:
             close = difflib.get_close_matches(option, list(known), n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = " It is one of with_options(...), for one call." if option in elsewhere else hint
             raise DefinitionError(f"@{kind} has no option {option!r}.{hint}")
 
 
@@ -64,12 +67,21 @@ def _check_common(kind: str, definition: Definition) -> None:
             f"{definition.qualname} is a generator, and generators cannot be a {kind} yet. "
             f"Return a list instead, or make each item a call of a {kind} of its own."
         )
+    try:
+        _ = definition.signature
+    except (ValueError, TypeError):
+        raise DefinitionError(
+            f"@{kind} cannot tell the parameters of {definition.qualname}: decorate a function of your own that calls it."
+        ) from None
     _check_type(kind, "name", definition.name, str, optional=True)
     if definition.name == "":
         raise DefinitionError(f"@{kind}(name='') names nothing.")
     _check_type(kind, "version", definition.version, str, optional=True)
     if not all(isinstance(alias, str) and alias for alias in definition.aliases):
         raise DefinitionError(f"@{kind}(aliases=...) takes former names, not {definition.aliases!r}.")
+    for text in (definition.name, definition.version, *definition.aliases):
+        if text is not None and not _is_storable(text):
+            raise DefinitionError(f"@{kind}: {text!r} is not valid Unicode or holds NUL.")
 
 
 def _check_type(
@@ -81,6 +93,10 @@ def _check_type(
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         names = " or ".join(each.__name__ for each in expected)
         raise DefinitionError(f"@{kind}({option}={value!r}): {option} has to be {names}.")
+
+
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and text.encode(errors="replace").decode() == text
 
 
 def _check_choice(kind: str, option: str, value: object, choices: Sequence[str], *, optional: bool = True) -> None:
@@ -145,9 +161,9 @@ def _check_task_parameters(task: TaskDefinition) -> None:
             raise DefinitionError("@task(key='') is the same for all calls; name the parameters that tell them apart.")
     elif task.key is not None and not callable(task.key):
         raise DefinitionError(f"@task(key={task.key!r}): key is a format string or a function of the arguments.")
-    if unknown := sorted(str(name) for name in task.ignore - set(task.signature.names)):
+    if unknown := [name for name in task.ignore if name not in task.signature.names]:
         raise DefinitionError(
-            f"@task(ignore=...) names {', '.join(map(repr, unknown))}, but {task.qualname} has the parameters "
+            f"@task(ignore=...) names {', '.join(sorted(map(repr, unknown)))}, but {task.qualname} has the parameters "
             f"{', '.join(task.signature.names) or '(none)'}."
         )
 
