@@ -79,9 +79,10 @@ def _check_common(kind: str, definition: Definition) -> None:
     _check_type(kind, "version", definition.version, str, optional=True)
     if not all(isinstance(alias, str) and alias for alias in definition.aliases):
         raise DefinitionError(f"@{kind}(aliases=...) takes former names, not {definition.aliases!r}.")
-    for text in (definition.name, definition.version, *definition.aliases):
-        if text is not None and not _is_storable(text):
-            raise DefinitionError(f"@{kind}: {text!r} is not valid Unicode or holds NUL.")
+    for option, texts in (("name", (definition.name,)), ("version", (definition.version,)), ("aliases", definition.aliases)):
+        for text in texts:
+            if text is not None and not _is_storable(text):
+                raise DefinitionError(f"@{kind}({option}={text!r}): {option} has to be valid Unicode without NUL.")
 
 
 def _check_type(

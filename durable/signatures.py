@@ -7,6 +7,7 @@ So a function with the same signature is generated once; calling it raises the v
 from __future__ import annotations
 
 import inspect
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _default(parameter: inspect.Parameter) -> object:
 def _binder(name: str, parameters: tuple[inspect.Parameter, ...]) -> Callable[..., tuple[Any, ...]]:
     plain = [
         parameter.replace(
-            name=f"_{position}" if parameter.kind is inspect.Parameter.POSITIONAL_ONLY else parameter.name,
+            name=f"_{position}" if iskeyword(parameter.name) else parameter.name,  # as builtins may have
             annotation=inspect.Parameter.empty,
             default=_Reference(position) if parameter.default is not inspect.Parameter.empty else parameter.default,
         )
