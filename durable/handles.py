@@ -26,6 +26,7 @@ from durable.errors import (
 from durable.execution import FRAME
 from durable.explaining import is_left_in_doubt, recorded_past
 from durable.loading import load_workflow
+from durable.naming import is_unicode
 from durable.notices import shell_command
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
@@ -357,7 +358,7 @@ def get_run(run_id: str) -> Run:
     if not isinstance(run_id, str) or not run_id:
         raise ConfigurationError(f"A run id is a string that is not empty, not {run_id!r}. List them with: durable ls")
     session = sessions.current()
-    if run_id.encode(errors="replace").decode() != run_id:
+    if not is_unicode(run_id):
         raise NotFoundError(f"There is no run {run_id!r}, which is not valid Unicode. List them with: durable ls")
     if session.store.load_run(run_id) is not None:
         return Run(session, run_id)
@@ -387,6 +388,8 @@ def summaries(
     """List runs with the number of their steps by status."""
     if status is not None and status not in set(RunStatus):
         raise ConfigurationError(f"There is no status {status!r}. Choose from: {', '.join(RunStatus)}.")
+    if not all(is_unicode(name) for name in (workflow, parent) if name is not None):
+        return []
     statuses = (status,) if status is not None else ()
     which = RunFilter(
         workflow=workflow, other_than=CACHE_WORKFLOW, statuses=statuses, parent_run=parent, limit=limit

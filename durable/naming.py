@@ -63,8 +63,11 @@ def check_run_id(run_id: object) -> str:
         raise ConfigurationError(f"A run id has 1 to {limit} characters, not {len(run_id)}.")
     if "\0" in run_id:
         raise ConfigurationError("A run id must not contain NUL.")
-    try:
-        run_id.encode()
-    except UnicodeEncodeError:
-        raise ConfigurationError(f"A run id has to be valid Unicode: {run_id!r}.") from None
+    if not is_unicode(run_id):
+        raise ConfigurationError(f"A run id has to be valid Unicode: {run_id!r}.")
     return run_id
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be stored: file names and arguments of a program may hold bytes that are not text."""
+    return text.encode(errors="replace").decode() == text

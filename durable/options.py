@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from durable.errors import DefinitionError
-from durable.naming import check_run_id
+from durable.naming import check_run_id, is_unicode
 
 if TYPE_CHECKING:
     from durable.definitions import Definition, TaskDefinition, WorkflowDefinition
@@ -81,7 +81,7 @@ def _check_common(kind: str, definition: Definition) -> None:
         raise DefinitionError(f"@{kind}(aliases=...) takes former names, not {definition.aliases!r}.")
     for option, texts in (("name", (definition.name,)), ("version", (definition.version,)), ("aliases", definition.aliases)):
         for text in texts:
-            if text is not None and not _is_storable(text):
+            if text is not None and ("\0" in text or not is_unicode(text)):
                 raise DefinitionError(f"@{kind}({option}={text!r}): {option} has to be valid Unicode without NUL.")
 
 
@@ -94,10 +94,6 @@ def _check_type(
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         names = " or ".join(each.__name__ for each in expected)
         raise DefinitionError(f"@{kind}({option}={value!r}): {option} has to be {names}.")
-
-
-def _is_storable(text: str) -> bool:
-    return "\0" not in text and text.encode(errors="replace").decode() == text
 
 
 def _check_choice(kind: str, option: str, value: object, choices: Sequence[str], *, optional: bool = True) -> None:

@@ -244,3 +244,28 @@ def test_wrong_commands_exit_with_2(durable_command: CommandLine) -> None:
     assert durable_command("list").code == 2
     assert durable_command().code == 2
     assert durable_command("--version").out.startswith("durable ")
+
+
+ODD = ["a b", "a/b", "a\nb", "'", '"', "%s", "~", "ü日本語😀", " ", "\t", "\x1b[31m", "\u202e"]
+ODD += ["-x", "--help", "#1", "$HOME", "[red]", "\\"]
+
+
+def test_odd_ids_are_shown_as_they_are(durable_command: CommandLine) -> None:
+    """Every id is found by `show`; what could move the cursor or colour the terminal is shown escaped, in one line."""
+    for run_id in ODD:
+        imported.with_options(run_id=run_id)(run_id)
+    assert {run["id"] for run in durable_command("ls", "--json").data} == set(ODD)
+    assert len(durable_command("ls").out.splitlines()) == len(ODD) + 1
+    for run_id in ODD:
+        assert durable_command("show", "--json", "--", run_id).data["id"] == run_id
+        shown = durable_command("show", "--", run_id)
+        assert shown.out.splitlines()[0].endswith("imported  succeeded")
+        assert not set("\x1b\t\r\u202e") & set(shown.out)
+        assert (run_id in shown.out) == (run_id.isprintable())
+
+
+@pytest.mark.parametrize("run_id", ["\udcff", "\0", "x" * 1000])
+def test_ids_that_cannot_be_are_not_found(run_id: str, durable_command: CommandLine) -> None:
+    """An argument that is no valid Unicode, as a shell may give it, is an unknown run."""
+    assert durable_command("show", run_id).code == 2
+    assert durable_command("ls", "--workflow", run_id, "--json").data == []
