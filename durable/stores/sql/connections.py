@@ -48,7 +48,6 @@ class Connections:
         try:
             self.writer = self._take(engine)
             self.reader = self._take(engine)
-            self.listing = self._held[-1]
             self.identity = self._identify()
             self._carry_over()
         except BaseException:

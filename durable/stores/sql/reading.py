@@ -10,16 +10,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
-
 from durable.records import History, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord, StepStatus
-from durable.stores.sql.statements import run_select, step_select
-from durable.stores.sql.tables import RUN_FIELDS, STEP_FIELDS, runs, steps
+from durable.stores.sql.statements import run_list, run_select, step_select
+from durable.stores.sql.tables import STEP_FIELDS
 
 if TYPE_CHECKING:
     import sqlite3
-
-    from sqlalchemy import Connection, Select
 
 _PAGE_BYTES = 8 * 1024 * 1024  # a page of steps stops after about so much
 _CHUNK = 100
@@ -100,33 +96,14 @@ def read_requests(db: sqlite3.Connection, owner: str) -> dict[str, str]:
     return dict(db.execute("SELECT id, request FROM runs WHERE owner = ? AND request IS NOT NULL", (owner,)).fetchall())
 
 
-def list_runs(connection: Connection, which: RunFilter) -> list[RunSummary]:
+def list_runs(db: sqlite3.Connection, which: RunFilter) -> list[RunSummary]:
     """List runs, the newest first, with the number of their steps by status."""
-    with connection.begin():
-        found = connection.execute(_run_query(which)).all()
-        return [RunSummary(RunRecord(*tuple(row)[1:]), _count_steps(connection, row[0])) for row in found]
+    sql, values = run_list(which)
+    return [RunSummary(RunRecord(*row), _count_steps(db, pk)) for pk, *row in db.execute(sql, values).fetchall()]
 
 
-def _run_query(which: RunFilter) -> Select[Any]:
-    columns = [runs.c[name] for name in RUN_FIELDS]
-    query = select(runs.c.pk, *columns).order_by(runs.c.created_at.desc(), runs.c.pk.desc()).limit(which.limit)
-    for column, value in (("lineage", which.lineage), ("workflow", which.workflow), ("parent_run", which.parent_run)):
-        if value is not None:
-            query = query.where(runs.c[column] == value)
-    if which.other_than is not None:
-        query = query.where(runs.c.workflow != which.other_than)
-    if which.prefix is not None:
-        query = query.where(runs.c.id >= which.prefix, func.substr(runs.c.id, 1, len(which.prefix)) == which.prefix)
-    if which.statuses:
-        query = query.where(runs.c.status.in_(which.statuses))
-    if which.ended_before is not None:
-        query = query.where(runs.c.ended_at < which.ended_before)
-    return query
-
-
-def _count_steps(connection: Connection, pk: int) -> dict[str, int]:
-    query = select(steps.c.status, func.count()).where(steps.c.run == pk).group_by(steps.c.status)
-    return {status: count for status, count in connection.execute(query).all()}  # noqa: C416 -- rows are not typed as pairs
+def _count_steps(db: sqlite3.Connection, pk: int) -> dict[str, int]:
+    return dict(db.execute("SELECT status, count(*) FROM steps WHERE run = ? GROUP BY status", (pk,)).fetchall())
 
 
 def read_state(db: sqlite3.Connection) -> dict[str, str]:

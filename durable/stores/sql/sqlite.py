@@ -192,7 +192,7 @@ class SQLiteStore:
 
     def runs(self, which: RunFilter) -> Sequence[RunSummary]:
         """See `Store.runs`."""
-        return self._read(lambda open_: reading.list_runs(open_.listing, which))
+        return self._read(lambda open_: reading.list_runs(open_.reader, which))
 
     def steps(self, run_id: str, query: StepQuery) -> Sequence[StepRecord]:
         """See `Store.steps`."""

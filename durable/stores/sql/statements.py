@@ -1,4 +1,4 @@
-"""SQL texts of the hot path: an upsert of whole steps that is fenced by the run's row, and reads of steps in order."""
+"""SQL texts: an upsert of whole steps that is fenced by the run's row, and reads of runs and of steps in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from durable.stores.sql.tables import RUN_FIELDS, STEP_FIELDS
 
 if TYPE_CHECKING:
-    from durable.records import StepQuery
+    from durable.records import RunFilter, StepQuery
 
 UPSERT_CHUNK = 64  # rows in one statement
 
@@ -46,6 +46,31 @@ def run_update() -> str:
 def run_select() -> str:
     """Read a run."""
     return f"SELECT {', '.join(RUN_FIELDS)} FROM runs WHERE id = ?"  # noqa: S608 -- our own names
+
+
+def run_list(which: RunFilter) -> tuple[str, list[Any]]:
+    """Read the runs that match a filter, the newest first, each after its primary key."""
+    conditions = ["true"]
+    values: list[Any] = []
+    for condition, value in (
+        ("lineage = ?", which.lineage),
+        ("workflow = ?", which.workflow),
+        ("parent_run = ?", which.parent_run),
+        ("workflow != ?", which.other_than),
+        ("ended_at < ?", which.ended_before),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    if which.prefix is not None:
+        conditions.append("id >= ? AND substr(id, 1, ?) = ?")
+        values += (which.prefix, len(which.prefix), which.prefix)
+    if which.statuses:
+        conditions.append(f"status IN ({', '.join('?' * len(which.statuses))})")
+        values += which.statuses
+    values.append(-1 if which.limit is None else which.limit)
+    order = "ORDER BY created_at DESC, pk DESC LIMIT ?"
+    return f"SELECT pk, {', '.join(RUN_FIELDS)} FROM runs WHERE {' AND '.join(conditions)} {order}", values  # noqa: S608 -- our own names
 
 
 def step_select(columns: tuple[str, ...], query: StepQuery, *, distinct: bool = False) -> tuple[str, list[Any]]:
