@@ -20,9 +20,9 @@ def step_upsert(rows: int) -> str:
     names = ", ".join(("run_id", "fence_epoch", "fence_owner", *STEP_FIELDS))
     row = f"({', '.join('?' * (len(STEP_FIELDS) + 3))})"
     changes = ", ".join(f"{name} = excluded.{name}" for name in STEP_FIELDS if name != "seq")
-    return (
-        f"WITH new({names}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608 -- our own names
-        f"INSERT INTO steps (run, {columns}) SELECT r.pk, {', '.join(f'new.{name}' for name in STEP_FIELDS)} "
+    return (  # `sqlite3` counts the rows of statements that begin with INSERT only
+        f"INSERT INTO steps (run, {columns}) WITH new({names}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608 -- our own names
+        f"SELECT r.pk, {', '.join(f'new.{name}' for name in STEP_FIELDS)} "
         f"FROM new JOIN runs r ON r.id = new.run_id AND r.epoch = new.fence_epoch AND r.owner = new.fence_owner "
         f"WHERE true ON CONFLICT (run, seq) DO UPDATE SET {changes}"
     )
