@@ -82,6 +82,11 @@ def source() -> str:
     return "the program or --db" if _chosen is not None else settings().source
 
 
+def location() -> str:
+    """Give the path or URL of the store that is opened at the next use; empty if the program chose an open one."""
+    return _url()
+
+
 def clock() -> float:
     """Give the time in seconds since 1970."""
     return time.time()

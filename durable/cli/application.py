@@ -15,6 +15,7 @@ import typer
 
 from durable import sessions
 from durable.cli import deciding, inspecting, removing, resuming
+from durable.cli.absent_stores import AbsentStore, is_absent
 from durable.cli.finding import UsageError
 from durable.cli.output import complain
 from durable.errors import DurableError, RunBlockedError
@@ -43,6 +44,7 @@ def _show_version(wanted: bool) -> None:
 
 @application.callback()
 def options(
+    context: typer.Context,
     db: Annotated[
         str | None, typer.Option(metavar="STORE", help="Path or URL of the store, in place of DURABLE_DB.")
     ] = None,
@@ -54,6 +56,8 @@ def options(
     del version
     if db is not None:
         sessions.configure(db)
+    if context.invoked_subcommand != "doctor" and is_absent(sessions.location()):
+        sessions.configure(AbsentStore(sessions.location()))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import durable
 from durable import task, workflow
 from tests.integration.cli.command_line import (
     CommandLine,
@@ -269,3 +270,22 @@ def test_ids_that_cannot_be_are_not_found(run_id: str, durable_command: CommandL
     """An argument that is no valid Unicode, as a shell may give it, is an unknown run."""
     assert durable_command("show", run_id).code == 2
     assert durable_command("ls", "--workflow", run_id, "--json").data == []
+
+
+def test_looking_makes_no_store(durable_command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no store yet there are no runs, and commands that look leave none behind; `doctor` makes it."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for db in ("new.db", "sqlite:///new.db", "sub/new.db"):
+        assert durable_command("--db", db, "ls", "--json").data == []
+        assert "new.db (not there yet)" in durable_command("--db", db, "ls").err
+        for command in ("show x", "resume x", "rm x", "cancel x", "explain x y", "resolve x y --did-not-happen"):
+            assert durable_command("--db", db, *command.split()).code == 2
+        assert durable_command("--db", db, "gc", "--older-than", "1d", "--json").data["removed"] == []
+    durable.configure(None)
+    monkeypatch.delenv("DURABLE_DB", raising=False)
+    assert durable_command("ls", "--json").data == []
+    assert list(folder.iterdir()) == []
+    assert str(folder) in durable_command("--db", "new.db", "doctor", "--json").data["store"]
+    assert (folder / "new.db").exists()
