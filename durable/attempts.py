@@ -231,7 +231,7 @@ class Attempts:
             details=details.write(),
         )
         mark(error, execution.id, self._seq)
-        if isinstance(error, _CANCELLATIONS):
+        if isinstance(error, (*_CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
         if not cancelled and not self.match.is_idempotent:
             yield Durable(execution, ticket, certain=True)
