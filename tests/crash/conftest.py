@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +13,6 @@ from tests.crash.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +47,14 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         yield disk
     finally:
         disk.unmount()
+
+
+@pytest.fixture
+def memory_folder(tmp_path: Path) -> Iterator[str]:
+    """A folder where flushing costs nothing: it is processes that are killed here, not the machine."""
+    if not Path("/dev/shm").is_dir():
+        yield str(tmp_path)
+        return
+    path = tempfile.mkdtemp(dir="/dev/shm")
+    yield path
+    shutil.rmtree(path)

@@ -41,3 +41,10 @@ def saved(point: str) -> None:
 def is_first_start() -> bool:
     """Whether this start of the program was told to be the first; programs that change between starts ask this."""
     return os.environ.get("START") == "first"
+
+
+def await_signal() -> None:
+    """Tell who sends signals that this process waits for one from now on."""
+    with open(f"{os.environ['WAITING']}.new", "w", encoding="utf-8") as waiting:
+        waiting.write(str(os.getpid()))
+    os.rename(waiting.name, os.environ["WAITING"])

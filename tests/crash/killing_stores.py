@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class KillingStore(SQLiteStore):
-    """The process is killed right before or after its n-th commit; 0: nowhere."""
+    """The process is killed, or gets another signal, right before or after its n-th commit; 0: nowhere."""
 
-    def __init__(self, path: str, when: str, number: int) -> None:
+    def __init__(self, path: str, when: str, number: int, blow: signal.Signals = signal.SIGKILL) -> None:
         super().__init__(path)
+        self._blow = blow
         self._point = f"{when} {number}"
         self._number = 0
 
@@ -38,4 +39,4 @@ class KillingStore(SQLiteStore):
 
     def _reach(self, when: str) -> None:
         if f"{when} {self._number}" == self._point:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._blow)

@@ -29,13 +29,14 @@ _EXPECTED = ("Step ", "Run ")  # executed again, or another order of arrival
 
 
 class Play:
-    """One process's part: its ledger, its random delays and the point where it is killed (0: nowhere)."""
+    """One process's part: its ledger, its random delays and the point where it is killed (0: nowhere), or interrupted."""
 
-    def __init__(self, path: str, seed: str, kill_at: int) -> None:
+    def __init__(self, path: str, seed: str, kill_at: int, blow: signal.Signals = signal.SIGKILL) -> None:
         self.path = path
         self._ledger = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._random = random.Random(seed)
         self._kill_at = kill_at
+        self._blow = blow
         self.points = 0
         self.tokens = 0
 
@@ -55,7 +56,7 @@ class Play:
     def point(self) -> None:
         self.points += 1
         if self.points == self._kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._blow)
 
     async def pause(self) -> None:
         """Take nothing, some passes of the loop, or some time."""

@@ -7,15 +7,18 @@ import contextlib
 import inspect
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import ExecutionStopped
-from tests.crash.zygote import KILLED, Zygote
+from tests.crash.zygote import KILLED, ForkEndedError, Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +85,24 @@ class Scene:
         outcome: Outcome | str = self._zygote.run(_perform, self.environ(**environ), program, args)
         return outcome
 
+    def end(self, program: Callable[..., Any], *args: Any, **environ: str) -> int:
+        """Start a program that ends its process; gives the exit code, or the negative number of a signal."""
+        try:
+            outcome = self.risk(program, *args, **environ)
+        except ForkEndedError as ended:
+            return ended.code
+        assert outcome == KILLED
+        return -signal.SIGKILL
+
+    def strike(self, blow: signal.Signals, program: Callable[..., Any], *args: Any, **environ: str) -> Outcome | str:
+        """Start a program that gets a signal from another process when it waits for one; gives KILLED if it died."""
+        waiting = self.folder / "waiting"
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(_send, blow, waiting)
+            outcome = self.risk(program, *args, WAITING=str(waiting), **environ)
+            sent.result()
+        return outcome
+
     def environ(self, **more: str) -> dict[str, str]:
         """Give what programs find in their environment."""
         return {"DURABLE_DB": str(self.db), "LEDGER": str(self._ledger), **more}
@@ -113,6 +134,16 @@ class Scene:
     def cli(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run the `durable` command."""
         return self.python("-m", "durable", *arguments, **environ)
+
+
+def _send(blow: signal.Signals, waiting: Path) -> None:
+    deadline = time.monotonic() + _LIMIT
+    while not waiting.exists():
+        assert time.monotonic() < deadline, "nobody waits for a signal"
+        time.sleep(0.002)
+    pid = int(waiting.read_text())
+    waiting.unlink()
+    os.kill(pid, blow)
 
 
 def _perform(environ: dict[str, str], program: Callable[..., Any], args: tuple[Any, ...]) -> Outcome:

@@ -7,6 +7,7 @@ In a sequence, a body that began proves that everything before it is recorded: t
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -99,11 +100,17 @@ class Stage:
         return f"{self.folder}/{self.run_id}.ledger"
 
 
-def perform(stage: Stage, kill_at: int = 0, when: str = "", commit: int = 0) -> list[str]:
-    """Call the workflow until it succeeds; killed at a point of its code, or before or after a commit."""
+def perform(
+    stage: Stage, kill_at: int = 0, when: str = "", commit: int = 0, blow: signal.Signals = signal.SIGKILL
+) -> list[str]:
+    """Call the workflow until it succeeds; killed (or interrupted) at a point of its code, before or after a commit."""
     global play
-    play = Play(stage.ledger, "", kill_at)
-    store = KillingStore(f"{stage.folder}/durable.db", when, commit)
+    play = Play(stage.ledger, "", kill_at, blow)
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # not while SQLAlchemy opens: it may hide the interruption
+    store = KillingStore(f"{stage.folder}/durable.db", when, commit, blow)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return list(play.perform(store, stage.run_id, lambda: _call(stage)))
 
 

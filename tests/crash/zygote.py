@@ -127,7 +127,7 @@ def _interruptible(function: Callable[..., Any], *args: Any) -> Any:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return function(*args)
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _warm_up(modules: list[str]) -> None:
