@@ -43,7 +43,7 @@ def describe_doubt(record: StepRecord, run: RunRecord) -> str:
     if record.status == "started":
         cause = f"was running when its process ended (started {since})"
     else:
-        cause = f"left by an exception that does not prove that nothing happened (started {since})"
+        cause = f"was left by an exception that does not prove that nothing happened (started {since})"
     return (
         f"Step {record.key!r} of run {run.id} {cause}. It is not idempotent, so it was not executed again. Its "
         f"idempotency key is {idempotency_key(record)}. Find out whether it happened, then decide with: "

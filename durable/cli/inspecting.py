@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -71,10 +72,10 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     alive = is_under_way(sessions.current(), record)
     steps = list(run.step_records())
     past = None if alive else recorded_past(record, steps)
+    goes_on = not alive and (record.status in _RESUMABLE or _is_decided(record, steps))
+    message = "" if record.status == RunStatus.RUNNING or _is_decided(record, steps) else run.message
     if as_json:
-        print_json(
-            _run_data(record, alive) | {"message": run.message, "steps": [_step_data(step, past) for step in steps]}
-        )
+        print_json(_run_data(record, alive) | {"message": message, "steps": [_step_data(step, past) for step in steps]})
         return
     console = out()
     console.print(
@@ -85,8 +86,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     )
     if record.parent_run:
         console.print(one_line(f"called by run {record.parent_run}, step {record.parent_step}"))
-    if run.message:
-        console.print(Text(visible(run.message)))
+    if message:
+        console.print(Text(visible(message)))
     rows = [
         (
             str(step.seq),
@@ -100,7 +101,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         for step in steps
     ]
     console.print(table(("#", "step", "status", "attempts", "started", "took", "error"), rows))
-    if not alive and record.status in _RESUMABLE:
+    if goes_on:
         say(f"go on with: {shell_command('resume', record.id)}")
 
 
@@ -144,6 +145,14 @@ def doctor(as_json: Json = False) -> None:
 
 
 _RESUMABLE = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+def _is_decided(run: RunRecord, steps: list[StepRecord]) -> bool:
+    """Whether what blocked a run has been resolved."""
+    blocked_by = json.loads(run.outcome or "{}").get("step")
+    return run.status == RunStatus.BLOCKED and any(
+        step.flags & StepFlag.RESOLVED for step in steps if step.key == blocked_by
+    )
 
 
 def _shown_status(run: RunRecord, alive: bool) -> str:

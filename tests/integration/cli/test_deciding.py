@@ -19,6 +19,10 @@ def test_resolve_decides_a_doubt(decision: list[str], result: str, payments: int
     decided = durable_command("resolve", run, "pay", *decision)
     assert (decided.code, decided.out) == (0, "")
     assert "durable resume checkout-c" in decided.err
+    shown = durable_command("show", run)
+    assert "durable resume checkout-c" in shown.err
+    assert "in doubt" not in shown.out
+    assert "not idempotent" not in shown.out
     assert durable_command("resume", run).data == result
     assert executed.count("pay c") == payments
 
@@ -45,3 +49,14 @@ def test_resolve_of_an_unknown_step_names_those_in_doubt(durable_command: Comman
     refused = durable_command("resolve", blocked("c"), "payment", "--did-not-happen")
     assert refused.code == 2
     assert "steps in doubt: pay:c." in refused.err
+
+
+def test_a_step_is_named_by_its_number(durable_command: CommandLine) -> None:
+    """`#number` names a step, any JSON is its result, and what is decided and used stays decided."""
+    run = blocked("c")
+    steps = durable_command("show", run, "--json").data["steps"]
+    [number] = [step["number"] for step in steps if step["in_doubt"]]
+    assert durable_command("resolve", run, f"#{number}", "--happened", '{"paid": [1, null]}').code == 0
+    assert [step["in_doubt"] for step in durable_command("show", run, "--json").data["steps"]] == [False, False]
+    assert durable_command("resume", run).data == {"paid": [1, None]}
+    assert durable_command("resolve", run, "pay", "--did-not-happen").code == 2
