@@ -122,28 +122,28 @@ class Match:
             with execution.lock:
                 self.scope.history.use(self.record)
         elif verdict is Drift.ERROR:
-            message = self._describe_drift(unused[0])
+            message = self._describe_drift(unused[0], verdict)
             if not (can_ask() and (yield Invoke(lambda: ask_whether_to_run(message), in_thread=True))):
                 raise execution.stop(InputsChangedError(message))
         elif verdict is Drift.EXECUTE:
             execution.drifted.add(task.label)
-            warn_once("drift", f"{execution.id}:{task.label}", self._describe_drift(unused[0]))
+            warn_once("drift", f"{execution.id}:{task.label}", self._describe_drift(unused[0], verdict))
 
     def _may_be_this_task(self, label: str) -> bool:
         return label == self.task.label or label in self.task.former_labels or self.execution.is_gone(label)
 
-    def _describe_drift(self, record: StepRecord) -> str:
+    def _describe_drift(self, record: StepRecord, verdict: Drift) -> str:
         recorded, current = Details.read(record.details).arguments, Details.read(self.call.details()).arguments
         changed = [
             f"{name}: recorded {_shown(recorded, name)}, now {_shown(current, name)}"
             for name in sorted({*recorded, *current})
             if _digest(recorded, name) != _digest(current, name)
         ]
-        tail = (
-            "It is idempotent, so it was executed as a new call."
-            if self.is_idempotent
-            else "It is not idempotent, so it was not executed."
-        )
+        if verdict is Drift.EXECUTE:
+            tail = "It is executed as a new call."
+        else:
+            cause = "on_drift='error' holds" if self.is_idempotent else "It is not idempotent"
+            tail = f"{cause}, so it was not executed."
         return (
             f"Run {self.execution.id} was resumed and calls {self.call.label!r}, which is not recorded, while the recorded "
             f"call {record.key!r} was not made. Changed: {'; '.join(changed) or 'the task itself'}. {tail} If the input "
