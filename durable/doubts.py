@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,8 +70,6 @@ def can_ask() -> bool:
 
 def ask_whether_it_happened(message: str) -> Outcome | None:
     """Ask the person at the terminal; None if they do not know."""
-    import json  # noqa: PLC0415 -- for the answer of a person only
-
     print(f"durable: {message}", file=sys.stderr)  # noqa: T201 -- a question to the person at the terminal
     answer = _prompt("Did it happen? [y]es / [n]o / [ENTER] leave it undecided: ").lower()
     if answer in {"n", "no"}:

@@ -128,7 +128,7 @@ def start_workflow(
     workflow: WorkflowDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
 ) -> Run:
     """Open a run here and execute it in the background."""
-    from durable.handles import Run  # noqa: PLC0415
+    from durable.handles import Run  # noqa: PLC0415 -- needed by `start` only, and not quick to import
 
     if FRAME.get() is not None:
         raise OutsideRunError(

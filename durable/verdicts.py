@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from durable.details import Details
 from durable.records import StepFlag, StepStatus
 
 if TYPE_CHECKING:
@@ -111,8 +112,6 @@ def interruptions(record: StepRecord, past: Past) -> int:
 
 def code_changed(record: StepRecord, code: bytes) -> bool:
     """Whether the body was another one when the step was recorded."""
-    from durable.details import Details  # noqa: PLC0415
-
     recorded = Details.read(record.details).code
     return recorded is not None and recorded != code.hex()
 
