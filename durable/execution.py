@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 import os
+import sys
 import threading
 import time
 import warnings
@@ -73,7 +74,6 @@ class Execution:
         self.ended = False
         self.is_new = run.epoch == 1
         self.executed = 0
-        self.replayed = 0
         self.replayed_failures: list[str] = []
         self.interrupted: list[int] = []
         self.code_seen: set[str] = set()
@@ -210,7 +210,7 @@ class Body:
             current = current.outer
         return False
 
-    def timed_out(self, seconds: float | None) -> TimeoutError:
+    def timed_out(self, seconds: float) -> TimeoutError:
         """Close the body to further calls and give the exception that its caller gets."""
         self.closed = f"it had timed out after {seconds:g} s"
         return TimeoutError(f"Step {self.step_key!r} of run {self.execution.id} did not end within {seconds:g} s.")
@@ -272,8 +272,6 @@ def warn_once(kind: str, subject: str, message: str) -> None:
 
 
 def _depth_of_user_code() -> int:
-    import sys  # noqa: PLC0415
-
     here = os.path.dirname(__file__)
     frame, depth = sys._getframe(1), 1  # noqa: SLF001 -- the documented way to find the caller
     while frame is not None and os.path.dirname(frame.f_code.co_filename).startswith(here):

@@ -42,16 +42,13 @@ def replay(execution: Execution, record: StepRecord) -> Any:
     assert record.value is not None
     run, step = record.run_id, record.key
     try:
-        value = execution.serializer.decode(execution.session.fetch(record.value, run=run, step=step), run=run, step=step)
+        return execution.serializer.decode(execution.session.fetch(record.value, run=run, step=step), run=run, step=step)
     except CorruptRecordError as error:
         raise execution.stop(error) from error
-    execution.replayed += 1
-    return value
 
 
 def replay_failure(execution: Execution, record: StepRecord) -> BaseException:
     """Give the stored exception."""
-    execution.replayed += 1
     execution.replayed_failures.append(record.key)
     assert record.error is not None
     try:
