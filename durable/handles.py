@@ -33,6 +33,7 @@ from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
 from durable.runs import run_life
 from durable.serializers import Unserializable
+from durable.step_keys import idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,33 +79,33 @@ class Run:
 
     def __repr__(self) -> str:
         """Show id, workflow and status in one line."""
-        record = self._record()
-        return f"<Run {self.id} {record.workflow} {self._status(record)}>"
+        record = self.record
+        return f"<Run {self.id} {record.workflow} {record.status}>"
 
     @property
     def workflow(self) -> str:
         """Full name of the workflow."""
-        return self._record().workflow
+        return self.record.workflow
 
     @property
     def status(self) -> str:
-        """One of pending, running, waiting, paused, blocked, succeeded, failed, cancelled, superseded."""
-        return self._status(self._record())
+        """One of running, blocked, succeeded, failed, cancelled, superseded; `running` also if its process has died."""
+        return str(self.record.status)
 
     @property
     def message(self) -> str:
         """What the end of the last execution said: the error, the doubt; empty if it ended well or has not ended."""
-        return str(json.loads(self._record().outcome or "{}").get("message", ""))
+        return str(json.loads(self.record.outcome or "{}").get("message", ""))
 
     @property
     def parent(self) -> str | None:
         """Id of the run that called this one, None at the top."""
-        return self._record().parent_run
+        return self.record.parent_run
 
     @property
     def steps(self) -> list[StepView]:
         """The recorded steps in the order of their calls."""
-        record, steps = self._record(), list(self.step_records())
+        record, steps = self.record, list(self.step_records())
         past = None if self._is_under_way(record) else recorded_past(record, steps)
         return [view_of(step, past) for step in steps]
 
@@ -128,9 +129,9 @@ class Run:
             return self._outcome.result(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            record = self._record()
+            record = self.record
             if not self._is_under_way(record):
-                return self._final(record)
+                return final_outcome(self._session, record)
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"Run {self.id} did not end within {timeout:g} s.")
             time.sleep(_POLL)
@@ -140,9 +141,9 @@ class Run:
         if self._outcome is not None:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._outcome)), timeout)
         async with asyncio.timeout(timeout):
-            while self._is_under_way(record := self._record()):
+            while self._is_under_way(record := self.record):
                 await asyncio.sleep(_POLL)
-        return self._final(record)
+        return final_outcome(self._session, record)
 
     def resume(self, *, on_drift: OnDrift | None = None, retry_failed: bool | None = None, fresh: bool = False) -> Any:
         """Execute what is left of the run and give its result (an awaitable for an async workflow).
@@ -151,9 +152,9 @@ class Run:
         The workflow is taken from this program or imported from the module or script that was recorded. Raises
         `NotFoundError` if it cannot be found and `ConfigurationError` if inputs were not stored.
         """
-        record = self._record()
+        record = self.record
         if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED) and not fresh:
-            return self._final(record)
+            return final_outcome(self._session, record)
         entry = json.loads(record.entry)
         if entry.get("block"):
             raise ConfigurationError(
@@ -182,7 +183,7 @@ class Run:
 
     def cancel(self) -> None:
         """Cancel the run: at once if nobody executes it, at its next step boundary otherwise. It can be resumed."""
-        record = self._record()
+        record = self.record
         if record.status in _NOT_CANCELLED:
             return
         execution = self._session.active.get(self.id)
@@ -198,8 +199,8 @@ class Run:
 
         `step` is a step key, a unique beginning of one, or `#number`. Takes steps in doubt, steps that were interrupted too
         often, failed ones, and such whose value is unavailable. Raises `NotFoundError` for an unknown or ambiguous step,
-        `ConfigurationError` for one that needs no decision, `RunInProgressError` while the run executes, and
-        `NotSerializableError` for a value that cannot be stored.
+        `ConfigurationError` for one that needs no decision and for a value that cannot be stored, and
+        `RunInProgressError` while the run executes.
         """
         found = self.find_step(step)
         if found.status == StepStatus.SUCCEEDED and not found.flags & StepFlag.VALUE_UNAVAILABLE:
@@ -211,7 +212,10 @@ class Run:
             try:
                 value = self._session.serializer.encode(outcome.value, run=self.id, step=found.key)
             except Unserializable as error:
-                raise ConfigurationError(f"This result cannot be stored: {error}") from None
+                raise ConfigurationError(
+                    f"Step {found.key!r} of run {self.id} was not resolved: this result cannot be stored: {error}. Give one "
+                    f"that can be."
+                ) from None
             changed = found._replace(status=StepStatus.SUCCEEDED, value=value, error=None)
         else:
             changed = found._replace(status=StepStatus.CANCELLED, value=None)
@@ -220,7 +224,7 @@ class Run:
         self._change(lambda run: run, (changed,))
 
     def find_step(self, step: str) -> StepRecord:
-        """Find a step by its key, a unique beginning of it, its task's name, or `#number`."""
+        """Find a step by its key, a unique beginning of it, or `#number`; raises `NotFoundError`."""
         records = list(self.step_records())
         exact = [record for record in records if step in (record.key, f"#{record.seq}")]
         found = exact or [record for record in records if step and record.key.startswith(step)]
@@ -237,7 +241,7 @@ class Run:
 
     def delete(self) -> None:
         """Remove the run with its steps and values. Raises `RunInProgressError` while it executes."""
-        record = self._record()
+        record = self.record
         if self._is_under_way(record):
             raise RunInProgressError(
                 f"Run {self.id} is in progress on {record.host} with pid {record.pid} and was not removed. Stop it first, "
@@ -248,33 +252,24 @@ class Run:
             Claiming(self._session, self.id).act()  # so that nobody resumes it now
             self._session.store.delete_run(self.id)
 
-    @property
-    def record(self) -> RunRecord:
-        """The run's record as it is now."""
-        return self._record()
-
     def _change(self, change: Callable[[RunRecord], RunRecord], steps: tuple[StepRecord, ...] = ()) -> None:
         """Own the run for a moment, write these steps and what `change` makes of the run, and give it back."""
         session = self._session
-        with Opening(session, self._record()):
+        with Opening(session, self.record):
             claim = Claiming(session, self.id).act()
             run = change(replace(before(claim), updated_at=sessions.clock()))
             session.journal.flush(leave(session, claim, run, steps))
 
-    def _record(self) -> RunRecord:
+    @property
+    def record(self) -> RunRecord:
+        """The run's record as it is now; raises `NotFoundError` if it was removed."""
         record = self._session.store.load_run(self.id)
         if record is None:
             raise NotFoundError(f"There is no run {self.id!r} in {self._session.store.url}. List them with: durable ls")
         return record
 
-    def _status(self, record: RunRecord) -> str:
-        return str(record.status)
-
     def _is_under_way(self, record: RunRecord) -> bool:
         return is_under_way(self._session, record)
-
-    def _final(self, record: RunRecord) -> Any:
-        return final_outcome(self._session, record)
 
     def _refuse_to_wait_for_oneself(self) -> None:
         try:
@@ -336,9 +331,6 @@ def final_outcome(session: Session, record: RunRecord) -> Any:
 
 def view_of(record: StepRecord, past: Past | None) -> StepView:
     """Show a step's record to a user; `past` is what the next execution of its run finds, None while one is under way."""
-    from durable.step_keys import idempotency_key  # noqa: PLC0415
-
-    key = idempotency_key(record)
     return StepView(
         record.key,
         record.seq,
@@ -349,7 +341,7 @@ def view_of(record: StepRecord, past: Past | None) -> StepView:
         record.ended_at,
         record.parent,
         past is not None and is_left_in_doubt(record, past),
-        key,
+        idempotency_key(record),
     )
 
 
