@@ -58,6 +58,11 @@ class Call:
         return dict(zip(self._binding.signature.names, self._bound, strict=True))
 
     @property
+    def args_with_self(self) -> tuple[Any, ...]:
+        """Positional arguments for other functions of the user: the object of a method comes first."""
+        return self.args if self.instance is None or self.task.takes_self else (self.instance, *self.args)
+
+    @property
     def encoded(self) -> dict[str, bytes]:
         """The arguments that count, encoded; those equal to their default are left out."""
         return dict(self._parts)
@@ -125,8 +130,7 @@ class Call:
         key = self.task.key
         try:
             if callable(key):
-                bound = (self.instance,) if self.instance is not None and not self.task.takes_self else ()
-                made = key(*bound, *self.args, **self.kwargs)
+                made = key(*self.args_with_self, **self.kwargs)
             else:
                 made = str(key).format_map({**self.values, **self._variadic(), _SELF: self.instance})
             data = encode(made)

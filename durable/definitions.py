@@ -94,6 +94,11 @@ class Definition:
         return code_digest(self.plain) if self._is_checked_for_changes else None
 
     @cached_property
+    def code_hex(self) -> str | None:
+        """`code` in hexadecimal digits, as records keep it."""
+        return self.code.hex() if self.code is not None else None
+
+    @cached_property
     def label(self) -> str:
         """Name and version: what makes records its own."""
         return self.full_name if self.version is None else f"{self.full_name}@{self.version}"
@@ -125,11 +130,6 @@ class Definition:
             return encode(signature.defaults[name]) if name in signature.defaults else None
         except Unencodable:
             return None
-
-    @cached_property
-    def code_hex(self) -> str | None:
-        """The same for records."""
-        return self.code.hex() if self.code is not None else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,25 +236,23 @@ _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_O
 def task_options(options: dict[str, Any]) -> dict[str, Any]:
     """Bring what a user passed to `@task` into the form that the definition keeps."""
     check_known("task", options, _TASK_OPTIONS)
-    given = dict(options)
-    for option in ("aliases", "no_effect_on"):
-        if option in given:
-            given[option] = as_tuple("task", option, given[option])
-    if "ignore" in given:
-        given["ignore"] = as_tuple("task", "ignore", given["ignore"])
+    given = _converted("task", options)
     if isinstance(given.get("timeout"), timedelta):
         given["timeout"] = given["timeout"].total_seconds()
-    if isinstance(given.get("version"), int) and not isinstance(given["version"], bool):
-        given["version"] = str(given["version"])
     return given
 
 
 def workflow_options(options: dict[str, Any]) -> dict[str, Any]:
     """Bring what a user passed to `@workflow` into the form that the definition keeps."""
     check_known("workflow", options, _WORKFLOW_OPTIONS, elsewhere=_CALL_OPTIONS)
+    return _converted("workflow", options)
+
+
+def _converted(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     given = dict(options)
-    if "aliases" in given:
-        given["aliases"] = as_tuple("workflow", "aliases", given["aliases"])
+    for option in ("aliases", "ignore", "no_effect_on"):
+        if option in given:
+            given[option] = as_tuple(kind, option, given[option])
     if isinstance(given.get("version"), int) and not isinstance(given["version"], bool):
         given["version"] = str(given["version"])
     return given

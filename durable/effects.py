@@ -51,7 +51,8 @@ def drive(life: Generator[Effect, Any, Any]) -> Any:
 
     Whatever is raised here, be it by a signal handler between two lines, goes to the life: it alone can end itself.
     """
-    go_on, answer = life.send, None
+    go_on: Callable[[Any], Effect] = life.send
+    answer: Any = None
     while True:
         try:
             while True:
@@ -68,7 +69,8 @@ def drive(life: Generator[Effect, Any, Any]) -> Any:
 
 async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
     """Perform the effects of a life one after the other, awaiting; see `drive`."""
-    go_on, answer = life.send, None
+    go_on: Callable[[Any], Effect] = life.send
+    answer: Any = None
     while True:
         try:
             while True:

@@ -180,7 +180,7 @@ class WouldDeadlockError(DurableError, RuntimeError):
 
 
 class StoreError(DurableError):
-    """The checkpoint store."""
+    """The checkpoint store cannot be opened, read or written, or holds what was not written to it."""
 
 
 class StoreUnusableError(StoreError):

@@ -119,8 +119,7 @@ def _check_template(kind: str, option: str, template: str, definition: Definitio
 def check_task(task: TaskDefinition) -> None:
     """Refuse options of `@task` that cannot be meant."""
     _check_common("task", task)
-    for option in ("idempotent",):
-        _check_type("task", option, getattr(task, option), bool, optional=True)
+    _check_type("task", "idempotent", task.idempotent, bool, optional=True)
     for option in ("replay", "sensitive"):
         _check_type("task", option, getattr(task, option), bool)
     _check_type("task", "attempts", task.attempts, int)

@@ -39,6 +39,8 @@ def keep(session: Session, call: Call, value: Any, now: float) -> None:
     name = _name(call)
     data = session.serializer.encode(value, run=name, step=_RESULT)
     claim = session.claim(name, now)
+    if claim is not None and not claim.granted:
+        return  # another process renews it at this moment
     run = RunRecord(
         id=name,
         workflow=WORKFLOW,
@@ -51,8 +53,6 @@ def keep(session: Session, call: Call, value: Any, now: float) -> None:
         result=data,
         lineage=name,
     )
-    if claim is not None and not claim.granted:
-        return  # another process renews it at this moment
     fence = Fence(name, run.epoch, session.store.owner, lambda: None)
     session.journal.append(fence, run, created=claim is None)
     if claim is None:

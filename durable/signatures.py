@@ -23,10 +23,9 @@ class Signature:
         parameters = list(inspect.signature(function).parameters.values())
         if bound and parameters and parameters[0].kind not in _VARIADIC:
             parameters = parameters[1:]
-        self.parameters = tuple(parameters)
         self.names = tuple(parameter.name for parameter in parameters)
         self.defaults = {p.name: _default(p) for p in parameters if _default(p) is not inspect.Parameter.empty}
-        self.bind = _binder(getattr(function, "__name__", "task"), self.parameters)
+        self.bind = _binder(getattr(function, "__name__", "task"), tuple(parameters))
 
     def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Give every parameter's value by its name, defaults included."""

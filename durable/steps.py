@@ -122,10 +122,9 @@ class Step:
         execution, reconcile = self.execution, self.task.reconcile
         if reconcile is not None:
             call = self.match.call
-            bound = (call.instance,) if call.instance is not None and not self.task.takes_self else ()
             try:
                 with attempts.open_body():
-                    answer = yield Invoke(lambda: reconcile(*bound, *call.args, **call.kwargs))
+                    answer = yield Invoke(lambda: reconcile(*call.args_with_self, **call.kwargs))
             except Exception as error:
                 raise execution.stop(in_doubt(record, execution.run, f"Its reconcile= raised {error!r}.")) from error
             if not isinstance(answer, Happened | DidNotHappen):

@@ -64,8 +64,6 @@ class SQLiteStore:
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
 
-    # Opening
-
     def _ensure_open(self) -> tuple[WriteLock, Owners, Connections]:
         """Open what is not open: everything at first and in a forked child, the connections after any fork."""
         with self._guard, self._reading:
@@ -108,8 +106,6 @@ class SQLiteStore:
         """Token of this process."""
         owners = self._owners or self._ensure_open()[1]
         return owners.token
-
-    # Writing
 
     def _locked(self, action: Callable[[Connections], _T], *, wait: bool = True) -> _T | None:
         """Do something that no other thread or process may do at the same time; a failure poisons the store."""
@@ -167,8 +163,6 @@ class SQLiteStore:
         """See `Store.is_alive`."""
         return bool(self._locked(lambda _: self._ensure_open()[1].is_alive(owner)))
 
-    # Reading
-
     def _read(self, action: Callable[[Connections], _T]) -> _T:
         while True:
             with self._reading:
@@ -222,8 +216,6 @@ class SQLiteStore:
             "folder permissions": oct(self.path.parent.stat().st_mode & 0o777),
             "file permissions": oct(self.path.stat().st_mode & 0o777),
         }
-
-    # Closing
 
     def close(self) -> None:
         """See `Store.close`."""
