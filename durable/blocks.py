@@ -47,10 +47,10 @@ class RunBlock:
                 f"durable.run({self._run_id!r}) stands inside a run. Use durable.scope(name) for a part of a run."
             )
         function = _async_block if is_async else _block
-        definition = WorkflowDefinition(function=function, name="durable.run").with_options(
+        definition = WorkflowDefinition(function=function, name="durable.run", is_block=True).with_options(
             run_id=self._run_id, **self._options
         )
-        call = RunCall(definition, None, (), {}, is_block=True)
+        call = RunCall(definition, None, (), {})
         self._life = run_life(call, _nothing)
         effect = open_life(self._life)
         self._effect = effect

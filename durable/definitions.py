@@ -104,6 +104,12 @@ class Definition:
         return self.full_name if self.version is None else f"{self.full_name}@{self.version}"
 
     @cached_property
+    def former_labels(self) -> tuple[str, ...]:
+        """Labels of records under former names."""
+        suffix = "" if self.version is None else f"@{self.version}"
+        return tuple(alias + suffix for alias in self.aliases)
+
+    @cached_property
     def label_prefix(self) -> bytes:
         """The label as the beginning of what a call says."""
         return label_prefix(self.label)
@@ -164,12 +170,6 @@ class TaskDefinition(Definition):
             | StepFlag.CHILD_RUN * self.is_child_run
         )
 
-    @cached_property
-    def former_labels(self) -> tuple[str, ...]:
-        """Labels of records under former names."""
-        suffix = "" if self.version is None else f"@{self.version}"
-        return tuple(alias + suffix for alias in self.aliases)
-
     @property
     def _is_checked_for_changes(self) -> bool:
         return self.has_body and not self.is_child_run
@@ -203,6 +203,7 @@ class WorkflowDefinition(Definition):
     fresh: bool | None = None
     on_running: OnRunning = "error"
     retry_failed: bool | None = None
+    is_block: bool = False
 
     def __post_init__(self) -> None:
         check_workflow(self)
@@ -213,6 +214,15 @@ class WorkflowDefinition(Definition):
         if "run_id" in options:
             given["exact_run_id"] = check_run_id(options.pop("run_id"))
         return replace(self, **given, **workflow_options(options))
+
+    @cached_property
+    def former_titles(self) -> dict[str, str]:
+        """What run ids may begin with under former names, each of which may stand with its module, and those labels."""
+        return {
+            ".".join(alias.split(".")[first:]): label
+            for alias, label in zip(self.aliases, self.former_labels, strict=True)
+            for first in range(alias.count(".") + 1)
+        }
 
     @cached_property
     def as_step(self) -> TaskDefinition:
@@ -229,7 +239,7 @@ class WorkflowDefinition(Definition):
 
 _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed"})
 _TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - {"function", "has_body", "is_child_run"}
-_NO_OPTIONS = {"function", "key", "ignore", "sensitive", "exact_run_id"}
+_NO_OPTIONS = {"function", "key", "ignore", "sensitive", "exact_run_id", "is_block"}
 _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS
 
 

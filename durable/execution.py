@@ -78,6 +78,7 @@ class Execution:
         self.interrupted: list[int] = []
         self.code_seen: set[str] = set()
         self.drifted: set[str] = set()
+        self.reused: set[int] = set()
         self.root_task: asyncio.Task[Any] | None = None
         self._ticks = itertools.count(past.last_event + 1)
         self.history = self.open_history(0, past.last_event)

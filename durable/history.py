@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from durable.step_keys import Scope
     from durable.stores.protocol import Store
 
+_Where = tuple[str, str]  # container and branch
 _Place = tuple[str, str, bytes, int]  # container, branch, content and occurrence
 _PAGE = 1000
 _WINDOW = 2  # pages of unused records in memory beyond which a miss is looked up in the store
@@ -43,7 +44,8 @@ class StepHistory:
         self._used_ahead: set[int] = set()
         self._moved: set[_Place] = set()
         self._not_awaited = 0
-        self._tasks_ahead: dict[tuple[str, str], frozenset[str]] = {}
+        self._tasks_ahead: dict[_Where | None, frozenset[str]] = {}
+        self._entered: set[_Where] = set()
 
     @property
     def is_empty(self) -> bool:
@@ -98,28 +100,43 @@ class StepHistory:
         place = (scope.container, scope.branch, content, occurrence)
         return place in self._moved or place in self._index
 
-    def unused_in(self, scope: Scope, is_candidate: Callable[[str], bool]) -> list[StepRecord]:
-        """List unused records of this very scope whose task label `is_candidate`, the oldest first.
+    def unused(
+        self,
+        is_candidate: Callable[[str], bool],
+        *,
+        where: _Where | None = None,
+        fits: Callable[[StepRecord], bool] = lambda _: True,
+    ) -> list[StepRecord]:
+        """List unused records whose task label `is_candidate` and that fit, the oldest first; `where` limits them to a scope.
 
         Of those that are not loaded: the oldest ones, and all that were left running.
         """
         found = [
             record
             for (container, branch, _, _), record in self._index.items()
-            if (container, branch) == (scope.container, scope.branch) and is_candidate(record.task)
+            if where in (None, (container, branch)) and is_candidate(record.task) and fits(record)
         ]
         if not self._complete:
-            tasks = tuple(label for label in self._labels_ahead(scope) if is_candidate(label))
+            tasks = tuple(label for label in self._labels_ahead(where) if is_candidate(label))
             if tasks:
-                query = StepQuery(parent=self._parent, scope=(scope.container, scope.branch), tasks=tasks)
-                found += islice(self._unused_ahead(query), self._page)
+                query = StepQuery(parent=self._parent, scope=where, tasks=tasks)
+                found += islice(filter(fits, self._unused_ahead(query)), self._page)
                 known = {record.seq for record in found}
                 running = self._unused_ahead(replace(query, statuses=(StepStatus.STARTED,)))
-                found += [record for record in running if record.seq not in known]
+                found += [record for record in running if record.seq not in known and fits(record)]
         return sorted(found, key=lambda record: record.seq)
 
+    def enter(self, container: str, branch: str) -> None:
+        """Note that this execution has an asyncio task of this name."""
+        if not self.is_empty:
+            self._entered.add((container, branch))
+
+    def is_entered(self, container: str, branch: str) -> bool:
+        """Whether this execution has an asyncio task of this name."""
+        return (container, branch) in self._entered
+
     def use(self, record: StepRecord) -> None:
-        """Use a record that `unused_in` gave."""
+        """Use a record that `unused` gave."""
         if _place(record) in self._index:
             self._drop(_place(record))
         else:
@@ -202,9 +219,8 @@ class StepHistory:
                     yield record
             after = page[-1].seq
 
-    def _labels_ahead(self, scope: Scope) -> frozenset[str]:
+    def _labels_ahead(self, where: _Where | None) -> frozenset[str]:
         assert self._store is not None
-        where = (scope.container, scope.branch)
         if where not in self._tasks_ahead:
             query = StepQuery(after=self._loaded, parent=self._parent, scope=where)
             self._tasks_ahead[where] = self._store.step_tasks(self._run_id, query)

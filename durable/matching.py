@@ -8,23 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from durable.details import Details
-from durable.doubts import ask_whether_to_run, can_ask, in_doubt
-from durable.effects import Invoke
-from durable.errors import InputsChangedError
+from durable.drift import consider_drift
 from durable.execution import warn_once
-from durable.notices import shell_command
-from durable.records import StepQuery, StepStatus
-from durable.verdicts import Drift, decide_drift
+from durable.records import StepQuery
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from durable.calls import Call
     from durable.definitions import TaskDefinition
-    from durable.details import Argument
     from durable.effects import Effect
     from durable.execution import Frame
-    from durable.options import OnDrift
     from durable.records import StepRecord
 
 
@@ -68,8 +62,8 @@ class Match:
                     break
             while self.record is None and history.is_occupied(scope, call.content, self.occurrence):
                 self.occurrence = scope.next_occurrence(call.content)
-        if self.record is None and self.task.key is None and self.task.has_body:
-            yield from self._consider_drift()
+        if self.record is None and self.task.has_body:
+            yield from consider_drift(self)
 
     def prefer_equal_arguments(self) -> None:
         """Among records under one business key, use the one that was recorded with these very arguments."""
@@ -93,69 +87,3 @@ class Match:
                 f"the record was used, because the key decides.",
             )
         self.record = better
-
-    def _consider_drift(self) -> Generator[Effect, Any, None]:
-        execution, task = self.execution, self.task
-        on_drift: OnDrift | None = execution.on_drift or task.on_drift or execution.workflow.on_drift
-        if self.is_idempotent and on_drift in (None, "run") and task.label in execution.drifted:
-            return
-        with execution.lock:
-            unused = self.scope.history.unused_in(self.scope, self._may_be_this_task)
-        verdict = decide_drift(
-            unused,
-            idempotent=self.is_idempotent,
-            has_key=False,
-            after_a_retry=self.scope.after_a_retry,
-            on_drift=on_drift,
-        )
-        if verdict is Drift.DOUBT:
-            record = next(record for record in unused if record.status == StepStatus.STARTED)
-            raise execution.stop(
-                in_doubt(
-                    record,
-                    execution.run,
-                    f"The current call {self.call.label!r} has other inputs, so nobody can know whether it is the same one.",
-                )
-            )
-        if verdict is Drift.REUSE:
-            self.record = next(record for record in unused if record.status == StepStatus.SUCCEEDED)
-            with execution.lock:
-                self.scope.history.use(self.record)
-        elif verdict is Drift.ERROR:
-            message = self._describe_drift(unused[0], verdict)
-            if not (can_ask() and (yield Invoke(lambda: ask_whether_to_run(message), in_thread=True))):
-                raise execution.stop(InputsChangedError(message))
-        elif verdict is Drift.EXECUTE:
-            execution.drifted.add(task.label)
-            warn_once("drift", f"{execution.id}:{task.label}", self._describe_drift(unused[0], verdict))
-
-    def _may_be_this_task(self, label: str) -> bool:
-        return label == self.task.label or label in self.task.former_labels or self.execution.is_gone(label)
-
-    def _describe_drift(self, record: StepRecord, verdict: Drift) -> str:
-        recorded, current = Details.read(record.details).arguments, Details.read(self.call.details()).arguments
-        changed = [
-            f"{name}: recorded {_shown(recorded, name)}, now {_shown(current, name)}"
-            for name in sorted({*recorded, *current})
-            if _digest(recorded, name) != _digest(current, name)
-        ]
-        if verdict is Drift.EXECUTE:
-            tail = "It is executed as a new call."
-        else:
-            cause = "on_drift='error' holds" if self.is_idempotent else "It is not idempotent"
-            tail = f"{cause}, so it was not executed."
-        return (
-            f"Run {self.execution.id} was resumed and calls {self.call.label!r}, which is not recorded, while the recorded "
-            f"call {record.key!r} was not made. Changed: {'; '.join(changed) or 'the task itself'}. {tail} If the input "
-            f"differs on every start, take it from durable.now(), durable.uuid4() or durable.random(), or name the call "
-            f"with key=. If it is a new call, resume with on_drift='run' ({shell_command('resume', self.execution.id)} "
-            f"--on-drift run); to use the recorded result, with on_drift='reuse'."
-        )
-
-
-def _shown(arguments: dict[str, Argument], name: str) -> str:
-    return arguments[name].preview if name in arguments else "the default"
-
-
-def _digest(arguments: dict[str, Argument], name: str) -> str | None:
-    return arguments[name].digest if name in arguments else None

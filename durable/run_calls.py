@@ -14,7 +14,7 @@ from durable.loading import stop_before_calls
 from durable.naming import check_run_id, module_name, script_path
 from durable.records import RunRecord, RunStatus
 from durable.serializers import Unserializable
-from durable.step_keys import content_digest
+from durable.step_keys import content_digest, escape
 
 if TYPE_CHECKING:
     from durable.definitions import WorkflowDefinition
@@ -36,20 +36,19 @@ class RunCall:
         kwargs: dict[str, Any],
         *,
         parent: Body | None = None,
-        is_block: bool = False,
     ) -> None:
         if parent is None:
             stop_before_calls()
         self.workflow = workflow
         self.parent = parent
-        self.is_block = is_block
+        self.is_block = workflow.is_block
         self.session: Session = sessions.current() if parent is None else parent.execution.session
         self.switches = sessions.switches()
         self.execution: Execution | None = None
         self._call = Call(workflow, instance, args, kwargs)
         self.digests = self._call.digests()
         self.lineage = self._identify()
-        self.inputs = None if is_block else self._store_inputs()
+        self.inputs = None if self.is_block else self._store_inputs()
 
     def _identify(self) -> str:
         workflow, parent = self.workflow, self.parent
@@ -57,10 +56,15 @@ class RunCall:
             return workflow.exact_run_id
         if workflow.run_id is not None:
             return self._format(workflow.run_id)
-        digest = self._call.content
         if parent is not None:
             digest = content_digest(parent.execution.id.encode(), parent.idempotency_key.encode())
-        return f"{workflow.segment[:_SHOWN_NAME]}-{digest.hex()[:16]}"
+            ids = [_run_id(title, digest) for title in (workflow.title, *workflow.former_titles)]
+        else:
+            ids = [_run_id(workflow.title, self._call.content)]
+            for title, label in workflow.former_titles.items():
+                ids.append(_run_id(title, self._call.content_under(label)))
+        known = (name for name in ids if self.session.store.load_run(name) is not None)
+        return ids[0] if len(ids) == 1 else next(known, ids[0])
 
     def _format(self, template: str) -> str:
         try:
@@ -133,6 +137,10 @@ class RunCall:
             arguments=json.dumps(self.digests).encode(),
             lineage=self.lineage,
         )
+
+
+def _run_id(title: str, digest: bytes) -> str:
+    return f"{escape(title)[:_SHOWN_NAME]}-{digest.hex()[:16]}"
 
 
 def stored_inputs(session: Session, run: RunRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -10,6 +10,8 @@ import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from durable.records import StepFlag
+
 if TYPE_CHECKING:
     from durable.history import StepHistory
     from durable.records import StepRecord
@@ -24,10 +26,11 @@ class Scope:
     """A place in the run's tree that calls are made from; counts the occurrences of each content.
 
     `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` is
-    set once a step in it that was recorded as failed or cancelled was executed again: what follows may differ.
+    set once a step in it that was recorded as failed or cancelled had to be executed again, `renewed` once one with a
+    recorded result was.
     """
 
-    __slots__ = ("_children", "_counts", "branch", "container", "history", "outer", "tried_again")
+    __slots__ = ("_children", "_counts", "branch", "container", "history", "outer", "renewed", "tried_again")
 
     def __init__(self, container: str, branch: str, history: StepHistory, outer: Scope | None = None) -> None:
         self.container = container
@@ -35,6 +38,7 @@ class Scope:
         self.history = history
         self.outer = outer
         self.tried_again = False
+        self.renewed = False
         self._counts: dict[bytes, int] = {}
         self._children: dict[str, Scope] | None = None
 
@@ -58,18 +62,24 @@ class Scope:
             self._children[segment] = Scope(container, "", self.history, self)
         return self._children[segment]
 
+    def has_named(self, container: str) -> bool:
+        """Whether the named scope that this path of steps and scopes begins with was asked for here."""
+        return self._children is not None and container.partition("/")[0] in self._children
+
     def branched(self, label: str) -> Scope:
         """Give a new scope for an asyncio task created here."""
         occurrence = self.next_occurrence(b"branch:" + label.encode())
-        segment = label if occurrence == 1 else f"{label}~{occurrence}"
-        return Scope(self.container, join(self.branch, segment), self.history, self)
+        branch = join(self.branch, label if occurrence == 1 else f"{label}~{occurrence}")
+        self.history.enter(self.container, branch)
+        return Scope(self.container, branch, self.history, self)
 
-    @property
-    def after_a_retry(self) -> bool:
-        """Whether a step was tried again in this scope or in one around it."""
+    def deviates(self, *, idempotent: bool) -> bool:
+        """Whether calls here may rightly differ from the recorded ones: after a step in this scope, or in one around it,
+        that was tried again; for an idempotent call also after one that is executed in every execution.
+        """
         scope: Scope | None = self
         while scope is not None:
-            if scope.tried_again:
+            if scope.tried_again or (idempotent and scope.renewed):
                 return True
             scope = scope.outer
         return False
@@ -109,6 +119,11 @@ def shown_label(segment: str, content: bytes, business_key: str | None, *, hidde
     if len(shown) > _SHOWN_KEY_LENGTH:
         shown = f"{shown[:_SHOWN_KEY_LENGTH]}…{content.hex()[:_SHOWN_DIGITS]}"
     return f"{segment}:{shown}"
+
+
+def is_keyless(step: StepRecord) -> bool:
+    """Whether the discriminator of a recorded call is the digest of its arguments, as far as the label tells."""
+    return not step.flags & StepFlag.SENSITIVE and step.label.endswith(f":{step.content.hex()[:_SHOWN_DIGITS]}")
 
 
 def idempotency_key(step: StepRecord) -> str:

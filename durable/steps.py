@@ -114,8 +114,9 @@ class Step:
                 self._warn_of_another_execution(record)
             case Verdict.TRY_AGAIN:
                 past.retry.update(details.retry)
-        if verdict in (Verdict.TRY_AGAIN, Verdict.EXECUTE):
-            self.match.scope.tried_again = True
+                self.match.scope.tried_again = True
+            case Verdict.EXECUTE:
+                self.match.scope.renewed = True
         return (yield from attempts.execute(until))
 
     def _settle_doubt(self, record: StepRecord, attempts: Attempts) -> Generator[Effect, Any, Happened | DidNotHappen]:

@@ -87,8 +87,10 @@ def _started_verdict(record: StepRecord, past: Past, *, idempotent: bool) -> Ver
 
 
 def _ended_verdict(record: StepRecord, past: Past, *, idempotent: bool, replay: bool) -> Verdict:
-    if record.flags & StepFlag.RESOLVED or not replay:
+    if record.flags & StepFlag.RESOLVED:
         return Verdict.TRY_AGAIN
+    if not replay:
+        return Verdict.TRY_AGAIN if is_tried_again(record, past) else Verdict.EXECUTE
     if not is_tried_again(record, past):
         return Verdict.REPLAY_FAILURE if record.status == StepStatus.FAILED else Verdict.AWAIT_CANCELLATION
     if not idempotent and not record.flags & StepFlag.NO_EFFECT:
@@ -127,14 +129,14 @@ class Drift(Enum):
 
 
 def decide_drift(
-    unused: Sequence[StepRecord], *, idempotent: bool, has_key: bool, after_a_retry: bool, on_drift: OnDrift | None
+    unused: Sequence[StepRecord], *, idempotent: bool, deviates: bool, on_drift: OnDrift | None
 ) -> Drift:
-    """Decide about a call without a record, given the unused steps of its task in its scope, the oldest first."""
-    if has_key or not unused:
+    """Decide about a call without a record, given the unused steps that it may be, the oldest first."""
+    if not unused:
         return Drift.NEW
     if not idempotent and any(is_in_doubt(record) for record in unused):
         return Drift.DOUBT
-    if after_a_retry:
+    if deviates:
         return Drift.NEW
     if on_drift == "reuse" and any(record.status == StepStatus.SUCCEEDED for record in unused):
         return Drift.REUSE

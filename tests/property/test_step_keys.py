@@ -93,7 +93,7 @@ class HistoryMachine(RuleBasedStateMachine):
 
     @rule(container=st.sampled_from(_CONTAINERS), branch=st.sampled_from(_BRANCHES), name=st.sampled_from(_NAMES))
     def reuse(self, container: str, branch: str, name: str) -> None:
-        given = self.history.unused_in(self._scope(container, branch), lambda label: label == name)
+        given = self.history.unused(lambda label: label == name, where=(container, branch))
         found = [self._whole(record) for record in given]
         here = [s for s in self.unused if (s.container, s.branch, s.task) == (container, branch, name)]
         assert all(record in here for record in found)
@@ -234,22 +234,20 @@ def test_what_may_have_happened_is_in_doubt(record: StepRecord, past: Past) -> N
 @given(
     unused=st.lists(_records, max_size=4),
     idempotent=st.booleans(),
-    has_key=st.booleans(),
-    after_a_retry=st.booleans(),
+    deviates=st.booleans(),
     on_drift=st.sampled_from((None, "error", "run", "reuse")),
 )
 def test_no_option_overrides_a_doubt(
-    unused: list[StepRecord], idempotent: bool, has_key: bool, after_a_retry: bool, on_drift: str | None
+    unused: list[StepRecord], idempotent: bool, deviates: bool, on_drift: str | None
 ) -> None:
     """A call that may be one left running is never executed if it is not idempotent."""
     verdict = decide_drift(
         unused,
         idempotent=idempotent,
-        has_key=has_key,
-        after_a_retry=after_a_retry,
+        deviates=deviates,
         on_drift=on_drift,  # type: ignore[arg-type]  # one of the literals
     )
     running = any(s.status == StepStatus.STARTED and not s.flags & StepFlag.RETRYING for s in unused)
-    assert (verdict is Drift.DOUBT) == (running and not idempotent and not has_key)
-    if not unused or has_key:
+    assert (verdict is Drift.DOUBT) == (running and not idempotent)
+    if not unused:
         assert verdict is Drift.NEW

@@ -119,18 +119,18 @@ def test_unused_steps_of_a_task_are_listed_wherever_they_stand(store: Store) -> 
     history, scope = _open(store, [*steps, make_step(30, branch="elsewhere", task="job")], page=8)
     history.take(scope, _content("job 1"), 1)
     history.take(scope, _content("job 15"), 1)
-    unused = history.unused_in(scope, lambda label: label == "job")
+    unused = history.unused(lambda label: label == "job", where=("", ""))
     assert [record.seq for record in unused] == [3, 5, 7, 9, 11, 13, 17, 19]
     history.use(unused[0])
     history.use(unused[-1])
-    assert [record.seq for record in history.unused_in(scope, lambda label: label == "job")] == [5, 7, 9, 11, 13, 17]
+    assert [record.seq for record in history.unused(lambda label: label == "job", where=("", ""))] == [5, 7, 9, 11, 13, 17]
 
 
 def test_an_unused_step_that_was_left_running_is_never_overlooked(store: Store) -> None:
     """However many finished steps stand before it, a step in doubt is listed."""
     steps = [make_step(n, name=f"job {n}", task="job", status="started" if n == 50 else "succeeded") for n in range(1, 60)]
-    history, scope = _open(store, steps)
-    assert 50 in [record.seq for record in history.unused_in(scope, lambda label: label == "job")]
+    history, _scope = _open(store, steps)
+    assert 50 in [record.seq for record in history.unused(lambda label: label == "job", where=("", ""))]
 
 
 def test_a_used_record_is_exchanged_for_one_that_fits(store: Store) -> None:

@@ -72,8 +72,17 @@ def test_a_retry_counts_for_the_scopes_inside() -> None:
     inner, beside = root.named("inner"), root.named("beside")
     deepest = inner.branched("task")
     inner.tried_again = True
-    assert (root.after_a_retry, beside.after_a_retry) == (False, False)
-    assert (inner.after_a_retry, deepest.after_a_retry) == (True, True)
+    assert not any(place.deviates(idempotent=True) for place in (root, beside))
+    assert all(place.deviates(idempotent=False) for place in (inner, deepest))
+
+
+def test_a_renewed_step_counts_for_idempotent_calls() -> None:
+    """What follows a step that is executed every time may differ, but no effect is repeated for that reason."""
+    root = scope()
+    inner = root.named("inner")
+    root.renewed = True
+    assert all(place.deviates(idempotent=True) for place in (root, inner))
+    assert not any(place.deviates(idempotent=False) for place in (root, inner))
 
 
 def test_contents_are_pinned() -> None:

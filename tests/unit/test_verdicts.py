@@ -29,7 +29,7 @@ def test_a_success_is_replayed(idempotent: bool) -> None:
 def test_a_step_that_executes_every_time_executes_after_a_success() -> None:
     """`replay=False` records without replaying."""
     assert _decide(status="succeeded", done=4, replay=False) is Verdict.EXECUTE
-    assert _decide(status="failed", done=4, replay=False) is Verdict.TRY_AGAIN
+    assert _decide(status="failed", done=4, replay=False) is Verdict.EXECUTE
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,9 @@ WAITING = make_step(2, status="started", flags=StepFlag.RETRYING)
         ([], {}, Drift.NEW),
         ([FINISHED], {}, Drift.EXECUTE),
         ([RUNNING], {}, Drift.EXECUTE),
-        ([FINISHED], {"has_key": True}, Drift.NEW),
-        ([FINISHED], {"after_a_retry": True}, Drift.NEW),
+        ([FINISHED], {"deviates": True}, Drift.NEW),
         ([FINISHED], {"idempotent": False}, Drift.ERROR),
-        ([FINISHED], {"idempotent": False, "after_a_retry": True}, Drift.NEW),
+        ([FINISHED], {"idempotent": False, "deviates": True}, Drift.NEW),
         ([FINISHED], {"idempotent": False, "on_drift": "run"}, Drift.EXECUTE),
         ([FINISHED], {"on_drift": "error"}, Drift.ERROR),
         ([FINISHED], {"on_drift": "reuse"}, Drift.REUSE),
@@ -128,11 +127,11 @@ WAITING = make_step(2, status="started", flags=StepFlag.RETRYING)
         ([RUNNING], {"idempotent": False}, Drift.DOUBT),
         ([FINISHED, RUNNING], {"idempotent": False, "on_drift": "run"}, Drift.DOUBT),
         ([FINISHED, RUNNING], {"idempotent": False, "on_drift": "reuse"}, Drift.DOUBT),
-        ([RUNNING], {"idempotent": False, "after_a_retry": True}, Drift.DOUBT),
+        ([RUNNING], {"idempotent": False, "deviates": True}, Drift.DOUBT),
         ([WAITING], {"idempotent": False}, Drift.ERROR),
     ],
 )
 def test_drift_follows_the_table(unused: list[Any], options: dict[str, Any], verdict: Drift) -> None:
-    """Keyed calls and calls after a retry do not drift; a doubt is overridden by nothing."""
-    given: dict[str, Any] = {"idempotent": True, "has_key": False, "after_a_retry": False, "on_drift": None}
+    """Calls after a retry do not drift; a doubt is overridden by nothing."""
+    given: dict[str, Any] = {"idempotent": True, "deviates": False, "on_drift": None}
     assert decide_drift(unused, **{**given, **options}) is verdict

@@ -152,7 +152,7 @@ def test_on_drift_decides_about_changed_inputs(
     assert (done.code, executed) == (code, sent)
     if code:
         assert "send" in done.err
-        assert "on_drift='run' (durable resume drifted --on-drift run)" in done.err
+        assert "on_drift='reuse' (durable resume drifted --on-drift reuse)" in done.err
     else:
         assert done.data == result
 
