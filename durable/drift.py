@@ -16,7 +16,7 @@ from durable.execution import warn_once
 from durable.notices import shell_command
 from durable.records import StepQuery, StepStatus
 from durable.step_keys import is_keyless
-from durable.verdicts import Drift, decide_drift, is_in_doubt
+from durable.verdicts import Drift, decide_drift, is_doubt, is_in_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -38,6 +38,8 @@ def consider_drift(match: Match) -> Generator[Effect, Any, None]:
     on_drift: OnDrift | None = execution.on_drift or task.on_drift or execution.workflow.on_drift
     if match.is_idempotent and on_drift in (None, "run") and task.label in execution.drifted:
         return
+    if not match.is_idempotent:
+        _refuse_doubt_under_another_version(match)
     with execution.lock:
         unused = _Suspects(match).all()
     verdict = decide_drift(
@@ -70,6 +72,34 @@ def consider_drift(match: Match) -> Generator[Effect, Any, None]:
     elif verdict is Drift.EXECUTE:
         execution.drifted.add(task.label)
         warn_once("drift", f"{execution.id}:{task.label}", _describe(match, unused[0], verdict))
+
+
+def _refuse_doubt_under_another_version(match: Match) -> None:
+    """A new `version` sets results aside, but not the doubt whether something happened."""
+    execution, task, call, scope = match.execution, match.task, match.call, match.scope
+    place = (scope.container, scope.branch, task.label)
+    if place in execution.undoubted:
+        return
+    names, current = (task.full_name, *task.aliases), (task.label, *task.former_labels)
+
+    def is_another_version(label: str) -> bool:
+        return label not in current and any(label == name or label.startswith(f"{name}@") for name in names)
+
+    def is_in_the_way(record: StepRecord) -> bool:
+        is_here = (record.container, record.branch) == (scope.container, scope.branch)
+        return is_here and is_doubt(record, execution.past)
+
+    with execution.lock:
+        left = scope.history.unused(is_another_version, fits=is_in_the_way)
+    if not left:
+        execution.undoubted.add(place)
+    for record in left:
+        if task.key is None or record.content == call.content_under(record.task):
+            aside = (
+                f"Now the task's version is {task.version!r}, under which the call is executed whatever happened: if it "
+                f"happened, go back to the recorded version to keep its result."
+            )
+            raise execution.stop(in_doubt(record, execution.run, aside))
 
 
 class _Suspects:

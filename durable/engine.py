@@ -67,7 +67,8 @@ async def _drive_scoped(life: Generator[Effect, Any, Any]) -> Any:
 def _refuse_or_warn(task: TaskDefinition) -> None:
     if sessions.is_disabled():
         return
-    if task.idempotent is False and sessions.is_any_run_active():
+    defaults = sessions.defaults_of_active_runs()
+    if defaults and not all(task.is_idempotent(default) for default in defaults):
         raise OutsideRunError(
             f"Task {task.full_name!r} is not idempotent and was called from a thread or process that carries no run "
             f"context while a run is active, so it could not be recorded and was not executed. Call it from the "

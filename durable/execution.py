@@ -72,6 +72,7 @@ class Execution:
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
         self.ended = False
+        self.is_disowned = False
         self.is_new = run.epoch == 1
         self.executed = 0
         self.replayed_failures: list[str] = []
@@ -79,6 +80,7 @@ class Execution:
         self.code_seen: set[str] = set()
         self.drifted: set[str] = set()
         self.reused: set[int] = set()
+        self.undoubted: set[tuple[str, str, str]] = set()
         self.root_task: asyncio.Task[Any] | None = None
         self._ticks = itertools.count(past.last_event + 1)
         self.history = self.open_history(0, past.last_event)
@@ -138,6 +140,13 @@ class Execution:
                     f"Run {self.id} was cancelled. Call it again, or {shell_command('resume', self.id)}.", self.id
                 )
             )
+
+    def disown(self) -> None:
+        """In a forked child: this is the parent's, whose threads and steps in flight do not exist here."""
+        self.is_disowned = True
+        self.ended = True
+        self.threads.clear()
+        self.in_flight.clear()
 
     def forget_task(self, task: asyncio.Task[Any]) -> None:
         """Note that an asyncio task has ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -185,6 +186,13 @@ class Journal:
             self.store, self.failure = store, None
             while self._pending:
                 self._write(wait=True)
+
+    def disown(self) -> None:
+        """In a forked child: the runs are the parent's, so nothing is written here, and nobody waits for it."""
+        self._guard, self._writing, self._wake = threading.Lock(), threading.Lock(), threading.Event()
+        self._pending, self._waiters = [], []
+        self.durable = sys.maxsize
+        self._closed = True
 
     def _tell_waiters(self) -> None:
         done: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}

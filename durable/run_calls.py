@@ -85,6 +85,11 @@ class RunCall:
         """Whether a run is one of those that this call asks for."""
         return run_id == self.lineage or run_id.startswith(f"{self.lineage}~")
 
+    def has_begun(self, run: RunRecord) -> bool:
+        """Whether a run is the one that this step of the parent began when it was executed before."""
+        parent = self.parent
+        return parent is not None and (run.parent_run, run.parent_step) == (parent.execution.id, parent.step_key)
+
     def entry(self) -> str:
         """Say, as JSON, how to import the workflow again and which inputs are missing."""
         function = self.workflow.plain

@@ -76,6 +76,7 @@ def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
     if run is None:
         _begin(call, call.new_run(call.lineage, now))
         return None
+    fresh = fresh and not call.has_begun(run)
     if fresh or _is_over(run, call):
         if run.status not in _FINAL:
             yield from _supersede(call, run)
@@ -253,6 +254,8 @@ def _record_end(
 ) -> Generator[Effect, Any, BaseException | None]:
     """Record how the execution ended; gives the exception that the caller gets."""
     session = call.session
+    if execution.is_disowned:
+        return error
     if execution.stopped is not None:
         error = execution.stopped
     if isinstance(error, StoreError) and session.journal.failure is not None:

@@ -62,7 +62,7 @@ _sessions: dict[str, Session] = {}
 _guard = threading.Lock()
 _chosen: str | os.PathLike[str] | Store | None = None
 _told_disabled = False
-_forked_from_run = False
+_forked_from: frozenset[bool | None] = frozenset()
 _located: tuple[tuple[str, ...], str] | None = None
 
 
@@ -124,9 +124,10 @@ def is_disabled() -> bool:
     return True
 
 
-def is_any_run_active() -> bool:
-    """Whether a run executes in this process, or did in the one that it was forked from."""
-    return _forked_from_run or any(session.active for session in list(_sessions.values()))
+def defaults_of_active_runs() -> frozenset[bool | None]:
+    """Give the defaults for `idempotent` of the runs that execute in this process, or did in the one it was forked from."""
+    active = [execution for session in list(_sessions.values()) for execution in list(session.active.values())]
+    return _forked_from.union(execution.workflow.idempotent for execution in active)
 
 
 def _url() -> str:
@@ -201,8 +202,12 @@ def _close_all() -> None:
 
 def _forget_all() -> None:
     """In a forked child: everything is opened anew, and nothing of the parent's is flushed or closed here."""
-    global _guard, _forked_from_run  # noqa: PLW0603 -- another thread of the parent may have held the lock
-    _forked_from_run = is_any_run_active()
+    global _guard, _forked_from  # noqa: PLW0603 -- another thread of the parent may have held the lock
+    _forked_from = defaults_of_active_runs()
+    for session in _sessions.values():
+        session.journal.disown()
+        for execution in session.active.values():
+            execution.disown()
     _sessions.clear()
     _guard = threading.Lock()
 

@@ -145,6 +145,12 @@ def decide_drift(
     return Drift.EXECUTE
 
 
+def is_doubt(record: StepRecord, past: Past) -> bool:
+    """Whether nobody can know if the effect of a recorded step that is not idempotent happened."""
+    verdict = decide(record, past, idempotent=False, replay=True, code=None, on_code_change="keep")
+    return verdict is Verdict.DOUBT
+
+
 def is_in_doubt(record: StepRecord) -> bool:
     """Whether a step without retry pending was left running."""
     return record.status == StepStatus.STARTED and not record.flags & StepFlag.RETRYING

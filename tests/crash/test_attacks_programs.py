@@ -1,0 +1,174 @@
+"""Programs that found a way around the promise, by what they are rather than by when they are killed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+import durable
+from durable import task, workflow
+from tests.crash.effects import did
+
+if TYPE_CHECKING:
+    from tests.crash.scenes import Scene
+
+
+@task(idempotent=False)
+def pay(order: str) -> str:
+    did(f"pay {order}")
+    return f"paid {order}"
+
+
+@task(idempotent=False, key="{order}")
+def pay_by_key(order: str) -> str:
+    did(f"pay {order}")
+    return f"paid {order}"
+
+
+@workflow
+def one_payment(order: str) -> str:
+    way = pay_by_key if os.environ.get("BY") == "key" else pay
+    return way.with_options(version=os.environ.get("VERSION"))(order)
+
+
+@pytest.mark.parametrize("by", ["arguments", "key"])
+def test_a_new_version_does_not_settle_a_doubt(scene: Scene, by: str) -> None:
+    """`version=` is bumped while a payment is in doubt: it stays in doubt, and is made again after a verdict alone."""
+    scene.kill("pay 42", one_payment, "42", BY=by)
+    refused = scene.start(one_payment, "42", BY=by, VERSION="2")
+    assert refused.error == "StepInDoubtError"
+    assert "version is '2'" in refused.message
+    assert scene.ledger == ["pay 42"]
+    [run] = scene.start(run_ids).value
+    scene.start(say_that_nothing_happened, run)
+    assert scene.start(one_payment, "42", BY=by, VERSION="2").value == "paid 42"
+    assert scene.ledger == ["pay 42", "pay 42"]
+
+
+def test_a_new_version_sets_finished_results_aside(scene: Scene) -> None:
+    """`version=` is bumped after a payment is known to have ended: the new version is executed."""
+    scene.kill("rest", payment_and_rest, "42")
+    assert scene.start(payment_and_rest, "42", VERSION="2").value == "paid 42"
+    assert scene.ledger == ["pay 42", "rest", "pay 42", "rest"]
+
+
+@task
+def rest() -> None:
+    did("rest")
+
+
+@workflow
+def payment_and_rest(order: str) -> str:
+    receipt = pay.with_options(version=os.environ.get("VERSION"))(order)
+    rest()
+    return receipt
+
+
+def run_ids() -> list[str]:
+    return [run.id for run in durable.list_runs()]
+
+
+def say_that_nothing_happened(run: str) -> None:
+    [step] = [step for step in durable.get_run(run).steps if step.in_doubt]
+    durable.get_run(run).resolve(step.key, durable.did_not_happen)
+
+
+@task
+def charge(order: str) -> str:
+    did(f"charge {order}")
+    return f"charged {order}"
+
+
+@workflow(idempotent=False)
+def charges_in_threads() -> list[str]:
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(charge, ["a", "b"]))
+
+
+def test_the_default_of_a_workflow_holds_in_foreign_threads(scene: Scene) -> None:
+    """A workflow says `idempotent=False` for its tasks; one called from a thread without context is not executed."""
+    assert scene.start(charges_in_threads).error == "OutsideRunError"
+    assert scene.ledger == []
+
+
+@workflow
+def child(order: str) -> str:
+    return pay(order)
+
+
+@workflow
+def parent_of_a_fresh_child(order: str) -> str:
+    return child.with_options(fresh=True)(order)
+
+
+@workflow
+def parent_of_a_fresh_child_with_an_id(order: str) -> str:
+    return child.with_options(fresh=True, run_id="the-child")(order)
+
+
+@pytest.mark.parametrize("parent", [parent_of_a_fresh_child, parent_of_a_fresh_child_with_an_id])
+def test_a_fresh_child_is_resumed_with_its_parent(scene: Scene, parent: durable.Workflow[[str], str]) -> None:
+    """A child called with `fresh=True` is begun once for each call: the parent's next execution resumes that very run."""
+    scene.kill("pay 42", parent, "42")
+    assert scene.start(parent, "42").error == "StepInDoubtError"
+    assert scene.ledger == ["pay 42"]
+
+
+def test_a_fresh_child_is_a_run_of_its_own(scene: Scene) -> None:
+    """A child with an id that a run outside the parent has had is begun again if it is to be fresh."""
+    assert scene.start(with_id, "42").value == "paid 42"
+    assert scene.start(parent_of_a_fresh_child_with_an_id, "42").value == "paid 42"
+    assert scene.ledger == ["pay 42", "pay 42"]
+
+
+def with_id(order: str) -> str:
+    return child.with_options(run_id="the-child")(order)
+
+
+@task
+def fork_and(child_of: str, way_out: str) -> str:
+    did(f"in {child_of}")
+    if child_of == "step":
+        leave_in_fork(way_out)
+    return child_of
+
+
+def leave_in_fork(way_out: str) -> None:
+    pid = os.fork()
+    if not pid:
+        if way_out == "exit":
+            sys.exit(0)
+        raise OSError(way_out)
+    _, status = os.waitpid(pid, 0)
+    did(f"the child left with {os.waitstatus_to_exitcode(status)}")
+
+
+@workflow
+def forking(child_of: str, way_out: str) -> tuple[str, str]:
+    fork_and(child_of, way_out)
+    if child_of == "workflow":
+        leave_in_fork(way_out)
+    return pay("42"), durable.list_runs()[0].status
+
+
+def fork_inside(child_of: str, way_out: str) -> tuple[str, str]:
+    pid = os.getpid()
+    try:
+        return forking(child_of, way_out)
+    except BaseException:
+        if os.getpid() != pid:
+            os._exit(0 if isinstance(sys.exception(), SystemExit) else 1)
+        raise
+
+
+@pytest.mark.parametrize("child_of", ["workflow", "step"])
+@pytest.mark.parametrize(("way_out", "code"), [("exit", 0), ("an error", 1)])
+def test_a_forked_child_does_not_end_its_parents_run(scene: Scene, child_of: str, way_out: str, code: int) -> None:
+    """A child that is forked inside a run and leaves it records nothing: the run is its parent's, who goes on."""
+    assert scene.start(fork_inside, child_of, way_out).value == ("paid 42", "running")
+    assert scene.start(forking, child_of, way_out).value == ("paid 42", "running")
+    assert scene.ledger == [f"in {child_of}", f"the child left with {code}", "pay 42"]
