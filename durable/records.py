@@ -64,7 +64,8 @@ class StepRecord(NamedTuple):
 
     `(run_id, seq)` identifies it. `container` is the path of steps and named scopes that it stands in, `branch` the
     path of asyncio tasks below that; `content` the 16-byte digest of task and discriminator. `parent` is the `seq` of
-    the step whose body made the call, 0 in the workflow itself. Times are seconds since 1970.
+    the step whose body made the call, 0 in the workflow itself. Of a step that was written all of these, up to
+    `occurrence`, stay as they are. Times are seconds since 1970.
     """
 
     run_id: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import URL, create_engine, text
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 CHECKPOINT_PAGES = 100
 _FULL = 2  # how SQLite answers to synchronous=FULL
 _BUSY_MS = 60_000  # patience with programs that do not know of the write lock
+_SECOND = 10**9
+_TICK = _SECOND // 10  # nanoseconds; two changes of a folder that are further apart differ in its time of change
 
 
 class Identity(NamedTuple):
@@ -42,6 +45,8 @@ class Connections:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._wal = f"{path}-wal"
+        self._folder = str(path.parent)
+        self._checked: tuple[int, int, int] | None = None
         engine = _engine(path, lambda: _connect(path))
         _prepare(path, engine)
         self._held: list[Connection] = []
@@ -79,9 +84,18 @@ class Connections:
         return Identity((database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino))
 
     def check_identity(self) -> None:
-        """Raise OSError if the files were removed or replaced since they were opened: writes would go nowhere."""
+        """Raise OSError if the files were removed or replaced since they were opened: writes would go nowhere.
+
+        Neither can happen without a change of their folder. To ask for it is quicker than to ask for the files, and
+        newer kernels make each write to a file dearer whose times were asked for since the one before.
+        """
         try:
+            folder = os.stat(self._folder)
+            state = (folder.st_dev, folder.st_ino, folder.st_mtime_ns)
+            if state == self._checked:
+                return
             if self._identify() == self.identity:
+                self._checked = state if _is_settled(folder.st_mtime_ns) else None
                 return
         except FileNotFoundError as error:
             raise OSError(f"a file was removed while it was open: {error.filename}") from None
@@ -93,6 +107,11 @@ class Connections:
             with contextlib.suppress(sqlite3.Error):
                 held.invalidate()  # closes the driver's connection without any further statement
             held.close()
+
+
+def _is_settled(changed: int) -> bool:
+    """Whether a folder that changes once more will show another time; some file systems know whole seconds only."""
+    return bool(changed % _SECOND) and time.time_ns() - changed > _TICK
 
 
 def _engine(path: Path, creator: Callable[[], sqlite3.Connection]) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from durable.stores.sql.tables import RUN_FIELDS, STEP_FIELDS
+from durable.stores.sql.tables import RUN_FIELDS, STEP_FIELDS, STEP_IDENTITY
 
 if TYPE_CHECKING:
     from durable.records import RunFilter, StepQuery
@@ -15,11 +15,14 @@ UPSERT_CHUNK = 64  # rows in one statement
 
 @cache
 def step_upsert(rows: int) -> str:
-    """Write so many steps, those of runs whose epoch and owner still hold; rows of values begin with the fence."""
+    """Write so many steps, those of runs whose epoch and owner still hold; rows of values begin with the fence.
+
+    What identifies a step never changes, so a row that is there keeps it: its index is not touched.
+    """
     columns = ", ".join(STEP_FIELDS)
     names = ", ".join(("run_id", "fence_epoch", "fence_owner", *STEP_FIELDS))
     row = f"({', '.join('?' * (len(STEP_FIELDS) + 3))})"
-    changes = ", ".join(f"{name} = excluded.{name}" for name in STEP_FIELDS if name != "seq")
+    changes = ", ".join(f"{name} = excluded.{name}" for name in STEP_FIELDS if name not in STEP_IDENTITY)
     return (  # `sqlite3` counts the rows of statements that begin with INSERT only
         f"INSERT INTO steps (run, {columns}) WITH new({names}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608 -- our own names
         f"SELECT r.pk, {', '.join(f'new.{name}' for name in STEP_FIELDS)} "

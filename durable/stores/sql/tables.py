@@ -85,5 +85,6 @@ steps = Table(
 
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
 STEP_FIELDS = StepRecord._fields[1:]  # `run_id` is the run's integer key here
+STEP_IDENTITY = STEP_FIELDS[: STEP_FIELDS.index("status")]
 RUN_VALUES = ("inputs", "result", "error")
 STEP_VALUES = ("value", "error")
