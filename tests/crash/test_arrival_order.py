@@ -2,23 +2,16 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 import pytest
 
 from tests.crash.arrival_programs import POINTS, SHAPES, Stage, is_unique, perform
 from tests.crash.plays import Ledger
 from tests.crash.zygote import Zygote
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow
 
@@ -28,17 +21,6 @@ DRIFTED = 0.06  # of the seeds: the order of arrival is kept as far as that is c
 _PROGRAMS = "tests.crash.arrival_programs"
 _PRELOADED = (_PROGRAMS, "anyio._backends._asyncio")
 _ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[str]:
-    """A folder where flushing costs nothing: it is processes that are killed here, not the machine."""
-    if not Path("/dev/shm").is_dir():
-        yield str(tmp_path)
-        return
-    path = tempfile.mkdtemp(dir="/dev/shm")
-    yield path
-    shutil.rmtree(path)
 
 
 def _disturb(zygote: Zygote, stages: list[Stage], undisturbed: list[str]) -> list[tuple[list[str], bool]]:
@@ -62,14 +44,14 @@ def _judge(stage: Stage, result: list[str], undisturbed: list[str]) -> tuple[lis
 
 @pytest.mark.parametrize("is_paid", [False, True], ids=["idempotent", "paid"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_order_of_arrival_makes_a_finished_step_look_new(shape: str, is_paid: bool, folder: str) -> None:
+def test_no_order_of_arrival_makes_a_finished_step_look_new(shape: str, is_paid: bool, memory_folder: str) -> None:
     """Killed anywhere, resumed with other delays: nothing finished is repeated, every branch keeps what it was given,
     and only what was in flight is in doubt."""
     with Zygote(*_PRELOADED) as one, Zygote(*_PRELOADED) as other, ThreadPoolExecutor(2) as pool:
-        [undisturbed] = one.run(perform, [Stage(folder, shape, is_paid, -1)], 0, 0)
+        [undisturbed] = one.run(perform, [Stage(memory_folder, shape, is_paid, -1)], 0, 0)
 
         def play(zygote: Zygote, seeds: range) -> list[tuple[list[str], bool]]:
-            stages = [Stage(folder, shape, is_paid, seed) for seed in seeds]
+            stages = [Stage(memory_folder, shape, is_paid, seed) for seed in seeds]
             return [
                 outcome
                 for start in range(0, len(stages), TOGETHER)
@@ -83,11 +65,11 @@ def test_no_order_of_arrival_makes_a_finished_step_look_new(shape: str, is_paid:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_process_of_its_own_resumes_what_another_left(shape: str, folder: str) -> None:
+def test_a_process_of_its_own_resumes_what_another_left(shape: str, memory_folder: str) -> None:
     """A run that a whole interpreter left by SIGKILL is resumed by another interpreter."""
     program = (
         f"from {_PROGRAMS} import *; import sys; "
-        f"perform([Stage({folder!r}, {shape!r}, False, 0)], int(sys.argv[1]), int(sys.argv[2]))"
+        f"perform([Stage({memory_folder!r}, {shape!r}, False, 0)], int(sys.argv[1]), int(sys.argv[2]))"
     )
 
     def start(number: int, kill_at: int) -> int:
@@ -96,4 +78,4 @@ def test_a_process_of_its_own_resumes_what_another_left(shape: str, folder: str)
 
     assert start(0, POINTS[shape] // 3) == -signal.SIGKILL
     assert start(1, 0) == 0
-    assert Ledger.read(Stage(folder, shape, False, 0).ledger).faults(unique=is_unique) == []
+    assert Ledger.read(Stage(memory_folder, shape, False, 0).ledger).faults(unique=is_unique) == []
