@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
 import pytest
 
 from tests.crash.arrival_programs import POINTS, SHAPES, Stage, is_unique, perform

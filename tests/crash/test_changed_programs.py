@@ -80,7 +80,8 @@ async def pays_from_a_queue() -> list[str]:
     async def worker(_: int) -> list[str]:
         return [await branch(queue.get_nowait(), time.time()) for _ in range(2)]
 
-    return sum(await asyncio.gather(worker(1), worker(2)), [])
+    first, second = await asyncio.gather(worker(1), worker(2))
+    return first + second
 
 
 @pytest.mark.parametrize(("point", "error"), [("pay b", "StepInDoubtError"), ("paid b", "InputsChangedError")])
