@@ -105,7 +105,7 @@ class Attempts:
         try:
             return (yield from self._execute_attempts(begun))
         finally:
-            execution.in_flight.pop(self, None)  # a forked child has none
+            execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
 
     def _execute_attempts(self, begun: float) -> Generator[Effect, Any, Any]:
         execution, task = self.execution, self.task

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import threading
 import time
 from functools import partial
 from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import StoreError
+from durable.timed_bodies import await_for_good, await_or_leave, execute_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -135,7 +134,7 @@ class Execute(Effect):
 
     def act(self) -> Any:
         if self._timeout is not None:
-            return _in_thread(self.body, partial(self._function, *self._args, **self._kwargs), self._timeout)
+            return execute_in_thread(self.body, partial(self._function, *self._args, **self._kwargs), self._timeout)
         with self.body:
             return self._function(*self._args, **self._kwargs)
 
@@ -229,17 +228,24 @@ class CancelledAgain(Effect):
 
 
 class Quiet(Effect):
-    """Every body that was started below this one has ended; async ones are cancelled, others awaited."""
+    """Every body that was started below this one has ended; async ones are cancelled, others awaited.
 
-    __slots__ = ("_body", "_execution")
+    At the end of the run one that outlived its timeout is left running in the end.
+    """
 
-    def __init__(self, execution: Execution, body: Body) -> None:
+    __slots__ = ("_body", "_execution", "_is_end")
+
+    def __init__(self, execution: Execution, body: Body, *, is_end: bool = False) -> None:
         self._execution = execution
         self._body = body
+        self._is_end = is_end
 
     def act(self) -> None:
-        for thread in self._execution.threads_below(self._body):
-            thread.join()
+        for timed in self._execution.timed_bodies_below(self._body):
+            if self._is_end:
+                await_or_leave(timed)
+            else:
+                await_for_good(timed)
         while self._execution.has_steps_below(self._body):
             time.sleep(_LOOK)
 
@@ -249,7 +255,7 @@ class Quiet(Effect):
             for task in tasks:
                 task.cancel()
             await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
-        if self._execution.threads_below(self._body) or self._execution.has_steps_below(self._body):
+        if self._execution.timed_bodies_below(self._body) or self._execution.has_steps_below(self._body):
             await uninterrupted(asyncio.get_running_loop().run_in_executor(None, self.act))
 
 
@@ -268,26 +274,3 @@ async def uninterrupted(future: asyncio.Future[Any]) -> Any:
             future.exception()
         raise cancelled
     return future.result()
-
-
-def _in_thread(body: Body, call: Callable[[], Any], timeout: float) -> Any:
-    outcome: list[Any] = []
-
-    def execute() -> None:
-        try:
-            with body:
-                outcome.append((True, call()))
-        except BaseException as error:
-            outcome.append((False, error))
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(execute,), name=f"durable-{body.name}", daemon=True)
-    body.execution.threads.append((thread, body))
-    thread.start()
-    thread.join(timeout)
-    if thread.is_alive():
-        raise body.timed_out(timeout)
-    succeeded, value = outcome[0]
-    if succeeded:
-        return value
-    raise value

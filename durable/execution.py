@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from durable.options import OnDrift
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
+    from durable.timed_bodies import TimedBody
     from durable.verdicts import Past
 
 
@@ -67,7 +68,7 @@ class Execution:
         self.lock = threading.Lock()
         self.arrivals = Arrivals(self)
         self.tasks: dict[asyncio.Task[Any], Body] = {}
-        self.threads: list[tuple[threading.Thread, Body]] = []
+        self.timed_bodies: list[TimedBody] = []
         self.in_flight: dict[object, Body] = {}
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
@@ -145,7 +146,7 @@ class Execution:
         """In a forked child: this is the parent's, whose threads and steps in flight do not exist here."""
         self.is_disowned = True
         self.ended = True
-        self.threads.clear()
+        self.timed_bodies.clear()
         self.in_flight.clear()
 
     def forget_task(self, task: asyncio.Task[Any]) -> None:
@@ -156,10 +157,15 @@ class Execution:
         """List the live asyncio tasks that were created in a body or below it."""
         return [task for task, owner in list(self.tasks.items()) if not task.done() and owner.is_below(body)]
 
-    def threads_below(self, body: Body) -> list[threading.Thread]:
-        """List the live threads that execute bodies below this one."""
-        self.threads = [pair for pair in self.threads if pair[0].is_alive()]
-        return [thread for thread, owner in self.threads if owner.is_below(body)]
+    def timed_bodies_below(self, body: Body) -> list[TimedBody]:
+        """List the bodies below this one that run in threads of their own."""
+        self.timed_bodies = [timed for timed in self.timed_bodies if timed.thread.is_alive()]
+        return [timed for timed in self.timed_bodies if timed.body.is_below(body)]
+
+    def forget_steps_below(self, body: Body) -> None:
+        """Wait no longer for steps that were called in a body or below it."""
+        for step in [step for step, owner in list(self.in_flight.items()) if owner.is_below(body)]:
+            self.in_flight.pop(step, None)
 
     def has_steps_below(self, body: Body) -> bool:
         """Whether a step that was called in a body or below it is in flight, in whichever thread."""

@@ -242,7 +242,7 @@ def _quiet(execution: Execution) -> Generator[Effect, Any, BaseException | None]
     interrupted: BaseException | None = None
     while True:
         try:
-            yield Quiet(execution, execution.body)
+            yield Quiet(execution, execution.body, is_end=True)
         except (asyncio.CancelledError, KeyboardInterrupt) as error:
             interrupted = error
         else:

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from durable.execution import Execution
     from durable.records import Claim
     from durable.stores.protocol import Store
+    from durable.timed_bodies import TimedBody
 
 
 @dataclass(eq=False)
 class Session:
     """An open store and what belongs to it.
 
-    `active` are the executions of this process by run id; `opening` the runs that are about to be claimed or changed.
+    `active` are the executions of this process by run id; `opening` the runs that are about to be claimed or changed;
+    `left_running` the bodies that outlived both their timeout and their run.
     """
 
     store: Store
@@ -39,6 +41,7 @@ class Session:
     serializer: Serializer
     active: dict[str, Execution] = field(default_factory=dict)
     opening: set[str] = field(default_factory=set)
+    left_running: list[TimedBody] = field(default_factory=list)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def fetch(self, value: bytes, *, run: str, step: str) -> bytes:
