@@ -11,13 +11,14 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from durable.naming import check_run_id, stable_module_name
+from durable.naming import check_run_id, is_script, stable_module_name
 from durable.options import as_tuple, check_known, check_task, check_workflow
 from durable.signatures import Binding, Signature
 from durable.step_keys import escape, label_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from durable.options import AfterSuccess, Key, OnCodeChange, OnDrift, OnRunning
 
@@ -33,6 +34,7 @@ class Definition:
     key: Key | None = None
     ignore: tuple[str, ...] = ()
     sensitive: bool = False
+    anchor: str | None = None
 
     @cached_property
     def plain(self) -> Callable[..., Any]:
@@ -50,7 +52,23 @@ class Definition:
         """The stable name that records carry."""
         if self.name is not None:
             return self.name
-        return f"{stable_module_name(self.plain)}.{self.qualname}"
+        return f"{stable_module_name(self.plain, self.anchor)}.{self.qualname}"
+
+    def at(self, anchor: str | None) -> Self:
+        """Give the same definition as it is named in a store of this anchor, None for the first store of the process."""
+        if anchor is None or not self._depends_on_store:
+            return self
+        if anchor not in self._elsewhere:
+            self._elsewhere[anchor] = replace(self, anchor=anchor)
+        return self._elsewhere[anchor]
+
+    @cached_property
+    def _depends_on_store(self) -> bool:
+        return self.name is None and is_script(self.plain)
+
+    @cached_property
+    def _elsewhere(self) -> dict[str, Self]:
+        return {}
 
     @cached_property
     def title(self) -> str:
@@ -238,8 +256,8 @@ class WorkflowDefinition(Definition):
 
 
 _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed"})
-_TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - {"function", "has_body", "is_child_run"}
-_NO_OPTIONS = {"function", "key", "ignore", "sensitive", "exact_run_id", "is_block"}
+_TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - {"function", "anchor", "has_body", "is_child_run"}
+_NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block"}
 _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS
 
 

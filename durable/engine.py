@@ -19,6 +19,7 @@ from durable.effects import Execute, advance, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
 from durable.matching import Match
+from durable.naming import module_name
 from durable.replaying import replay_at_once
 from durable.run_calls import RunCall
 from durable.runs import run_life
@@ -44,6 +45,9 @@ def call_task(
         _refuse_or_warn(task)
         return function(*args, **kwargs)
     frame.body.check()
+    anchor = frame.body.execution.anchor
+    if anchor is not None:
+        task = task.at(anchor)
     match = Match(task, Call(task, instance, args, kwargs), frame)
     if task.is_async:
         return _coroutine(Step(match, function).life(), task, frame)
@@ -67,17 +71,18 @@ async def _drive_scoped(life: Generator[Effect, Any, Any]) -> Any:
 def _refuse_or_warn(task: TaskDefinition) -> None:
     if sessions.is_disabled():
         return
+    name = f"{module_name(task.plain)}.{task.qualname}"  # the full name may depend on a store
     defaults = sessions.defaults_of_active_runs()
     if defaults and not all(task.is_idempotent(default) for default in defaults):
         raise OutsideRunError(
-            f"Task {task.full_name!r} is not idempotent and was called from a thread or process that carries no run "
+            f"Task {name!r} is not idempotent and was called from a thread or process that carries no run "
             f"context while a run is active, so it could not be recorded and was not executed. Call it from the "
             f"workflow, or start the thread with contextvars.copy_context().run."
         )
     warn_once(
         "outside",
-        task.full_name,
-        f"Task {task.full_name!r} was called outside a run: it is executed as a plain function and nothing is recorded. "
+        name,
+        f"Task {name!r} was called outside a run: it is executed as a plain function and nothing is recorded. "
         f"Call it in a @workflow or in `with durable.run(...)`; threads need contextvars.copy_context().run.",
     )
 
@@ -98,7 +103,7 @@ def call_workflow(
         return coroutine
     frame.body.check()
     child = _async_child if workflow.is_async else _child
-    task = workflow.as_step
+    task = workflow.at(frame.body.execution.anchor).as_step
     match = Match(task, Call(task, instance, args, kwargs), frame)
     step = Step(match, partial(child, workflow, function, instance))
     return _coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())

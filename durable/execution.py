@@ -61,6 +61,7 @@ class Execution:
         self.session = session
         self.journal = session.journal
         self.serializer = session.serializer
+        self.anchor = session.anchor
         self.past = past
         self.on_drift: OnDrift | None = on_drift
         self.clock = clock
@@ -173,7 +174,7 @@ class Execution:
 
     def is_gone(self, label: str) -> bool:
         """Whether no task of this program goes by a recorded label any more."""
-        return label.partition("@")[0] not in registry.tasks
+        return registry.tasks.get(label.partition("@")[0], self.anchor) is None
 
 
 class Body:

@@ -169,7 +169,9 @@ class Run:
             raise ConfigurationError(
                 f"Run {self.id} is a method call, and its object is not stored. Call the method from your program."
             )
-        workflow = registry.workflows.get(record.workflow) or load_workflow(record)
+        workflow = registry.workflows.get(record.workflow, self._session.anchor) or load_workflow(
+            record, self._session.anchor
+        )
         args, kwargs = stored_inputs(self._session, record)
         options: dict[str, Any] = {"run_id": record.lineage if fresh else self.id, "fresh": fresh}
         if on_drift is not None:

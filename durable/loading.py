@@ -39,12 +39,12 @@ def stop_before_calls() -> None:
         raise _Reached
 
 
-def load_workflow(run: RunRecord) -> WorkflowDefinition:
+def load_workflow(run: RunRecord, anchor: str | None) -> WorkflowDefinition:
     """Import what defines a run's workflow; raises `NotFoundError` naming what was tried."""
     entry = json.loads(run.entry)
     module, path = entry.get("module"), entry.get("path")
     tried = _load_script(run, path) if module == "__main__" else _import_module(run, module, path)
-    workflow = registry.workflows.get(run.workflow)
+    workflow = registry.workflows.get(run.workflow, anchor)
     if workflow is None:
         raise NotFoundError(
             f"Run {run.id} belongs to the workflow {run.workflow!r}, which {tried} does not define (any more, or not "

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SCRIPTS = ("__main__", "__mp_main__")
-_anchor = ""
+_anchor: str | None = None
 
 
-def set_anchor(folder: str) -> None:
-    """Set the folder that script paths are relative to; the store's parent."""
-    global _anchor  # noqa: PLW0603 -- one process, one place that scripts are named from
-    _anchor = folder
+def set_anchor(folder: str) -> str | None:
+    """Set the folder that script paths are relative to, a store's parent; another one than the first is given back."""
+    global _anchor  # noqa: PLW0603 -- nearly every process has one store, so one place that scripts are named from
+    if _anchor is None:
+        _anchor = folder
+    return folder if folder != _anchor else None
 
 
 def module_name(function: Callable[..., object]) -> str:
@@ -36,15 +38,31 @@ def module_name(function: Callable[..., object]) -> str:
     return "__main__"
 
 
-def stable_module_name(function: Callable[..., object]) -> str:
-    """Name the module of a function for records: a script by its path with dots in place of separators."""
-    name = module_name(function)
+def stable_module_name(function: Callable[..., object], anchor: str | None = None) -> str:
+    """Name the module of a function for records: a script by its path, as seen from `anchor` or the first store."""
     path = script_path(function)
-    if name != "__main__" or path is None:
-        return name
-    relative = os.path.relpath(path, _anchor) if _anchor else path
-    name = relative.removesuffix(".py").replace(os.sep, ".").lstrip(".") or "__main__"
+    if path is None or not is_script(function):
+        return module_name(function)
+    name = _script_name(path, anchor if anchor is not None else _anchor or "")
     return name.encode(errors="backslashreplace").decode()  # the name of a file need not be valid Unicode
+
+
+def is_script(function: Callable[..., object]) -> bool:
+    """Whether a function stands in a script, whose name depends on where one looks from."""
+    return module_name(function) == "__main__" and script_path(function) is not None
+
+
+def _script_name(path: str, anchor: str) -> str:
+    """Write a path with dots in place of separators where no other path reads the same, else as a path."""
+    try:
+        relative = os.path.relpath(path, anchor) if anchor else path
+    except ValueError:  # another drive
+        relative = path
+    parts = relative.removesuffix(".py").split(os.sep)
+    if relative.endswith(".py") and not any(not part or set(part) & set(".@%/") for part in parts):
+        return ".".join(parts)
+    name = relative.replace(os.sep, "/").replace("%", "%25").replace("@", "%40")
+    return name if "/" in name else f"./{name}"
 
 
 def script_path(function: Callable[..., object]) -> str | None:

@@ -23,16 +23,17 @@ class Definitions(Generic[D]):
         """Register a definition; a later one of the same name takes its place."""
         self._unnamed.append(definition)
 
-    def get(self, name: str) -> D | None:
-        """Find a definition by its full name or a former one."""
+    def get(self, name: str, anchor: str | None = None) -> D | None:
+        """Find a definition by the full name that it has in a store of this anchor, or by a former one."""
         while self._unnamed:
             definition = self._unnamed.pop(0)
             for each in (*definition.aliases, definition.full_name):
                 self._named[each] = definition
-        return self._named.get(name)
-
-    def __contains__(self, name: str) -> bool:
-        return self.get(name) is not None
+        found = self._named.get(name)
+        if anchor is None or (found is not None and found.at(anchor) is found):
+            return found
+        elsewhere = (definition.at(anchor) for definition in self._named.values())
+        return next((definition for definition in elsewhere if definition.full_name == name), None)
 
 
 tasks: Definitions[TaskDefinition] = Definitions()

@@ -39,10 +39,10 @@ class RunCall:
     ) -> None:
         if parent is None:
             stop_before_calls()
-        self.workflow = workflow
         self.parent = parent
         self.is_block = workflow.is_block
         self.session: Session = sessions.current() if parent is None else parent.execution.session
+        self.workflow = workflow = workflow.at(self.session.anchor)
         self.switches = sessions.switches()
         self.execution: Execution | None = None
         self._call = Call(workflow, instance, args, kwargs)

@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 class Session:
     """An open store and what belongs to it.
 
-    `active` are the executions of this process by run id; `opening` the runs that are about to be claimed or changed;
-    `left_running` the bodies that outlived both their timeout and their run.
+    `anchor` is where scripts are named from, None for the first store of the process. `active` are the executions of this
+    process by run id; `opening` the runs that are about to be claimed or changed; `left_running` the bodies that outlived
+    both their timeout and their run.
     """
 
     store: Store
     journal: Journal
     serializer: Serializer
+    anchor: str | None = None
     active: dict[str, Execution] = field(default_factory=dict)
     opening: set[str] = field(default_factory=set)
     left_running: list[TimedBody] = field(default_factory=list)
@@ -158,8 +160,8 @@ def _session(url: str, store: Store | None) -> Session:
 
 def _open(url: str, store: Store | None) -> Session:
     opened = _open_store(url, store)
-    naming.set_anchor(_anchor(opened.url))
-    session = Session(opened, Journal(opened), Serializer(keys=settings().secret_keys))
+    anchor = naming.set_anchor(_anchor(opened.url))
+    session = Session(opened, Journal(opened), Serializer(keys=settings().secret_keys), anchor)
     session.journal.on_request = lambda requests: _pass_on(session, requests)
     return session
 

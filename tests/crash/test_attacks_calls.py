@@ -57,7 +57,8 @@ def time_out_twice() -> str:
     with pytest.raises(TimeoutError):
         fails_with_the_timeout()
     did("failed")
-    warnings.showwarning = release
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(warnings, "showwarning", release)
     return fails_with_the_timeout()
 
 

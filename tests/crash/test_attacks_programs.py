@@ -172,3 +172,70 @@ def test_a_forked_child_does_not_end_its_parents_run(scene: Scene, child_of: str
     assert scene.start(fork_inside, child_of, way_out).value == ("paid 42", "running")
     assert scene.start(forking, child_of, way_out).value == ("paid 42", "running")
     assert scene.ledger == [f"in {child_of}", f"the child left with {code}", "pay 42"]
+
+
+TWO_STORES = """
+import sys
+import durable
+from durable import task, workflow
+from tests.crash.effects import did
+
+@task
+def fetch(order):
+    did(f"fetch {order}")
+    return order
+
+@task
+def rest(order):
+    did(f"rest {order}")
+
+@workflow
+def fetch_and_rest(order):
+    fetch(order)
+    rest(order)
+
+for db in sys.argv[1:]:
+    durable.configure(db)
+    fetch_and_rest(db.rpartition("/")[2])
+"""
+
+
+def test_a_script_is_named_after_each_store_by_itself(scene: Scene) -> None:
+    """A script uses two stores in different folders: what either holds is found whichever is opened first."""
+    script = scene.folder / "scripts" / "job.py"
+    script.parent.mkdir()
+    script.write_text(TWO_STORES)
+    one, two = str(scene.folder / "one.db"), str(scene.folder / "far" / "two.db")
+    assert scene.python(script, one, two, KILL_AT="rest two.db").returncode == -9
+    assert scene.python(script, two, one).returncode == 0
+    assert [effect for effect in scene.ledger if "fetch" in effect] == ["fetch one.db", "fetch two.db"]
+
+
+NAMESAKE = """
+from durable import task, workflow
+
+@task
+def where():
+    return __file__
+
+@workflow
+def main():
+    return where()
+
+print(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("app/jobs/job.py", "jobs/job.py"), ("store/a.b/job.py", "store/a/b/job.py")]
+)
+def test_scripts_of_one_name_do_not_share_runs(scene: Scene, one: str, other: str) -> None:
+    """Two scripts whose paths differ only above the store's folder, or in a dot, are two programs."""
+    for name in (one, other):
+        script = scene.folder / "app" / name
+        script.parent.mkdir(parents=True)
+        script.write_text(NAMESAKE)
+    db = str(scene.folder / "app" / "store" / "durable.db")
+    for name in (one, other):
+        path = scene.folder / "app" / name
+        assert scene.python(path, DURABLE_DB=db).stdout == f"{path}\n"
