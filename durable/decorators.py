@@ -39,6 +39,10 @@ def _call_task(definition: TaskDefinition, /, *call: Any) -> Any:
     return (_loaded or _engine()).call_task(definition, *call)
 
 
+def _call_anonymous_task(definition: TaskDefinition, /, *call: Any) -> Any:
+    return (_loaded or _engine()).call_anonymous_task(definition, *call)
+
+
 def _call_workflow(definition: WorkflowDefinition, /, *call: Any) -> Any:
     return (_loaded or _engine()).call_workflow(definition, *call)
 
@@ -83,7 +87,8 @@ class Task(_Wrapper, Generic[P, R]):
 
     def __init__(self, definition: TaskDefinition) -> None:
         """Wrap the function of a definition."""
-        super().__init__(definition.function, partial(_call_task, definition))
+        call = _call_anonymous_task if definition.is_anonymous else _call_task
+        super().__init__(definition.function, partial(call, definition))
         self._self_definition = definition
 
     if TYPE_CHECKING:

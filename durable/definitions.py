@@ -48,6 +48,11 @@ class Definition:
         return getattr(self.plain, "__qualname__", type(self.plain).__qualname__).replace("<locals>.", "")
 
     @cached_property
+    def is_anonymous(self) -> bool:
+        """Whether the function has no name of its own: a closure, a lambda, a partial, an object that can be called."""
+        return self.name is None and "<" in getattr(self.plain, "__qualname__", "<")
+
+    @cached_property
     def full_name(self) -> str:
         """The stable name that records carry."""
         if self.name is not None:
@@ -106,10 +111,16 @@ class Definition:
 
     @cached_property
     def code(self) -> bytes | None:
-        """Digest of the body's normalised source, None where there is none."""
-        from durable.source_code import code_digest  # noqa: PLC0415 -- slow to import, needed at the first call
+        """Digest of the body's normalised source, None where there is none; of one without a name also of what it holds."""
+        if not self._is_checked_for_changes:
+            return None
+        if self.is_anonymous:
+            from durable.held_values import behaviour_digest  # noqa: PLC0415 -- slow to import, needed at the first call
 
-        return code_digest(self.plain) if self._is_checked_for_changes else None
+            return behaviour_digest(self.plain)
+        from durable.source_code import code_digest  # noqa: PLC0415 -- see above
+
+        return code_digest(self.plain)
 
     @cached_property
     def code_hex(self) -> str | None:

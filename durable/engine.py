@@ -19,6 +19,7 @@ from durable.effects import Execute, advance, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
 from durable.matching import Match
+from durable.namesakes import refuse_equal_call
 from durable.naming import module_name
 from durable.replaying import replay_at_once
 from durable.run_calls import RunCall
@@ -53,6 +54,21 @@ def call_task(
         return _coroutine(Step(match, function).life(), task, frame)
     value = replay_at_once(match)
     return drive(Step(match, function).life()) if value is NotImplemented else value
+
+
+def call_anonymous_task(
+    task: TaskDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
+) -> Any:
+    """Call a task whose function has no name of its own."""
+    frame = FRAME.get()
+    if frame is None:
+        return call_task(task, function, instance, args, kwargs)
+    frame.body.check()
+    task = task.at(frame.body.execution.anchor)
+    match = Match(task, Call(task, instance, args, kwargs), frame)
+    refuse_equal_call(match)
+    life = Step(match, function).life()
+    return _coroutine(life, task, frame) if task.is_async else drive(life)
 
 
 def _coroutine(life: Generator[Effect, Any, Any], definition: Any, frame: Frame) -> Any:

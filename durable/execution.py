@@ -80,6 +80,7 @@ class Execution:
         self.replayed_failures: list[str] = []
         self.interrupted: list[int] = []
         self.code_seen: set[str] = set()
+        self.anonymous_calls: dict[bytes, bytes] = {}
         self.drifted: set[str] = set()
         self.reused: set[int] = set()
         self.undoubted: set[tuple[str, str, str]] = set()

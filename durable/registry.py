@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakSet
 
 from durable.definitions import Definition
 
@@ -18,10 +19,18 @@ class Definitions(Generic[D]):
     def __init__(self) -> None:
         self._unnamed: list[D] = []
         self._named: dict[str, D] = {}
+        self._anonymous: dict[str, WeakSet[D]] = {}
 
     def add(self, definition: D) -> None:
         """Register a definition; a later one of the same name takes its place."""
         self._unnamed.append(definition)
+        if definition.is_anonymous:
+            self._anonymous.setdefault(definition.qualname, WeakSet()).add(definition)
+
+    def namesakes(self, definition: D) -> list[D]:
+        """List the definitions of living functions without a name of their own that are called like this one."""
+        module = definition.plain.__module__
+        return [each for each in list(self._anonymous.get(definition.qualname, ())) if each.plain.__module__ == module]
 
     def get(self, name: str, anchor: str | None = None) -> D | None:
         """Find a definition by the full name that it has in a store of this anchor, or by a former one."""

@@ -9,10 +9,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from durable.encoding import encode_type
+from durable.encoding import Unencodable, encode, encode_type
 from durable.errors import ConfigurationError
 from durable.journal import Fence
 from durable.records import RunRecord, RunStatus
+from durable.step_keys import content_digest
 
 if TYPE_CHECKING:
     from durable.calls import Call
@@ -60,7 +61,19 @@ def keep(session: Session, call: Call, value: Any, now: float) -> None:
 
 
 def _name(call: Call) -> str:
-    return f"cache:{call.content.hex()}"
+    if not call.task.is_anonymous:
+        return f"cache:{call.content.hex()}"
+    try:
+        function = encode(call.task.plain)
+    except Unencodable as error:
+        if call.business_key is None:
+            raise ConfigurationError(
+                f"Task {call.task.full_name!r} was not executed: its result is shared by cache=, but its function cannot be "
+                f"told from others of that name: function{error.path} is a {error.culprit}. Give the task a name= and a key= "
+                f"that says what is shared."
+            ) from error
+        function = b""
+    return f"cache:{content_digest(call.content, function).hex()}"
 
 
 def _is_young(run: RunRecord, task: TaskDefinition, now: float) -> bool:

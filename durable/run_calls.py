@@ -11,6 +11,7 @@ from durable import sessions
 from durable.calls import Call
 from durable.errors import ConfigurationError, InputsChangedError
 from durable.loading import stop_before_calls
+from durable.namesakes import refuse_foreign_run
 from durable.naming import check_run_id, module_name, script_path
 from durable.records import RunRecord, RunStatus
 from durable.serializers import Unserializable
@@ -108,11 +109,13 @@ class RunCall:
                 "missing": missing,
                 "self": self._call.instance is not None,
                 "block": self.is_block,
+                **({"code": self.workflow.code_hex} if self.workflow.is_anonymous else {}),
             }
         )
 
     def check_inputs(self, run: RunRecord) -> None:
-        """Refuse a run that was started with other inputs."""
+        """Refuse a run that was started with other inputs, or by another function of the same name."""
+        refuse_foreign_run(self.workflow, run.id, json.loads(run.entry).get("code"))
         recorded = json.loads(run.arguments or b"{}")
         if recorded == self.digests or self.is_block:
             return

@@ -21,6 +21,7 @@ from durable.doubts import (
 from durable.effects import Arrival, CancelledAgain, Invoke
 from durable.errors import CodeChangedError, CrashLoopError
 from durable.execution import warn_once
+from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
 from durable.records import StepFlag
 from durable.replaying import replay, replay_failure, warn_of_new_code
@@ -70,6 +71,8 @@ class Step:
 
     def _follow(self, record: StepRecord) -> Generator[Effect, Any, Any]:
         execution, task = self.execution, self.task
+        if task.is_anonymous:
+            refuse_foreign_record(task, record)
         on_code_change = task.on_code_change or execution.workflow.on_code_change or "keep"
         verdict = decide(
             record,

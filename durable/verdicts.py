@@ -114,8 +114,13 @@ def interruptions(record: StepRecord, past: Past) -> int:
 
 def code_changed(record: StepRecord, code: bytes) -> bool:
     """Whether the body was another one when the step was recorded."""
-    recorded = Details.read(record.details).code
+    recorded = recorded_code(record)
     return recorded is not None and recorded != code.hex()
+
+
+def recorded_code(record: StepRecord) -> str | None:
+    """Give the digest of the body that was recorded with a step."""
+    return Details.read(record.details).code
 
 
 class Drift(Enum):

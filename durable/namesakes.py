@@ -1,0 +1,56 @@
+"""No function is given what another one of the same name has done.
+
+Closures, lambdas, partials and wrappers without `functools.wraps` are called like the function that made them, so two of
+them may make calls that say the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable import registry
+from durable.errors import DefinitionError
+from durable.execution import warn_once
+from durable.verdicts import recorded_code
+
+if TYPE_CHECKING:
+    from durable.definitions import TaskDefinition, WorkflowDefinition
+    from durable.matching import Match
+    from durable.records import StepRecord
+
+
+def refuse_equal_call(match: Match) -> None:
+    """Raise `DefinitionError` if another function of this name made the same call in this execution."""
+    task, calls = match.task, match.execution.anonymous_calls
+    assert task.code is not None
+    if calls.setdefault(match.call.content, task.code) != task.code:
+        raise _error(f"Task {task.full_name!r}", "was called with equal arguments")
+
+
+def refuse_foreign_record(task: TaskDefinition, record: StepRecord) -> None:
+    """Raise `DefinitionError` if a record is that of another function of this name that lives."""
+    code = recorded_code(record)
+    if code != task.code_hex and any(other.code_hex == code for other in registry.tasks.namesakes(task)):
+        raise _error(f"Task {task.full_name!r}", f"recorded step {record.key!r} with equal arguments")
+
+
+def refuse_foreign_run(workflow: WorkflowDefinition, run_id: str, code: str | None) -> None:
+    """Raise `DefinitionError` if a run is that of another workflow of this name that lives; warns if it may be."""
+    if not workflow.is_anonymous or code in (None, workflow.code_hex):
+        return
+    if any(other.code_hex == code for other in registry.workflows.namesakes(workflow)):
+        raise _error(f"Workflow {workflow.full_name!r}", f"recorded run {run_id} with equal inputs")
+    warn_once(
+        "held",
+        f"{run_id}:{workflow.code_hex}",
+        f"The body of workflow {workflow.full_name!r}, or what it holds of the variables around it, changed since run "
+        f"{run_id} was recorded; the run is kept. Variables do not count as inputs: pass them as arguments.",
+    )
+
+
+def _error(who: str, what: str) -> DefinitionError:
+    return DefinitionError(
+        f"{who} was not executed: another function of this program has the same name, does something else and {what}, so "
+        f"their results could not be told apart. Pass what differs as an argument, give each a name=, or let the decorator "
+        f"that makes them use functools.wraps."
+    )
