@@ -19,7 +19,7 @@ from durable.effects import Execute, advance, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
 from durable.matching import Match
-from durable.namesakes import refuse_equal_call
+from durable.namesakes import refuse_equal_call, refuse_other_object
 from durable.naming import module_name
 from durable.replaying import replay_at_once
 from durable.run_calls import RunCall
@@ -50,6 +50,8 @@ def call_task(
     if anchor is not None:
         task = task.at(anchor)
     match = Match(task, Call(task, instance, args, kwargs), frame)
+    if instance is not None:
+        refuse_other_object(match)
     if task.is_async:
         return _coroutine(Step(match, function).life(), task, frame)
     value = replay_at_once(match)

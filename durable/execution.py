@@ -33,6 +33,7 @@ from durable.step_keys import Scope, idempotency_key
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from weakref import ref
 
     from durable.definitions import WorkflowDefinition
     from durable.errors import DurableError
@@ -81,6 +82,7 @@ class Execution:
         self.interrupted: list[int] = []
         self.code_seen: set[str] = set()
         self.anonymous_calls: dict[bytes, bytes] = {}
+        self.objects: dict[bytes, ref[object]] = {}
         self.drifted: set[str] = set()
         self.reused: set[int] = set()
         self.undoubted: set[tuple[str, str, str]] = set()

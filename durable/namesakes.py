@@ -1,22 +1,27 @@
-"""No function is given what another one of the same name has done.
+"""No function is given what another one of the same name has done, and no object what another of its type has.
 
 Closures, lambdas, partials and wrappers without `functools.wraps` are called like the function that made them, so two of
-them may make calls that say the same.
+them may make calls that say the same. So may two objects that count by their type alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from durable import registry
-from durable.errors import DefinitionError
+from durable.errors import DefinitionError, FingerprintError
 from durable.execution import warn_once
+from durable.run_inputs import attributes_of, counts_by_type
 from durable.verdicts import recorded_code
 
 if TYPE_CHECKING:
     from durable.definitions import TaskDefinition, WorkflowDefinition
     from durable.matching import Match
     from durable.records import StepRecord
+
+_MOST_OBJECTS = 10_000  # calls of one run whose objects are remembered
 
 
 def refuse_equal_call(match: Match) -> None:
@@ -32,6 +37,31 @@ def refuse_foreign_record(task: TaskDefinition, record: StepRecord) -> None:
     code = recorded_code(record)
     if code != task.code_hex and any(other.code_hex == code for other in registry.tasks.namesakes(task)):
         raise _error(f"Task {task.full_name!r}", f"recorded step {record.key!r} with equal arguments")
+
+
+def refuse_other_object(match: Match) -> None:
+    """Raise `FingerprintError` if another object of the type made the same call of a method; warns if it may be repeated."""
+    call, objects = match.call, match.execution.objects
+    if match.task.key is not None or not counts_by_type(call):
+        return
+    known = objects.get(call.content)
+    other = known() if known is not None else None
+    if other is None:
+        if len(objects) < _MOST_OBJECTS:
+            with contextlib.suppress(TypeError):  # an object of which no weak reference can be made
+                objects[call.content] = ref(call.instance)
+        return
+    if other is call.instance or attributes_of(other) == attributes_of(call.instance):
+        return
+    kind = type(call.instance).__qualname__
+    problem = (
+        f"two objects of type {kind} make the same call in one run. They count by their type alone, so their results are "
+        f"told apart by nothing but the order of the calls. Give {kind} a __durable_key__(), or name the call with key=."
+    )
+    if match.is_idempotent or match.record is not None:
+        warn_once("objects", match.task.label, f"Task {match.task.full_name!r}: {problem}")
+    else:
+        raise FingerprintError(f"Task {match.task.full_name!r} was not executed: {problem}")
 
 
 def refuse_foreign_run(workflow: WorkflowDefinition, run_id: str, code: str | None) -> None:

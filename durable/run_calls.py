@@ -14,6 +14,7 @@ from durable.loading import stop_before_calls
 from durable.namesakes import refuse_foreign_run
 from durable.naming import check_run_id, module_name, script_path
 from durable.records import RunRecord, RunStatus
+from durable.run_inputs import refuse_inputs_without_value
 from durable.serializers import Unserializable
 from durable.step_keys import content_digest, escape
 
@@ -61,6 +62,7 @@ class RunCall:
             digest = content_digest(parent.execution.id.encode(), parent.idempotency_key.encode())
             ids = [_run_id(title, digest) for title in (workflow.title, *workflow.former_titles)]
         else:
+            refuse_inputs_without_value(self._call)
             ids = [_run_id(workflow.title, self._call.content)]
             for title, label in workflow.former_titles.items():
                 ids.append(_run_id(title, self._call.content_under(label)))

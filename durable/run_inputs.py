@@ -1,0 +1,76 @@
+"""Inputs that name a run have a value: one that counts by its type alone must not carry what tells two runs apart.
+
+Clients, connections and locks may count by their type. A generator or a file that is read cannot, nor can an object with
+attributes whose method is the workflow: the run of one would be taken for that of another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from durable.encoding import encode_type
+from durable.errors import FingerprintError
+from durable.fingerprints import cheap_label
+
+if TYPE_CHECKING:
+    from durable.calls import Call
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+
+def refuse_inputs_without_value(call: Call) -> None:
+    """Raise `FingerprintError` for a call of a workflow that asks for whatever run was begun with other data."""
+    encoded = call.encoded
+    for name, value in call.values.items():
+        if not name.startswith("_") and _carries_data(value) and encoded.get(name) == encode_type(type(value)):
+            raise FingerprintError(
+                f"Workflow {call.task.full_name!r} was not executed: its input {name!r} is a {type(value).__qualname__}, which "
+                f"has no value, so its run would be taken for that of any other. Pass the data or a path, name the run with "
+                f"run_id=, or rename the parameter to '_{name}' if it does not matter."
+            )
+    told_apart = attributes_of(call.instance) if counts_by_type(call) else {}
+    if told_apart:
+        kind = type(call.instance).__qualname__
+        raise FingerprintError(
+            f"Workflow {call.task.full_name!r} was not executed: its object is a {kind}, which counts by its type alone, so "
+            f"its run would be taken for that of another {kind} ({', '.join(sorted(told_apart))}). Give the class a "
+            f"__durable_key__(), make it a frozen dataclass, or name the run with run_id=."
+        )
+
+
+def counts_by_type(call: Call) -> bool:
+    """Whether a method is called whose object is known by its type alone."""
+    instance = call.instance
+    return instance is not None and call.encoded.get("self") == encode_type(type(instance))
+
+
+def attributes_of(instance: object) -> dict[str, bytes]:
+    """Label the attributes of an object that hold plain data; those called `_name` are its own affair."""
+    slots = [name for kind in type(instance).__mro__ for name in _slots_of(kind) if hasattr(instance, name)]
+    attributes = {**getattr(instance, "__dict__", {}), **{name: getattr(instance, name) for name in slots}}
+    return {name: cheap_label(value) for name, value in attributes.items() if name[:1] != "_" and _is_data(value)}
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _is_data(value: Any) -> bool:
+    if value is None or value is True or value is False:
+        return False
+    if isinstance(value, _CONTAINERS):
+        return bool(value)
+    return cheap_label(value) != encode_type(type(value))
+
+
+def _carries_data(value: Any) -> bool:
+    if isinstance(value, GeneratorType | AsyncGeneratorType) or type(value).__module__ == itertools.__name__:
+        return True
+    readable = getattr(value, "readable", None)
+    try:
+        return bool(callable(readable) and readable())
+    except Exception:  # a closed file
+        return False
