@@ -47,8 +47,9 @@ def call_task(
     match = Match(task, Call(task, instance, args, kwargs), frame)
     if task.is_async:
         return _coroutine(Step(match, function).life(), task, frame)
-    value = replay_at_once(match)
-    return drive(Step(match, function).life()) if value is NotImplemented else value
+    if match.record is not None and (value := replay_at_once(match, match.record)) is not NotImplemented:
+        return value
+    return drive(Step(match, function).life())
 
 
 def _coroutine(life: Generator[Effect, Any, Any], definition: Any, frame: Frame) -> Any:
