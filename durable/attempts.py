@@ -16,12 +16,12 @@ from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
 from durable.execution import Body, warn_once
 from durable.failures import culprits, mark
-from durable.records import StepFlag, StepRecord, StepStatus
+from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
 from durable.retries import pause_after
 from durable.serializers import Unserializable
-from durable.step_keys import Scope, join
+from durable.step_keys import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -45,6 +45,7 @@ class Attempts:
         "_flags",
         "_function",
         "_identity",
+        "_is_idempotent",
         "_key",
         "_record",
         "_started_at",
@@ -52,24 +53,25 @@ class Attempts:
         "execution",
         "frame",
         "interruptions",
-        "match",
+        "scope",
         "task",
         "tries",
     )
 
     def __init__(self, match: Match, function: Callable[..., Any]) -> None:
-        self.match = match
-        self.call = match.call
+        self.call = call = match.call
         self.task = task = match.task
         self.frame = match.frame
+        self.scope = scope = match.scope
         self.execution = execution = match.execution
         self.tries = 0
         self._function = function
+        self._is_idempotent = match.is_idempotent
         self._record = record = match.whole_record()
         self._started_at = execution.clock()
-        self._details = self.call.details(task.code_hex)
+        self._details = call.details(task.code_hex)
         if record is None:
-            scope, occurrence, label = match.scope, match.occurrence, self.call.label
+            occurrence, label = match.occurrence, call.label
             self._identity: Identity = (
                 execution.id,
                 execution.tick(),
@@ -78,10 +80,10 @@ class Attempts:
                 scope.branch,
                 task.label,
                 label,
-                self.call.content,
+                call.content,
                 occurrence,
             )
-            self._key = join(scope.container, scope.branch, label if occurrence == 1 else f"{label}~{occurrence}")
+            self._key = step_key(scope.container, scope.branch, label, occurrence)
             self._attempts = self.interruptions = 0
             self._flags = task.flags
         else:
@@ -90,43 +92,39 @@ class Attempts:
             self._attempts = record.attempts
             self.interruptions = record.interruptions
             self._flags = record.flags & _KEPT_FLAGS
-        if not match.is_idempotent:
+        if not self._is_idempotent:
             self._flags |= StepFlag.NOT_IDEMPOTENT
 
     def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
         """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
-        execution = self.execution
-        if not self.task.has_body:
+        execution, task = self.execution, self.task
+        if not task.has_body:
             return (yield from self.succeed(self._function()))
         begun = time.monotonic()
         if until is not None:
             yield Sleep(until - execution.clock())
         execution.in_flight[self] = self.frame.body
         try:
-            return (yield from self._execute_attempts(begun))
+            while True:
+                self._attempts += 1
+                try:
+                    yield Durable(execution, self._append(_STARTED))
+                except BaseException as error:
+                    self._withdraw(error)
+                    raise
+                body = self.open_body()
+                execution.executed += 1
+                try:
+                    value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
+                except BaseException as error:
+                    pause = yield from self._fail(error, body, time.monotonic() - begun)
+                    if pause is None:
+                        raise
+                    yield Sleep(pause)
+                else:
+                    return (yield from self.succeed(value))
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
-
-    def _execute_attempts(self, begun: float) -> Generator[Effect, Any, Any]:
-        execution, task = self.execution, self.task
-        while True:
-            self._attempts += 1
-            try:
-                yield Durable(execution, self._append(_STARTED))
-            except BaseException as error:
-                self._withdraw(error)
-                raise
-            body = self.open_body()
-            execution.executed += 1
-            try:
-                value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
-            except BaseException as error:
-                pause = yield from self._fail(error, body, time.monotonic() - begun)
-                if pause is None:
-                    raise
-                yield Sleep(pause)
-            else:
-                return (yield from self.succeed(value))
 
     @property
     def _seq(self) -> int:
@@ -141,11 +139,11 @@ class Attempts:
         return Body(
             execution,
             self.frame.body,
-            Scope(self._key, "", history, self.match.scope),
-            name=self.task.title,
-            record=record,
-            step_key=self._key,
-            attempt=self._attempts,
+            Scope(self._key, "", history, self.scope),
+            self.task.title,
+            record,
+            self._key,
+            self._attempts,
         )
 
     def _append(
@@ -158,22 +156,24 @@ class Attempts:
         details: bytes | None = None,
     ) -> int:
         execution = self.execution
-        has_ended = status != _STARTED
-        self._record = StepRecord(
-            *self._identity,
+        ended_at = done = None
+        if status != _STARTED:
+            ended_at, done = execution.clock(), execution.tick()
+        outcome = (
             status,
             self._flags | flags,
             execution.run.epoch,
             self._attempts,
             self.interruptions,
             self._started_at,
-            execution.clock() if has_ended else None,
-            execution.tick() if has_ended else None,
+            ended_at,
+            done,
             value,
             error,
             self._details if details is None else details,
         )
-        return execution.append(self._record)
+        self._record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
+        return execution.append(record)
 
     def _withdraw(self, error: BaseException) -> None:
         """Record that the intent was given up before the body began."""
@@ -200,7 +200,7 @@ class Attempts:
         """Record a failed attempt; gives the seconds to wait before the next one, None if there is none."""
         execution, task = self.execution, self.task
         if isinstance(error, ExecutionStopped) or execution.stopped is not None:
-            if self.match.is_idempotent:
+            if self._is_idempotent:
                 self._append(_STARTED, StepFlag.RETRYING)
             if not isinstance(error, ExecutionStopped):
                 execution.check()
@@ -211,7 +211,7 @@ class Attempts:
         self.interruptions = 0
         blame = tuple(sorted(culprits(error, execution.id)))
         details = replace(Details.read(self._details), tries=self.tries, retry=blame)
-        if isinstance(error, Exception) and (self.match.is_idempotent or no_effect):
+        if isinstance(error, Exception) and (self._is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
             if pause is not None:
                 yield Quiet(execution, body)
@@ -233,7 +233,7 @@ class Attempts:
         mark(error, execution.id, self._seq)
         if isinstance(error, (*_CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
-        if not cancelled and not self.match.is_idempotent:
+        if not cancelled and not self._is_idempotent:
             yield Durable(execution, ticket, certain=True)
         if self.task.is_async and not cancelled and not execution.history.is_empty:
             yield Arrival(execution)
@@ -247,7 +247,7 @@ class Attempts:
         except KeyboardInterrupt:
             self._record_success(value)
             raise
-        if not self.match.is_idempotent:
+        if not self._is_idempotent:
             yield Durable(self.execution, ticket, certain=True)
         if self.task.is_async and not self.execution.history.is_empty:
             yield Arrival(self.execution)
@@ -279,7 +279,8 @@ class Attempts:
         )
 
     def _warn_of_mutation(self) -> None:
-        if not self.task.has_body or (name := self.call.mutated()) is None:
+        name = self.call.mutated() if self.task.has_body else None
+        if name is None:
             return
         warn_once(
             "mutation",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from durable.details import preview, render, short_digest
-from durable.encoding import encode_type
+from durable.details import render, short_digest
+from durable.encoding import SCALARS, encode_type
 from durable.errors import ConfigurationError, FingerprintError
 from durable.fingerprints import encode, encode_argument, encode_self
 from durable.step_keys import content_digest, label_prefix, shown_label
@@ -43,7 +43,7 @@ class Call:
         self.kwargs = kwargs
         self._binding = task.binding if instance is None or task.takes_self else task.bound_binding
         self._bound = self._binding.signature.bind(*args, **kwargs)
-        self._parts: list[tuple[str, bytes]] = []
+        self._parts: list[tuple[str, bytes, object]] = []
         self.business_key: str | None = None
         if task.key is None:
             self._data = self._encode(strict=True)
@@ -65,7 +65,7 @@ class Call:
     @property
     def encoded(self) -> dict[str, bytes]:
         """The arguments that count, encoded; those equal to their default are left out."""
-        return dict(self._parts)
+        return {name: data for name, data, _ in self._parts}
 
     @property
     def label(self) -> str:
@@ -78,23 +78,15 @@ class Call:
 
     def details(self, code: str | None = None) -> bytes:
         """Render a short digest and a preview of each argument for the record."""
-        hidden, values = self.task.sensitive, self.values
-        return render(
-            [(name, data, "(sensitive)" if hidden else self._preview(name, values)) for name, data in self._parts], code
-        )
+        return render(self._parts, code, hidden=self.task.sensitive)
 
     def digests(self) -> dict[str, str]:
         """Give the short digest of each argument."""
-        return {name: short_digest(data) for name, data in self._parts}
-
-    def _preview(self, name: str, values: dict[str, Any]) -> str:
-        if name in values:
-            return preview(name, values[name])
-        return f"<{type(self.instance).__qualname__}>"
+        return {name: short_digest(data) for name, data, _ in self._parts}
 
     def mutated(self) -> str | None:
         """Name an argument that encodes differently now than before the body ran."""
-        if all(type(value) in _IMMUTABLE for value in self._bound):
+        if _IMMUTABLE.issuperset(map(type, self._bound)):
             return None
         encoded = self.encoded
         for name, value in zip(self._binding.signature.names, self._bound, strict=True):
@@ -110,19 +102,20 @@ class Call:
         label, parts, framed = self.task.label, self._parts, []
         if self.instance is not None:
             data = encode_self(self.instance)
-            parts.append((_SELF, data))
+            parts.append((_SELF, data, self.instance))
             framed.append(b"4:self=%d:%b" % (len(data), data))
         for (name, prefix, default), value in zip(self._binding.parameters, self._bound):  # noqa: B905 -- as many by construction
             if prefix is None:
                 continue
+            scalar = SCALARS.get(type(value))
             try:
-                data = encode_argument(label, name, value)
+                data = scalar(value) if scalar is not None else encode_argument(label, name, value)
             except FingerprintError:
                 if strict:
                     raise
                 continue
             if data != default:
-                parts.append((name, data))
+                parts.append((name, data, value))
                 framed += (prefix, b"%d:" % len(data), data)
         return b"".join(framed)
 

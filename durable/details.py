@@ -95,11 +95,12 @@ def preview(name: str, value: object) -> str:
     return f"<{type(value).__qualname__}{size}>"
 
 
-def render(arguments: Iterable[tuple[str, bytes, str]], code: str | None) -> bytes:
-    """Write the details of a plain intent from names, encodings and previews: what `Details.write` would give, faster."""
-    rendered = ",".join(
-        [f'{_quote(name)}:["{short_digest(encoded)}",{_quote(shown)}]' for name, encoded, shown in arguments]
-    )
+def render(arguments: Iterable[tuple[str, bytes, object]], code: str | None, *, hidden: bool) -> bytes:
+    """Write the details of a plain intent from names, encodings and values: what `Details.write` would give, faster."""
+    rendered = ""
+    for name, encoded, value in arguments:
+        shown = "(sensitive)" if hidden else preview(name, value)
+        rendered += f'{"," if rendered else ""}{_quote(name)}:["{crc32(encoded):08x}",{_quote(shown)}]'
     if code:
         return f'{{"a":{{{rendered}}},"c":"{code}"}}'.encode()
     return f'{{"a":{{{rendered}}}}}'.encode()

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import StoreError
@@ -58,7 +57,7 @@ def drive(life: Generator[Effect, Any, Any]) -> Any:
                 effect = go_on(answer)
                 go_on, answer = life.send, effect.act()
         except BaseException as error:
-            if getgeneratorstate(life) == GEN_CLOSED:
+            if getattr(life, "gi_frame", None) is None:  # it has ended; `getgeneratorstate` costs a call
                 answer = None  # it may be the error, which would hold itself
                 if isinstance(error, StopIteration):
                     return error.value
@@ -76,7 +75,7 @@ async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
                 effect = go_on(answer)
                 go_on, answer = life.send, await effect.act_async()
         except BaseException as error:
-            if getgeneratorstate(life) == GEN_CLOSED:
+            if getattr(life, "gi_frame", None) is None:  # it has ended; `getgeneratorstate` costs a call
                 answer = None  # it may be the error, which would hold itself
                 if isinstance(error, StopIteration):
                     return error.value
@@ -95,9 +94,12 @@ class Durable(Effect):
         self._certain = certain
 
     def act(self) -> None:
-        with contextlib.suppress(StoreError):  # `check` stops the execution for it
-            self._execution.journal.flush(self._ticket)
-        self._execution.check()
+        execution = self._execution
+        try:  # noqa: SIM105 -- `suppress` costs three calls on every step
+            execution.journal.flush(self._ticket)
+        except StoreError:  # `check` stops the execution for it
+            pass
+        execution.check()
 
     async def act_async(self) -> None:
         with contextlib.suppress(StoreError):  # see above

@@ -54,8 +54,9 @@ def call_task(
         refuse_other_object(match)
     if task.is_async:
         return _coroutine(Step(match, function).life(), task, frame)
-    value = replay_at_once(match)
-    return drive(Step(match, function).life()) if value is NotImplemented else value
+    if match.record is not None and (value := replay_at_once(match, match.record)) is not NotImplemented:
+        return value
+    return drive(Step(match, function).life())
 
 
 def call_anonymous_task(

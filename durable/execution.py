@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable import registry
@@ -45,7 +46,10 @@ if TYPE_CHECKING:
 
 
 class Execution:
-    """State of one execution: the run as claimed, its journal, its past, and what is under way."""
+    """State of one execution: the run as claimed, its journal, its past, and what is under way.
+
+    `tick` numbers the next call or completion, `append` sends a step's record on its way to disk and gives its ticket.
+    """
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class Execution:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.run = run
+        self.id = run.id
         self.workflow = workflow
         self.session = session
         self.journal = session.journal
@@ -67,6 +72,8 @@ class Execution:
         self.on_drift: OnDrift | None = on_drift
         self.clock = clock
         self.fence = Fence(run.id, run.epoch, run.owner, self._lose)
+        self.tick: Callable[[], int] = itertools.count(past.last_event + 1).__next__
+        self.append: Callable[[StepRecord], int] = partial(self.journal.append, self.fence)
         self.lock = threading.Lock()
         self.arrivals = Arrivals(self)
         self.tasks: dict[asyncio.Task[Any], Body] = {}
@@ -87,26 +94,12 @@ class Execution:
         self.reused: set[int] = set()
         self.undoubted: set[tuple[str, str, str]] = set()
         self.root_task: asyncio.Task[Any] | None = None
-        self._ticks = itertools.count(past.last_event + 1)
         self.history = self.open_history(0, past.last_event)
         self.body = Body(self, None, Scope("", "", self.history), name=workflow.title)
-
-    @property
-    def id(self) -> str:
-        """Id of the run."""
-        return self.run.id
-
-    def tick(self) -> int:
-        """Number the next call or completion."""
-        return next(self._ticks)
 
     def open_history(self, parent: int, last: int) -> StepHistory:
         """Open what is recorded below a step up to the event `last`."""
         return StepHistory(self.journal.store, self.id, parent, last) if last else _NOTHING
-
-    def append(self, record: StepRecord) -> int:
-        """Send a step's record on its way to disk."""
-        return self.journal.append(self.fence, record)
 
     def check(self) -> None:
         """Raise what stopped this execution, if anything did."""
@@ -181,16 +174,15 @@ class Execution:
 
 
 class Body:
-    """A function of the user under execution: the workflow itself or one attempt of a step."""
+    """A function of the user under execution: the workflow itself, with `seq` 0, or one attempt of a step."""
 
-    __slots__ = ("_token", "attempt", "closed", "execution", "name", "outer", "record", "scope", "step_key")
+    __slots__ = ("_token", "attempt", "closed", "execution", "name", "outer", "record", "scope", "seq", "step_key")
 
     def __init__(
         self,
         execution: Execution,
         outer: Body | None,
         scope: Scope,
-        *,
         name: str,
         record: StepRecord | None = None,
         step_key: str = "",
@@ -201,14 +193,10 @@ class Body:
         self.scope = scope
         self.name = name
         self.record = record
+        self.seq = record.seq if record is not None else 0
         self.step_key = step_key
         self.attempt = attempt
         self.closed: str | None = None
-
-    @property
-    def seq(self) -> int:
-        """Number of the step, 0 for the workflow itself."""
-        return self.record.seq if self.record is not None else 0
 
     @property
     def idempotency_key(self) -> str:

@@ -57,6 +57,14 @@ class StepFlag:
     RETRYING: Final = 256  # `started`, but between two attempts: no body was running
 
 
+def step_key(container: str, branch: str, label: str, occurrence: int) -> str:
+    """Write a step key for people."""
+    numbered = label if occurrence == 1 else f"{label}~{occurrence}"
+    if container or branch:
+        return "/".join([part for part in (container, branch, numbered) if part])
+    return numbered
+
+
 class StepRecord(NamedTuple):
     """One call of a task in a run; written whole each time.
 
@@ -92,10 +100,7 @@ class StepRecord(NamedTuple):
     @property
     def key(self) -> str:
         """The step key for people: scope, task, discriminator and occurrence."""
-        label = self.label if self.occurrence == 1 else f"{self.label}~{self.occurrence}"
-        if self.container or self.branch:
-            return "/".join([part for part in (self.container, self.branch, label) if part])
-        return label
+        return step_key(self.container, self.branch, self.label, self.occurrence)
 
 
 @dataclass(frozen=True, slots=True)

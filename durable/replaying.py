@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 _SUCCEEDED = StepStatus.SUCCEEDED.value
 
 
-def replay_at_once(match: Match) -> Any:
+def replay_at_once(match: Match, record: StepRecord) -> Any:
     """Give the stored result if nothing speaks against it, else NotImplemented: most calls of a resumed run."""
-    record, task = match.record, match.task
+    task = match.task
     if (
-        record is None
-        or record.status != _SUCCEEDED
+        record.status != _SUCCEEDED
         or record.flags & StepFlag.VALUE_UNAVAILABLE
         or task.label not in match.execution.code_seen
         or not task.replay

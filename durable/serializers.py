@@ -47,16 +47,19 @@ class Serializer:
         self._seal = _HMAC if keys else _CHECKSUM
         self._body_at = len(_MAGIC) + 2 + (64 if keys else 8)
         # in the order of ENCODERS, whatever the order in `codecs`
-        self._encoders = [(_LETTERS[name], encode) for name, encode in ENCODERS.items() if name in codecs]
+        self._encoders = [(self._header(name), encode) for name, encode in ENCODERS.items() if name in codecs]
         self._decoders = {_LETTERS[name]: decode for name, decode in DECODERS.items() if name in codecs}
+
+    def _header(self, codec: str) -> bytes:
+        return _MAGIC + _LETTERS[codec] + self._seal
 
     def encode(self, value: object, *, run: str, step: str) -> bytes:
         """The sealed value; `Unserializable` if it could not be read again."""
         try:
-            for letter, encode in self._encoders:
+            for header, encode in self._encoders:
                 body = encode(value)
                 if body is not None:
-                    return self._sealed(letter, body, run, step)
+                    return self._sealed(header, body, run, step)
         except (RecursionError, MemoryError) as error:
             raise Unserializable("", type_name(type(value)), exhausted(error)) from None
         except Unserializable:  # raised deep inside of the value, where the path is not known
@@ -95,7 +98,7 @@ class Serializer:
 
     def seal_text(self, text: str, *, run: str, step: str) -> bytes:
         """Seal the text of a stored exception."""
-        return self._sealed(_LETTERS["exception"], text.encode(), run, step)
+        return self._sealed(self._header("exception"), text.encode(), run, step)
 
     def open_text(self, data: bytes, *, run: str, step: str) -> str:
         """The text of a stored exception; nothing is unpickled."""
@@ -104,8 +107,7 @@ class Serializer:
             raise CorruptRecordError(f"{_record(run, step)} holds a value where an exception is expected.")
         return str(body, "utf-8")
 
-    def _sealed(self, letter: bytes, body: bytes, run: str, step: str) -> bytes:
-        header = _MAGIC + letter + self._seal
+    def _sealed(self, header: bytes, body: bytes, run: str, step: str) -> bytes:
         if self._keys:
             return header + _mac(self._keys[0], header, body, run, step) + body
         return header + _checksum(header, body, run, step) + body

@@ -28,9 +28,11 @@ def test_no_details() -> None:
 @pytest.mark.parametrize("code", [None, "c0de"])
 def test_the_fast_way_writes_the_same(code: str | None) -> None:
     """An intent that is rendered at once reads like one that was written."""
-    arguments = [("a", b"encoded", "'ü \"quoted\" \\ \n'"), ("ü/\n", b"", "\ud800")]
-    expected = Details({name: Argument(short_digest(data), shown) for name, data, shown in arguments}, code)
-    assert Details.read(render(arguments, code)) == expected
+    arguments = [("a", b"encoded", 'ü "quoted" \\ \n'), ("ü/\n", b"", "\ud800")]
+    for hidden in (False, True):
+        shown = {name: "(sensitive)" if hidden else preview(name, value) for name, _, value in arguments}
+        expected = Details({name: Argument(short_digest(data), shown[name]) for name, data, _ in arguments}, code)
+        assert Details.read(render(arguments, code, hidden=hidden)) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import lock_descriptor, unlock_descriptor
 
@@ -67,12 +67,12 @@ class WriteLock:
             if os.name != "nt":  # Windows refuses to unlock what is not locked
                 raise
 
-    def run(self, action: Callable[[], _T], *, wait: bool = True) -> _T | None:
+    def run(self, action: Callable[..., _T], *args: Any, wait: bool = True) -> _T | None:
         """Do something under the lock and give it up again, whatever a signal handler raises on the way."""
         try:
             if not self.acquire(wait=wait):
                 return None
-            return action()
+            return action(*args)
         finally:
             try:
                 self.release()

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -107,30 +107,31 @@ class SQLiteStore:
         owners = self._owners or self._ensure_open()[1]
         return owners.token
 
-    def _locked(self, action: Callable[[Connections], _T], *, wait: bool = True) -> _T | None:
-        """Do something that no other thread or process may do at the same time; a failure poisons the store."""
+    def _locked(self, action: Callable[..., _T], *args: Any, wait: bool = True) -> _T | None:
+        """Do something that no other thread or process may do at the same time; a failure poisons the store.
+
+        The action takes the connections and the arguments.
+        """
         if not wait and self._is_taken:
             return None
         with self._guard:
             if self._poison:
                 raise StoreFailedError(self._poison)
-            lock, _, connections = self._ensure_open()
+            lock, connections = self._lock, self._connections
+            if lock is None or connections is None:
+                lock, _, connections = self._ensure_open()
             try:
                 self._is_taken = True
-                return lock.run(lambda: self._checked(connections, action), wait=wait)
+                return lock.run(_checked, connections, action, args, wait=wait)
             except _BROKEN as error:
                 self._poison = f"The store {self.path} could not be written: {error}. {_way_out(error)}"
                 raise StoreFailedError(self._poison) from error
             finally:
                 self._is_taken = False
 
-    def _checked(self, connections: Connections, action: Callable[[Connections], _T]) -> _T:
-        connections.check_identity()
-        return action(connections)
-
     def write(self, batch: Batch, *, wait: bool = True) -> frozenset[str] | None:
         """See `Store.write`."""
-        return self._locked(lambda open_: writing.write_batch(open_.writer, self._blobs, batch), wait=wait)
+        return self._locked(_write, self._blobs, batch, wait=wait)
 
     def claim(self, run_id: str, *, host: str, pid: int, now: float) -> Claim | None:
         """See `Store.claim`."""
@@ -257,6 +258,15 @@ class SQLiteStore:
         self._guard, self._reading = threading.RLock(), threading.RLock()
         self._is_taken = False
         self._leave(forked=True)
+
+
+def _checked(connections: Connections, action: Callable[..., _T], args: tuple[Any, ...]) -> _T:
+    connections.check_identity()
+    return action(connections, *args)
+
+
+def _write(connections: Connections, blobs: Blobs, batch: Batch) -> frozenset[str]:
+    return writing.write_batch(connections.writer, blobs, batch)
 
 
 def _way_out(error: Exception) -> str:

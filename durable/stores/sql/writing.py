@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.records import Batch, Claim, RunRecord, RunStatus, StepRecord
@@ -26,7 +27,7 @@ def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset
         return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch, rows)))
     if db.in_transaction:
         _roll_back(db)
-    return frozenset(_upsert(db, rows))  # one statement is its own transaction, and half the price
+    return _upsert(db, rows)  # one statement is its own transaction, and half the price
 
 
 def in_transaction(db: sqlite3.Connection, action: Callable[[], _T]) -> _T:
@@ -78,13 +79,12 @@ def _run_row(blobs: Blobs, run: RunRecord) -> _Row:
     return tuple(blobs.shrink(getattr(run, name)) if name in RUN_VALUES else getattr(run, name) for name in RUN_FIELDS)
 
 
-def _upsert(db: sqlite3.Connection, rows: list[_Row]) -> set[str]:
-    if not rows:
-        return set()
-    values = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
-    if db.execute(step_upsert(len(rows)), values).rowcount == len(rows):
-        return set()
-    return {run_id for run_id, epoch, owner in {row[:3] for row in rows} if not _holds(db, run_id, (epoch, owner))}
+def _upsert(db: sqlite3.Connection, rows: list[_Row]) -> frozenset[str]:
+    if not rows or db.execute(step_upsert(len(rows)), tuple(chain.from_iterable(rows))).rowcount == len(rows):
+        return frozenset()
+    return frozenset(
+        run_id for run_id, epoch, owner in {row[:3] for row in rows} if not _holds(db, run_id, (epoch, owner))
+    )
 
 
 def _holds(db: sqlite3.Connection, run_id: str, fence: tuple[int, str]) -> bool:
