@@ -13,6 +13,7 @@ from durable.errors import ConfigurationError, InputsChangedError
 from durable.loading import stop_before_calls
 from durable.namesakes import refuse_foreign_run
 from durable.naming import check_run_id, module_name, script_path
+from durable.programs import is_another, program_digest
 from durable.records import RunRecord, RunStatus
 from durable.run_inputs import refuse_inputs_without_value
 from durable.serializers import Unserializable
@@ -112,12 +113,20 @@ class RunCall:
                 "self": self._call.instance is not None,
                 "block": self.is_block,
                 **({"code": self.workflow.code_hex} if self.workflow.is_anonymous else {}),
+                **({"program": program} if (program := program_digest(self.workflow)) is not None else {}),
             }
         )
 
     def check_inputs(self, run: RunRecord) -> None:
         """Refuse a run that was started with other inputs, or by another function of the same name."""
-        refuse_foreign_run(self.workflow, run.id, json.loads(run.entry).get("code"))
+        entry = json.loads(run.entry)
+        refuse_foreign_run(self.workflow, run.id, entry.get("code"))
+        if not self._is_named and is_another(entry.get("program"), program_digest(self.workflow)):
+            raise InputsChangedError(
+                f"Run {run.id} was recorded by another program that had no file either (python -c, or standard input), and "
+                f"such programs cannot be told apart by their names. Nothing was executed. Put the program into a file, give "
+                f"the workflow a name=, or start anew with fresh=True or DURABLE_FRESH=1."
+            )
         recorded = json.loads(run.arguments or b"{}")
         if recorded == self.digests or self.is_block:
             return
@@ -126,6 +135,11 @@ class RunCall:
             f"Run {run.id} was started with other inputs: {', '.join(map(repr, changed))} differ. Nothing was executed. "
             f"Call it with the recorded inputs, or choose another run_id, or start anew with fresh=True."
         )
+
+    @property
+    def _is_named(self) -> bool:
+        """Whether the caller says which run is meant."""
+        return self.workflow.run_id is not None or self.workflow.exact_run_id is not None
 
     def new_run(self, run_id: str, now: float) -> RunRecord:
         """Make the record of a new run that this process owns."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from durable import naming
+from durable import naming, notices
 from durable.configuration import Settings, Switches
 from durable.errors import ConfigurationError, CorruptRecordError, StoreError, StoreFailedError
 from durable.journal import Journal
@@ -198,11 +198,16 @@ def _pass_on(session: Session, requests: Mapping[str, str]) -> None:
 
 
 def _close_all() -> None:
+    """At the end of the process; what calls us afterwards, from an exit handler of its own, opens the store again."""
     for session in _sessions.values():
+        for execution in list(session.active.values()):
+            if execution.run.parent_run is None:
+                notices.tell_left_behind(execution.id)
         with contextlib.suppress(StoreError):
             session.journal.close()
         with contextlib.suppress(StoreError):
             session.store.close()
+    _sessions.clear()
 
 
 def _forget_all() -> None:

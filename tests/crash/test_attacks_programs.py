@@ -239,3 +239,92 @@ def test_scripts_of_one_name_do_not_share_runs(scene: Scene, one: str, other: st
     for name in (one, other):
         path = scene.folder / "app" / name
         assert scene.python(path, DURABLE_DB=db).stdout == f"{path}\n"
+
+
+WITHOUT_FILE = """
+from durable import task, workflow
+
+@task
+def answer():
+    return "ANSWER"
+
+@workflow
+def main():
+    return answer()
+
+print(main())
+"""
+
+
+@pytest.mark.parametrize("way", ["-c", "-"])
+def test_programs_without_a_file_do_not_share_runs(scene: Scene, way: str) -> None:
+    """`python -c` and standard input: another program of that kind is refused, the same one gets its result again."""
+
+    def run(program: str) -> tuple[str, str]:
+        started = scene.begin(*(("-c", program) if way == "-c" else ("-",)))
+        return started.communicate(None if way == "-c" else program, timeout=60)
+
+    one, other = WITHOUT_FILE, WITHOUT_FILE.replace("ANSWER", "another answer")
+    assert run(one)[0] == "ANSWER\n"
+    said, errors = run(other)
+    assert (said, "InputsChangedError" in errors, "name=" in errors) == ("", True, True)
+    assert run(one)[0] == "ANSWER\n"
+
+
+AT_EXIT = """
+import atexit
+from durable import task, workflow
+from tests.crash.effects import did
+
+@task
+def note(when):
+    did(when)
+
+@workflow
+def take_notes(when):
+    note(when)
+
+atexit.register(take_notes, "late")
+take_notes("early")
+"""
+
+
+def test_a_run_may_begin_when_the_process_ends(scene: Scene) -> None:
+    """A workflow that an exit handler calls is a run like any other, also after the store was closed."""
+    script = scene.folder / "job.py"
+    script.write_text(AT_EXIT)
+    for _ in range(2):
+        ended = scene.python(script)
+        assert (ended.returncode, "Error" in ended.stderr) == (0, False)
+    assert scene.ledger == ["early", "late"]
+
+
+IN_THE_BACKGROUND = """
+import threading
+from durable import task, workflow
+from tests.crash.effects import did
+
+begun = threading.Event()
+
+@task
+def wait():
+    did("begin")
+    begun.set()
+    threading.Event().wait()
+
+@workflow
+def take_long():
+    wait()
+
+take_long.start()
+begun.wait()
+"""
+
+
+def test_a_run_that_is_left_in_the_background_is_named(scene: Scene) -> None:
+    """The program ends while a run that it started goes on in the background: it says so, and what to do."""
+    script = scene.folder / "job.py"
+    script.write_text(IN_THE_BACKGROUND)
+    ended = scene.python(script)
+    assert ended.returncode == 0
+    assert "run.result()" in ended.stderr
