@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.details import Details
 from durable.doubts import resolve_command
-from durable.effects import Arrival, Durable, Execute, Quiet, Sleep
+from durable.effects import Arrival, Durable, Execute, Quiet, Sleep, uncarried
 from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
 from durable.execution import Body, warn_once
@@ -19,7 +19,7 @@ from durable.failures import culprits, mark
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
-from durable.retries import pause_after
+from durable.retries import pause_after, pause_after_result
 from durable.serializers import Unserializable
 from durable.step_keys import Scope
 
@@ -116,13 +116,16 @@ class Attempts:
                 execution.executed += 1
                 try:
                     value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
+                    pause = None if task.retry is None else (yield from self._refuse(value, body, time.monotonic() - begun))
                 except BaseException as error:
-                    pause = yield from self._fail(error, body, time.monotonic() - begun)
+                    pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
                         raise
                     yield Sleep(pause)
                 else:
-                    return (yield from self.succeed(value))
+                    if pause is None:
+                        return (yield from self.succeed(value))
+                    yield Sleep(pause)
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
 
@@ -214,15 +217,8 @@ class Attempts:
         if isinstance(error, Exception) and (self._is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
             if pause is not None:
-                yield Quiet(execution, body)
                 execution.past.retry.update(blame)
-                until = execution.clock() + pause
-                self._append(
-                    _STARTED,
-                    StepFlag.RETRYING,
-                    error=self._encode_error(error),
-                    details=replace(details, until=until).write(),
-                )
+                yield from self._record_pause(pause, body, details, self._encode_error(error))
                 return pause
         ticket = self._append(
             _CANCELLED if cancelled else _FAILED,
@@ -238,6 +234,25 @@ class Attempts:
         if self.task.is_async and not cancelled and not execution.history.is_empty:
             yield Arrival(execution)
         return None
+
+    def _refuse(self, value: Any, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
+        """Ask `retry` whether the result will do; gives the seconds to wait before the next attempt, None if it does."""
+        call, tries = self.call, self.tries + 1
+        if not self._is_idempotent:
+            return None
+        pause = yield from pause_after_result(self.task, value, tries, elapsed, call.args, call.kwargs)
+        if pause is not None:
+            self.tries, self.interruptions = tries, 0
+            yield from self._record_pause(pause, body, replace(Details.read(self._details), tries=tries), None)
+        return pause
+
+    def _record_pause(
+        self, pause: float, body: Body, details: Details, error: bytes | None
+    ) -> Generator[Effect, Any, None]:
+        """Wait until what the body started has ended, and record that another attempt follows."""
+        yield Quiet(self.execution, body)
+        until = self.execution.clock() + pause
+        self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
 
     def succeed(self, value: Any, flags: int = 0) -> Generator[Effect, Any, Any]:
         """Record a result and give it to the caller."""

@@ -144,6 +144,10 @@ def _check_task_functions(task: TaskDefinition) -> None:
         raise DefinitionError(f"@task(reconcile={task.reconcile!r}): reconcile is a function of the task's arguments.")
     if task.retry is not None and not all(hasattr(task.retry, part) for part in ("retry", "stop", "wait", "copy")):
         raise DefinitionError(f"@task(retry={task.retry!r}): retry is a tenacity.Retrying or AsyncRetrying object.")
+    if getattr(task.retry, "retry_error_callback", None) is not None:
+        raise DefinitionError(
+            "@task(retry=...) does not call retry_error_callback: handle the exception of the last attempt in the workflow."
+        )
     if task.retry is not None and task.attempts != 1:
         raise DefinitionError(
             "@task takes attempts= or retry=, not both: put the number of attempts into retry's stop."

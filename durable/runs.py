@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from durable import notices, sessions
 from durable.branches import scoped_tasks
 from durable.claims import Claiming, Opening, before, in_progress, leave
-from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, drive
+from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, carried, drive, uncarried
 from durable.endings import ended_run, stored_outcome
 from durable.errors import (
     ExecutionStopped,
@@ -204,7 +204,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
         except BaseException as raised:
             if call.execution is None:
                 raise
-            error = raised
+            error = uncarried(raised)
         execution = _owned(call)
         error = (yield from _quiet(execution)) or error
         execution.ended = True
@@ -217,7 +217,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
     if error is not None:
         if execution.stopped is not None and call.parent is not None:
             raise call.parent.execution.stop(execution.stopped)
-        raise error
+        raise carried(error)
     return value
 
 

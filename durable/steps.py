@@ -18,7 +18,7 @@ from durable.doubts import (
     in_doubt,
     resolve_command,
 )
-from durable.effects import Arrival, CancelledAgain, Invoke
+from durable.effects import Arrival, CancelledAgain, Invoke, carried
 from durable.errors import CodeChangedError, CrashLoopError
 from durable.execution import warn_once
 from durable.namesakes import refuse_foreign_record
@@ -90,7 +90,7 @@ class Step:
                     warn_of_new_code(execution, task, record)
                 return replay(execution, record)
             case Verdict.REPLAY_FAILURE:
-                raise replay_failure(execution, record)
+                raise carried(replay_failure(execution, record))
             case Verdict.AWAIT_CANCELLATION:
                 yield CancelledAgain(replay_failure(execution, record), self._remind_of_waiting)
             case Verdict.CODE_CHANGED:
