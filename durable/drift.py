@@ -30,14 +30,17 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
 
 
-def consider_drift(match: Match) -> Generator[Effect, Any, None]:
-    """Decide about a call without a record: it goes on as a new one, takes a record over, or stops the execution."""
+def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
+    """Decide about a call without a record: it goes on as a new one, takes a record over, or stops the execution.
+
+    Gives the record of the latest call that it may be if a crash interrupted that one.
+    """
     execution, task = match.execution, match.task
     if match.is_idempotent and task.key is not None:
-        return
+        return None
     on_drift: OnDrift | None = execution.on_drift or task.on_drift or execution.workflow.on_drift
     if match.is_idempotent and on_drift in (None, "run") and task.label in execution.drifted:
-        return
+        return None
     if not match.is_idempotent:
         _refuse_doubt_under_another_version(match)
     with execution.lock:
@@ -72,6 +75,7 @@ def consider_drift(match: Match) -> Generator[Effect, Any, None]:
     elif verdict is Drift.EXECUTE:
         execution.drifted.add(task.label)
         warn_once("drift", f"{execution.id}:{task.label}", _describe(match, unused[0], verdict))
+    return unused[-1] if unused and is_in_doubt(unused[-1]) else None
 
 
 def _refuse_doubt_under_another_version(match: Match) -> None:

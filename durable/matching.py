@@ -50,8 +50,11 @@ class Match:
         [whole] = self.execution.journal.store.steps(record.run_id, StepQuery(after=record.seq - 1, limit=1))
         return whole
 
-    def look_elsewhere(self) -> Generator[Effect, Any, None]:
-        """Take a record of the same content in another branch, or under a former name of the task; else consider drift."""
+    def look_elsewhere(self) -> Generator[Effect, Any, StepRecord | None]:
+        """Take a record of the same content in another branch, or under a former name of the task; else consider drift.
+
+        Gives the record of an interrupted call that this one may be in other words.
+        """
         call, scope, history = self.call, self.scope, self.scope.history
         with self.execution.lock:
             self.record = history.take_elsewhere(scope, call.content)
@@ -63,7 +66,8 @@ class Match:
             while self.record is None and history.is_occupied(scope, call.content, self.occurrence):
                 self.occurrence = scope.next_occurrence(call.content)
         if self.record is None and self.task.has_body:
-            yield from consider_drift(self)
+            return (yield from consider_drift(self))
+        return None
 
     def prefer_equal_arguments(self) -> None:
         """Among records under one business key, use the one that was recorded with these very arguments."""

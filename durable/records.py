@@ -138,12 +138,16 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a store knows of a run's steps when the run is claimed: enough to read them page by page."""
+    """What a store knows of a run's steps when the run is claimed: enough to read them page by page.
+
+    `last_progress` is the `last_done` of those that are not executed in every execution; None where a store cannot tell.
+    """
 
     steps: int = 0
     last_seq: int = 0
     last_done: int = 0
     succeeded: int = 0
+    last_progress: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,11 +151,12 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
     assert claim.previous is not None
     outcome = json.loads(claim.previous.outcome or "{}")
     history: History = claim.history
+    last_progress = history.last_done if history.last_progress is None else history.last_progress
     return Past(
         retry=set(outcome.get("retry", ())),
         retry_failed=retry_failed,
         crashed=claim.previous.status == RunStatus.RUNNING,
-        progressed=history.last_done > claim.previous.mark,
+        progressed=last_progress > claim.previous.mark,
         last_call=history.last_seq,
         last_event=max(history.last_seq, history.last_done),
     )

@@ -63,6 +63,7 @@ class Session:
             raise self.journal.give_up(error) from error
 
 
+_SQLITE = "sqlite:///"
 _sessions: dict[str, Session] = {}
 _guard = threading.Lock()
 _chosen: str | os.PathLike[str] | Store | None = None
@@ -175,15 +176,16 @@ def _open_store(url: str, store: Store | None) -> Store:
 
 
 def _recover(session: Session, url: str, store: Store | None) -> None:
-    """Open the store again after a failure and write what it did not take."""
-    with contextlib.suppress(StoreError):
-        session.store.close()
-    session.store = _open_store(url, store)
+    """Open the store again after a failure and write what it did not take; an object of the user's own has to be able to."""
+    if store is None or store.url.startswith(_SQLITE):
+        with contextlib.suppress(StoreError):
+            session.store.close()
+        session.store = _open_store(url if store is None else store.url, None)
     session.journal.reopen(session.store)
 
 
 def _anchor(url: str) -> str:
-    path = url.partition("sqlite:///")[2]
+    path = url.partition(_SQLITE)[2]
     if not path:
         return ""
     folder = os.path.dirname(os.path.abspath(path))

@@ -27,7 +27,7 @@ from durable.records import StepFlag
 from durable.replaying import replay, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
 from durable.step_keys import idempotency_key
-from durable.verdicts import Verdict, decide, interruptions
+from durable.verdicts import Verdict, decide, interruptions, is_crash_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -53,10 +53,11 @@ class Step:
     def life(self) -> Generator[Effect, Any, Any]:
         """Match the call, decide, and execute or replay it."""
         execution, match = self.execution, self.match
+        interrupted = None
         if match.record is None and not execution.history.is_empty:
             if self.task.is_async:
                 yield Arrival(execution)
-            yield from match.look_elsewhere()
+            interrupted = yield from match.look_elsewhere()
         if match.record is not None:
             match.prefer_equal_arguments()
             return (yield from self._follow(match.record))
@@ -64,7 +65,12 @@ class Step:
             value = look_up(execution.session, self.task, match.call, execution.clock())
             if value is not MISS:
                 return (yield from self._attempts().succeed(value))
-        return (yield from self._attempts().execute())
+        attempts = self._attempts()
+        if interrupted is not None:
+            attempts.interruptions = interruptions(interrupted, execution.past)
+            if is_crash_loop(interrupted, execution.past):
+                raise execution.stop(self._crash_loop(interrupted))
+        return (yield from attempts.execute())
 
     def _attempts(self) -> Attempts:
         return Attempts(self.match, self._function)

@@ -299,3 +299,30 @@ def test_a_result_of_what_must_not_be_repeated_will_do(scene: Scene) -> None:
     """A step that is not idempotent is not executed again, whatever `retry_if_result` says of its result."""
     assert scene.start(polls, 99, ONCE="1").error == ""
     assert len(scene.ledger) == 1
+
+
+@task(replay=False)
+def log_in() -> str:
+    return f"token {len(effects())}"
+
+
+@task
+def devour(token: str) -> str:
+    did("devour")
+    return token
+
+
+@workflow
+def hungry() -> str:
+    return devour(log_in())
+
+
+def test_a_crash_loop_with_a_new_token_each_time_ends(scene: Scene) -> None:
+    """A step is killed every time and gets an argument from `replay=False`: it is blocked after three interruptions."""
+    scene.write_ledger([])
+    for _ in range(3):
+        scene.kill("devour", hungry)
+    assert scene.start(hungry).error == "CrashLoopError"
+    assert scene.start(hungry).error == "CrashLoopError"
+    assert scene.start(hungry, DURABLE_RETRY_FAILED="1").value == "token 3"
+    assert scene.ledger == ["devour"] * 4

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from durable.records import History, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord, StepStatus
+from durable.records import History, RunFilter, RunRecord, RunSummary, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.stores.sql.statements import run_list, run_select, step_select
 from durable.stores.sql.tables import STEP_FIELDS
 
@@ -36,9 +36,10 @@ def load_run(db: sqlite3.Connection, run_id: str) -> RunRecord | None:
 def load_history(db: sqlite3.Connection, run_id: str) -> History:
     """Count a run's steps."""
     row = db.execute(
-        "SELECT count(*), coalesce(max(seq), 0), coalesce(max(done), 0), coalesce(sum(status = 'succeeded'), 0) "
+        "SELECT count(*), coalesce(max(seq), 0), coalesce(max(done), 0), coalesce(sum(status = 'succeeded'), 0), "
+        "coalesce(max(CASE WHEN flags & ? THEN 0 ELSE done END), 0) "
         "FROM steps WHERE run = (SELECT pk FROM runs WHERE id = ?)",
-        (run_id,),
+        (int(StepFlag.ALWAYS), run_id),
     ).fetchone()
     return History(*row)
 
