@@ -75,7 +75,8 @@ _located: tuple[tuple[str, ...], str] | None = None
 def configure(db: str | os.PathLike[str] | Store | None) -> None:
     """Choose the checkpoint store for this process: a path, a URL or an open `Store`; None for the default again.
 
-    Takes precedence over `DURABLE_DB` and `[tool.durable]`. Runs that are under way keep the store they began with.
+    Takes precedence over `DURABLE_DB` and `[tool.durable]`. Runs that are under way keep the store they began with. After a
+    failure the next call opens a SQLite store again; a store of your own is used as it is.
     """
     global _chosen  # noqa: PLW0603 -- one choice per process
     if db is not None and not isinstance(db, str | os.PathLike) and not hasattr(db, "claim"):
