@@ -6,7 +6,7 @@ import sqlite3
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable.records import Batch, Claim, RunRecord, RunStatus, StepRecord
+from durable.records import Batch, Claim, RunRecord, RunStatus
 from durable.stores.sql.blobs import BLOB_SIZE, Blobs
 from durable.stores.sql.integrity import check_absence, check_steps, damaged
 from durable.stores.sql.reading import load_history, load_run
@@ -23,7 +23,12 @@ _T = TypeVar("_T")
 
 def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset[str]:
     """Write a batch and give the runs whose fence no longer holds."""
-    rows = [_step_row(blobs, batch, step) for step in batch.steps]
+    rows = []
+    for step in batch.steps:
+        value, error = step.value, step.error
+        if (value is not None and len(value) > BLOB_SIZE) or (error is not None and len(error) > BLOB_SIZE):
+            step = step._replace(value=blobs.shrink(value), error=blobs.shrink(error))  # noqa: PLW2901 -- as it is stored
+        rows.append((*step[1:], step.run_id, *batch.fences[step.run_id]))
     if batch.created or batch.ended or len(rows) > UPSERT_CHUNK:
         return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch, rows)))
     if db.in_transaction:
@@ -66,14 +71,6 @@ def _write_whole(db: sqlite3.Connection, blobs: Blobs, batch: Batch, rows: list[
         if run.id not in lost:
             db.execute(run_update(), (*_run_row(blobs, run), run.id))
     return lost - {run.id for run in batch.ended if run.id in lost and _is_written(db, run)}
-
-
-def _step_row(blobs: Blobs, batch: Batch, step: StepRecord) -> _Row:
-    epoch, owner = batch.fences[step.run_id]
-    value, error = step.value, step.error
-    if (value is not None and len(value) > BLOB_SIZE) or (error is not None and len(error) > BLOB_SIZE):
-        step = step._replace(value=blobs.shrink(value), error=blobs.shrink(error))
-    return (*step[1:], step.run_id, epoch, owner)
 
 
 def _run_row(blobs: Blobs, run: RunRecord) -> _Row:
