@@ -9,19 +9,19 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from durable.details import Details
+from durable.details import Details, render
 from durable.doubts import resolve_command
 from durable.effects import Arrival, Durable, Execute, Quiet, Sleep, uncarried
 from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
-from durable.execution import Body, warn_once
+from durable.execution import NOTHING, Body, warn_once
 from durable.failures import culprits, mark
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
 from durable.retries import pause_after, pause_after_result
 from durable.serializers import Unserializable
-from durable.step_keys import Scope
+from durable.step_keys import Scope, shown_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -66,12 +66,13 @@ class Attempts:
         self.execution = execution = match.execution
         self.tries = 0
         self._function = function
-        self._is_idempotent = match.is_idempotent
-        self._record = record = match.whole_record()
+        self._is_idempotent = task.is_idempotent(execution.workflow.idempotent)
+        self._record = record = match.whole_record() if match.record is not None else None
         self._started_at = execution.clock()
-        self._details = call.details(task.code_hex)
+        self._details = render(call.arguments, task.code_hex, hidden=task.sensitive)
         if record is None:
-            occurrence, label = match.occurrence, call.label
+            content, occurrence = call.content, match.occurrence
+            label = shown_label(task.segment, content, call.business_key, hidden=task.sensitive)
             self._identity: Identity = (
                 execution.id,
                 execution.tick(),
@@ -80,7 +81,7 @@ class Attempts:
                 scope.branch,
                 task.label,
                 label,
-                call.content,
+                content,
                 occurrence,
             )
             self._key = step_key(scope.container, scope.branch, label, occurrence)
@@ -138,7 +139,7 @@ class Attempts:
         execution, record = self.execution, self._record
         assert record is not None
         # what an earlier attempt recorded below this step is read from the store, where its intent put it
-        history = execution.open_history(record.seq, execution.tick() - 1 if self._attempts > 1 else 0)
+        history = execution.open_history(record.seq, execution.tick() - 1) if self._attempts > 1 else NOTHING
         return Body(
             execution,
             self.frame.body,
@@ -271,7 +272,8 @@ class Attempts:
             raise replay_failure(self.execution, self._record)
         if self.task.cache and self._attempts:
             keep(self.execution.session, self.call, value, self.execution.clock())
-        self._warn_of_mutation()
+        if self.task.has_body and (changed := self.call.mutated()) is not None:
+            self._warn_of_mutation(changed)
         return value
 
     def _record_success(self, value: Any) -> int:
@@ -293,14 +295,11 @@ class Attempts:
             f"{resolve_command(self.execution.id, self._key)} --happened 'JSON'."
         )
 
-    def _warn_of_mutation(self) -> None:
-        name = self.call.mutated() if self.task.has_body else None
-        if name is None:
-            return
+    def _warn_of_mutation(self, argument: str) -> None:
         warn_once(
             "mutation",
             self.task.label,
-            f"Task {self.task.full_name!r} changed its argument {name!r} in place. A replay returns the stored result and "
+            f"Task {self.task.full_name!r} changed its argument {argument!r} in place. A replay returns the stored result and "
             f"cannot repeat the change: return the new value instead.",
         )
 

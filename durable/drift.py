@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from durable.details import Details
+from durable.details import Details, render
 from durable.doubts import ask_whether_to_run, can_ask, in_doubt
 from durable.effects import Invoke
 from durable.errors import InputsChangedError
@@ -196,7 +196,8 @@ def _new_steps(body: Body | None, last: int) -> Iterator[Body]:
 
 def _describe(match: Match, record: StepRecord, verdict: Drift) -> str:
     execution, call = match.execution, match.call
-    recorded, current = Details.read(record.details).arguments, Details.read(call.details()).arguments
+    now = render(call.arguments, None, hidden=match.task.sensitive)
+    recorded, current = Details.read(record.details).arguments, Details.read(now).arguments
     changed = [
         f"{name}: recorded {_shown(recorded, name)}, now {_shown(current, name)}"
         for name in sorted({*recorded, *current})

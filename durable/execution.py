@@ -99,7 +99,7 @@ class Execution:
 
     def open_history(self, parent: int, last: int) -> StepHistory:
         """Open what is recorded below a step up to the event `last`."""
-        return StepHistory(self.journal.store, self.id, parent, last) if last else _NOTHING
+        return StepHistory(self.journal.store, self.id, parent, last) if last else NOTHING
 
     def check(self) -> None:
         """Raise what stopped this execution, if anything did."""
@@ -256,7 +256,7 @@ class Frame:
         self.scope = scope
 
 
-_NOTHING = StepHistory(None, "", 0, 0)
+NOTHING = StepHistory(None, "", 0, 0)
 
 FRAME: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("durable_frame", default=None)
 

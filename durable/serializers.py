@@ -48,7 +48,7 @@ class Serializer:
         self._body_at = len(_MAGIC) + 2 + (64 if keys else 8)
         # in the order of ENCODERS, whatever the order in `codecs`
         self._encoders = [(self._header(name), encode) for name, encode in ENCODERS.items() if name in codecs]
-        self._decoders = {_LETTERS[name]: decode for name, decode in DECODERS.items() if name in codecs}
+        self._decoders = {self._header(name): decode for name, decode in DECODERS.items() if name in codecs}
 
     def _header(self, codec: str) -> bytes:
         return _MAGIC + _LETTERS[codec] + self._seal
@@ -72,9 +72,10 @@ class Serializer:
 
     def decode(self, data: bytes, *, run: str, step: str) -> object:
         """The value; `CorruptRecordError` if it is not what was written for this step, or not readable here."""
-        letter, body = self._opened(data, run, step)
-        decode = self._decoders.get(letter)
+        header, body = self._opened(data, run, step)
+        decode = self._decoders.get(header)
         if decode is None:
+            letter = header[2:3]
             raise CorruptRecordError(
                 f"{_record(run, step)} is written in the codec {_NAMES.get(letter, letter.decode('latin-1'))!r}, which "
                 "this reader does not accept. Nothing was decoded. Accept the codec in the settings if you trust the "
@@ -90,7 +91,7 @@ class Serializer:
         except MemoryError:
             raise
         except Exception as error:
-            hint = " Code stored by value is tied to the Python that wrote it." if letter == _LETTERS["dill"] else ""
+            hint = " Code stored by value is tied to the Python that wrote it." if header == self._header("dill") else ""
             raise CorruptRecordError(
                 f"{_record(run, step)} cannot be decoded: {type(error).__name__}: {error}.{hint} Nothing was executed "
                 "in its place. Restore the code that wrote it, or execute the step again under a new `version=`."
@@ -102,8 +103,8 @@ class Serializer:
 
     def open_text(self, data: bytes, *, run: str, step: str) -> str:
         """The text of a stored exception; nothing is unpickled."""
-        letter, body = self._opened(data, run, step)
-        if letter != _LETTERS["exception"]:
+        header, body = self._opened(data, run, step)
+        if header != self._header("exception"):
             raise CorruptRecordError(f"{_record(run, step)} holds a value where an exception is expected.")
         return str(body, "utf-8")
 
@@ -113,21 +114,21 @@ class Serializer:
         return header + _checksum(header, body, run, step) + body
 
     def _opened(self, data: bytes, run: str, step: str) -> tuple[bytes, bytes | memoryview]:
-        if data[:2] != _MAGIC or data[3:4] != self._seal:
-            _refuse_header(data[:4], run, step)
-        at = self._body_at
+        header, at = data[:4], self._body_at
+        if header[:2] != _MAGIC or header[3:] != self._seal:
+            _refuse_header(header, run, step)
         body = data[at:] if len(data) < _COPIED else memoryview(data)[at:]
         if self._keys:
-            valid = any(hmac.compare_digest(data[4:at], _mac(key, data[:4], body, run, step)) for key in self._keys)
+            valid = any(hmac.compare_digest(data[4:at], _mac(key, header, body, run, step)) for key in self._keys)
         else:
-            valid = data[4:at] == _checksum(data[:4], body, run, step)
+            valid = data[4:at] == _checksum(header, body, run, step)
         if not valid:
             cause = "is sealed with another key, " if self._keys else ""
             raise CorruptRecordError(
                 f"{_record(run, step)} {cause}is damaged, or was written for another step. Nothing was decoded or "
                 "executed in its place. Restore a backup, or execute the step again under a new `version=`."
             )
-        return data[2:3], body
+        return header, body
 
 
 def _mac(key: bytes, header: bytes, body: bytes | memoryview, run: str, step: str) -> bytes:

@@ -20,7 +20,7 @@ from durable.journal import Journal
 from durable.serializers import Serializer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from durable.execution import Execution
     from durable.records import Claim
@@ -69,6 +69,7 @@ _guard = threading.Lock()
 _chosen: str | os.PathLike[str] | Store | None = None
 _told_disabled = False
 _forked_from: frozenset[bool | None] = frozenset()
+clock: Callable[[], float] = time.time  # seconds since 1970
 _located: tuple[tuple[str, ...], str] | None = None
 
 
@@ -92,11 +93,6 @@ def source() -> str:
 def location() -> str:
     """Give the path or URL of the store that is opened at the next use; empty if the program chose an open one."""
     return _url()
-
-
-def clock() -> float:
-    """Give the time in seconds since 1970."""
-    return time.time()
 
 
 def settings() -> Settings:
