@@ -91,9 +91,7 @@ class Run(RecordedRun):
 
     @property
     def status(self) -> str:
-        """One of running, blocked, succeeded, failed, cancelled, superseded; `running` also if its process has died, and
-        `pending` if it was made by a fork or from a snapshot and has not begun.
-        """
+        """One of pending, running (also if its process died), blocked, succeeded, failed, cancelled, superseded."""
         return str(self.record.status)
 
     @property
@@ -159,10 +157,9 @@ class Run(RecordedRun):
     ) -> Any:
         """Execute what is left of the run and give its result (an awaitable for an async workflow).
 
-        `context` is the live object that `durable.context()` gives.
-        With `fresh` the whole is executed again, as a new run with the same inputs; an unfinished one is superseded.
-        The workflow is taken from this program or imported from the module or script that was recorded. Raises
-        `NotFoundError` if it cannot be found and `ConfigurationError` if inputs were not stored.
+        `context` is what `durable.context()` gives. With `fresh` the whole is executed again, as a new run with the same
+        inputs; an unfinished one is superseded. The workflow is taken from this program or imported from the module or
+        script that was recorded. Raises `NotFoundError` if it cannot be found, `ConfigurationError` if inputs are missing.
         """
         record = self.record
         if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED) and not fresh:

@@ -102,7 +102,7 @@ class Serializer:
         """Put a second value beside one that `encode` gave; `decode` gives the first one."""
         first, second = self.unseal(data, run=run, step=step), self.encode(beside, run=run, step=step)
         body = b"%d %b%b" % (len(first), first, self.unseal(second, run=run, step=step))
-        return self._sealed(_LETTERS["state"], body, run, step)
+        return self._sealed(self._header("state"), body, run, step)
 
     def decode_beside(self, data: bytes, *, run: str, step: str) -> object:
         """The second value of those that `join` put together, None if there is only one."""
@@ -119,7 +119,7 @@ class Serializer:
 
     def seal(self, unsealed: bytes, *, run: str, step: str) -> bytes:
         """Seal what `unseal` gave, for this run and step."""
-        return self._sealed(unsealed[:1], unsealed[1:], run, step)
+        return self._sealed(_MAGIC + unsealed[:1] + self._seal, unsealed[1:], run, step)
 
     def sign(self, data: bytes) -> str:
         """Seal something that leaves the store; empty if no secret key is configured."""
