@@ -257,8 +257,6 @@ class Attempts:
         except KeyboardInterrupt:
             self._record_success(value, state, body)
             raise
-        if state is not None and body is not None:
-            state.forget(body)
         if not self._is_idempotent:
             yield Durable(self.execution, ticket, certain=True)
         if self.task.is_async and not self.execution.history.is_empty:
@@ -268,6 +266,8 @@ class Attempts:
             raise replay_failure(self.execution, self._record)
         if self.task.cache and self._attempts:
             keep(self.execution.session, self.call, value, self.execution.clock())
+        if state is not None and body is not None:
+            state.forget(body)
         self._warn_of_mutation()
         return value
 

@@ -281,6 +281,8 @@ def _record_end(
         yield Durable(execution, ticket, certain=True)
     except ExecutionStopped as stopped:
         return stopped.error
+    if execution.state is not None:
+        execution.state.forget(execution.body)
     return error
 
 

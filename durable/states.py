@@ -83,7 +83,6 @@ class RunState:
 
     def changes_of(self, body: Body) -> Recorded:
         """List what a body changed, for its record."""
-        self.warn_of_mutation(body)
         with self.guard:
             level = self._levels.get(body, {})
             return [
@@ -101,12 +100,20 @@ class RunState:
             )
 
     def forget(self, body: Body) -> None:
-        """Drop what is kept for a body that has ended."""
+        """Drop what is kept for a body that has ended, and warn of what it changed in place."""
         with self.guard:
             self._levels.pop(body, None)
-            self._lent.pop(body, None)
+            lent = self._lent.pop(body, {})
             if body.outer is not None:
                 self._levels.get(body.outer, {}).pop(body, None)
+        for key, (value, before) in lent.items():
+            if _encoded(value) != before:
+                warn_once(
+                    "state",
+                    f"{self._execution.id}:{key}",
+                    f"A value of durable.state[{key!r}] in run {self._execution.id} was changed in place. It is a copy, so "
+                    f"the state is as it was: assign the new value, or use durable.state.add({key!r}, ...).",
+                )
 
     def apply(self, body: Body, recorded: Recorded) -> None:
         """Do again, in the body that makes the call, what a replayed step did."""
@@ -118,17 +125,6 @@ class RunState:
     def whole(self) -> Recorded:
         """List what makes up the state as the workflow sees it."""
         return self.changes_of(self._execution.body)
-
-    def warn_of_mutation(self, body: Body) -> None:
-        """Say once per run and key that a value was changed in place, which changes a copy."""
-        for key, (value, before) in self._lent.get(body, {}).items():
-            if _encoded(value) != before:
-                warn_once(
-                    "state",
-                    f"{self._execution.id}:{key}",
-                    f"A value of durable.state[{key!r}] in run {self._execution.id} was changed in place. It is a copy, so "
-                    f"the state is as it was: assign the new value, or use durable.state.add({key!r}, ...).",
-                )
 
     def _lend(self, body: Body, key: str, value: Any) -> None:
         encoded = _encoded(value)

@@ -195,6 +195,25 @@ def test_a_value_counts_as_it_was_when_it_was_set() -> None:
         assert mutating() == [1]
 
 
+@workflow
+def mutating_by_itself() -> Any:
+    durable.state["rows"] = [1]
+    count(1)
+    durable.state["rows"].append(2)
+    return durable.state["n"]
+
+
+def test_a_change_in_place_loses_no_result() -> None:
+    """Where warnings are errors, the step or the run whose value was changed in place is recorded all the same."""
+    fails.append(True)
+    strict = mutating.with_options(run_id="strict")
+    for call in (strict, mutating_by_itself):
+        with pytest.raises(durable.DurableWarning, match="was changed in place"):
+            call()
+    assert (strict(), mutating_by_itself()) == ([1], 1)
+    assert {step.attempts for run in durable.list_runs() for step in run.steps} == {1}
+
+
 @task
 def misuse(how: str) -> None:
     if how == "generator":
