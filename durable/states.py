@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, MutableMapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from durable.encoding import Unencodable, encode
 from durable.errors import ConfigurationError, NotSerializableError, OutsideRunError
 from durable.execution import FRAME, warn_once
 from durable.naming import is_unicode
-from durable.serializers import Unserializable
+from durable.serializers import Serializer, Unserializable
+from durable.sessions import is_disabled
 
 if TYPE_CHECKING:
     from durable.execution import Body, Execution
-    from durable.serializers import Serializer
 
 SET, ADD, DELETE = "set", "add", "delete"
 Recorded = list[list[Any]]  # key, what was done, and the parts whose sum is the value
@@ -44,11 +45,12 @@ class _Frozen:
 class RunState:
     """The state of one execution: what holds in the workflow, and above it one level for each body under execution."""
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, run_id: str, body: Body, serializer: Serializer) -> None:
         self.guard = threading.RLock()
-        self._execution = execution
-        self._serializer: Serializer = execution.serializer
-        self._levels: dict[Body, _Level] = {execution.body: {}}
+        self._run_id = run_id
+        self._workflow = body
+        self._serializer = serializer
+        self._levels: dict[Body, _Level] = {body: {}}
         self._lent: dict[Body, dict[str, tuple[Any, bytes]]] = {}
 
     def change(self, body: Body, key: str, done: str, value: Any = None) -> None:
@@ -110,8 +112,8 @@ class RunState:
             if _encoded(value) != before:
                 warn_once(
                     "state",
-                    f"{self._execution.id}:{key}",
-                    f"A value of durable.state[{key!r}] in run {self._execution.id} was changed in place. It is a copy, so "
+                    f"{self._run_id}:{key}",
+                    f"A value of durable.state[{key!r}] in run {self._run_id} was changed in place. It is a copy, so "
                     f"the state is as it was: assign the new value, or use durable.state.add({key!r}, ...).",
                 )
 
@@ -124,7 +126,7 @@ class RunState:
 
     def whole(self) -> Recorded:
         """List what makes up the state as the workflow sees it."""
-        return self.changes_of(self._execution.body)
+        return self.changes_of(self._workflow)
 
     def _lend(self, body: Body, key: str, value: Any) -> None:
         encoded = _encoded(value)
@@ -156,7 +158,7 @@ class RunState:
         if not parts:
             return _ABSENT
         value = _sum(list(map(self._thaw, parts)))
-        root = self._levels[self._execution.body]
+        root = self._levels[self._workflow]
         if len(parts) > _MANY_PARTS and root.get(key, (ADD, ()))[1] == tuple(parts):
             root[key] = (SET, (self._freeze(key, value),))
         return value
@@ -168,7 +170,7 @@ class RunState:
             return _Frozen(self._serializer.encode(value, run="", step=""))
         except Unserializable as error:
             raise NotSerializableError(
-                f"durable.state[{key!r}] of run {self._execution.id} was not changed, because the value cannot be stored: "
+                f"durable.state[{key!r}] of run {self._run_id} was not changed, because the value cannot be stored: "
                 f"value{error.path} is a {error.culprit} ({error.reason}). Store what it is made from; hand live objects "
                 f"over with with_options(context=...)."
             ) from None
@@ -214,7 +216,9 @@ def folded(steps: list[Recorded]) -> dict[str, Any]:
 class State(MutableMapping[str, Any]):
     """The current run's own mapping, kept with it; keys are strings, values whatever can be stored.
 
-    What a step changes is recorded with its result and seen by others from then on; a step that fails changes nothing.
+    What a step changes is recorded with its result and seen by others from then on; a step that fails changes nothing, nor
+    does one whose result was found in a cache or decided by a person. Of steps that set one key at the same time, the
+    last to end counts.
     Each read gives a copy: changing it in place changes nothing (a `DurableWarning` says so). `add` is atomic;
     `state[key] = state[key] + 1` loses the changes that others make between the two.
 
@@ -270,6 +274,8 @@ state = State()
 
 def _here() -> tuple[RunState, Body]:
     frame = FRAME.get()
+    if frame is None and is_disabled():
+        return _unrecorded()
     if frame is None:
         raise OutsideRunError(
             "durable.state belongs to a run and was used outside one, or in a thread that carries no run context. "
@@ -279,11 +285,24 @@ def _here() -> tuple[RunState, Body]:
     return state_of(frame.body.execution), frame.body
 
 
+class _Program:
+    """Stands for the workflow where DURABLE_DISABLE makes everything plain functions."""
+
+    outer = None
+
+
+@cache
+def _unrecorded() -> tuple[RunState, Body]:
+    """Give the state of a process in which nothing is recorded."""
+    program: Any = _Program()
+    return RunState("(none)", program, Serializer()), program
+
+
 def state_of(execution: Execution) -> RunState:
     """Give the state of an execution; made when it is asked for."""
     with execution.lock:
         if execution.state is None:
-            execution.state = RunState(execution)
+            execution.state = RunState(execution.id, execution.body, execution.serializer)
         return execution.state
 
 

@@ -255,6 +255,16 @@ def test_a_state_belongs_to_a_run() -> None:
     assert repr(durable.state) == "durable.state"
 
 
+def test_a_state_where_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DURABLE_DISABLE the state is a mapping of the process, so that programs that use one work all the same."""
+    monkeypatch.setenv("DURABLE_DISABLE", "1")
+    fails.append(True)
+    assert everything()["rows"] == [{1, 2}, 3]
+    durable.checkpoint("nothing")
+    durable.state.clear()
+    assert dict(durable.state) == {}
+
+
 def test_the_state_of_a_block_and_of_a_workflow_that_it_calls() -> None:
     """A block has a state, a workflow called in it one of its own; a running one shows what holds now, and none can be set."""
     with durable.run("block") as run:
