@@ -120,9 +120,7 @@ class RunCall:
     def check_inputs(self, run: RunRecord) -> None:
         """Refuse a run that was started with other inputs, or by another function of the same name."""
         try:
-            entry = json.loads(run.entry)
-            if not isinstance(entry, dict):
-                raise TypeError(entry)
+            entry = dict(json.loads(run.entry))
         except (ValueError, TypeError) as error:
             raise CorruptRecordError(
                 f"The record of run {run.id!r} cannot be read: {error}. Nothing was executed. Restore the store from a backup, "
