@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable import sessions
 from durable.calls import Call
-from durable.errors import ConfigurationError, InputsChangedError
+from durable.errors import ConfigurationError, CorruptRecordError, InputsChangedError
 from durable.loading import stop_before_calls
 from durable.namesakes import refuse_foreign_run
 from durable.naming import check_run_id, module_name, script_path
@@ -124,7 +124,13 @@ class RunCall:
 
     def check_inputs(self, run: RunRecord) -> None:
         """Refuse a run that was started with other inputs, or by another function of the same name."""
-        entry = json.loads(run.entry)
+        try:
+            entry = dict(json.loads(run.entry))
+        except (ValueError, TypeError) as error:
+            raise CorruptRecordError(
+                f"The record of run {run.id!r} cannot be read: {error}. Nothing was executed. Restore the store from a backup, "
+                f"or begin again with DURABLE_FRESH=1."
+            ) from error
         refuse_foreign_run(self.workflow, run.id, entry.get("code"))
         if not self._is_named and is_another(entry.get("program"), program_digest(self.workflow)):
             raise InputsChangedError(
