@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from durable.contexts import missing_context
 from durable.details import Details, render
 from durable.doubts import resolve_command
 from durable.effects import Arrival, Durable, Execute, Quiet, Sleep, uncarried
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 
     from durable.effects import Effect
     from durable.matching import Match
+    from durable.states import Recorded, RunState
 
 _STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
 _CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
-_KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS
+_KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED
 
 
 class Attempts:
@@ -93,8 +95,13 @@ class Attempts:
             self._attempts = record.attempts
             self.interruptions = record.interruptions
             self._flags = record.flags & _KEPT_FLAGS
+            if record.flags & StepFlag.COPIED:
+                copied = replace(Details.read(self._details), key=Details.read(record.details).key)
+                self._details = copied.write()
         if not self._is_idempotent:
             self._flags |= StepFlag.NOT_IDEMPOTENT
+            if execution.lacks_context:  # its body may ask for it when its effect has begun
+                raise execution.stop(missing_context(execution))
 
     def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
         """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
@@ -119,13 +126,17 @@ class Attempts:
                     value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
                     pause = None if task.retry is None else (yield from self._refuse(value, body, time.monotonic() - begun))
                 except BaseException as error:
+                    if execution.state is not None:
+                        execution.state.forget(body)
                     pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
                         raise
                     yield Sleep(pause)
                 else:
                     if pause is None:
-                        return (yield from self.succeed(value))
+                        return (yield from self.succeed(value, body=body))
+                    if execution.state is not None:
+                        execution.state.forget(body)
                     yield Sleep(pause)
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
@@ -255,13 +266,14 @@ class Attempts:
         until = self.execution.clock() + pause
         self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
 
-    def succeed(self, value: Any, flags: int = 0) -> Generator[Effect, Any, Any]:
-        """Record a result and give it to the caller."""
+    def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
+        """Record a result, and with it what the body changed in the run's state, and give it to the caller."""
         self._flags |= flags
+        state = self.execution.state if body is not None else None
         try:
-            ticket = self._record_success(value)
+            ticket = self._record_success(value, state, body)
         except KeyboardInterrupt:
-            self._record_success(value)
+            self._record_success(value, state, body)
             raise
         if not self._is_idempotent:
             yield Durable(self.execution, ticket, certain=True)
@@ -272,11 +284,13 @@ class Attempts:
             raise replay_failure(self.execution, self._record)
         if self.task.cache and self._attempts:
             keep(self.execution.session, self.call, value, self.execution.clock())
+        if state is not None and body is not None:
+            state.close(body)
         if self.task.has_body and (changed := self.call.mutated()) is not None:
             self._warn_of_mutation(changed)
         return value
 
-    def _record_success(self, value: Any) -> int:
+    def _record_success(self, value: Any, state: RunState | None, body: Body | None) -> int:
         execution = self.execution
         self.interruptions = 0
         try:
@@ -285,7 +299,16 @@ class Attempts:
             self._flags |= StepFlag.VALUE_UNAVAILABLE
             unavailable = self._encode_error(self._value_unavailable(error))
             return self._append(_SUCCEEDED, error=unavailable)
+        if state is not None and body is not None and (changes := state.changes_of(body)):
+            return self._record_changes(data, changes, state, body)
         return self._append(_SUCCEEDED, value=data)
+
+    def _record_changes(self, data: bytes, changes: Recorded, state: RunState, body: Body) -> int:
+        joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self._key)
+        with state.guard:  # so that changes take effect in the order in which they are recorded
+            ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=joined)
+            state.commit(body)
+        return ticket
 
     def _value_unavailable(self, error: Unserializable) -> NotSerializableError:
         return NotSerializableError(

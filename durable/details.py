@@ -29,7 +29,7 @@ class Argument:
 @dataclass(frozen=True, slots=True)
 class Details:
     """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
-    `retry` the steps whose failure made this one fail.
+    `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before.
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -37,6 +37,7 @@ class Details:
     tries: int = 0
     until: float | None = None
     retry: tuple[int, ...] = ()
+    key: str = ""
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
@@ -51,6 +52,8 @@ class Details:
             data["u"] = self.until
         if self.retry:
             data["r"] = self.retry
+        if self.key:
+            data["k"] = self.key
         return json.dumps(data).encode()
 
     @staticmethod
@@ -66,6 +69,7 @@ class Details:
                 found.get("t", 0),
                 found.get("u"),
                 tuple(found.get("r", ())),
+                found.get("k", ""),
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise CorruptRecordError(

@@ -29,6 +29,7 @@ from durable.errors import (
 from durable.history import StepHistory
 from durable.journal import Fence
 from durable.notices import shell_command
+from durable.options import ABSENT
 from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from durable.options import OnDrift
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
+    from durable.states import RunState
     from durable.timed_bodies import TimedBody
     from durable.verdicts import Past
 
@@ -93,6 +95,10 @@ class Execution:
         self.drifted: set[str] = set()
         self.reused: set[int] = set()
         self.undoubted: set[tuple[str, str, str]] = set()
+        self.state: RunState | None = None
+        self.context: Any = ABSENT
+        self.lacks_context = False
+        self.labels_elsewhere: list[str] = []
         self.root_task: asyncio.Task[Any] | None = None
         self.history = self.open_history(0, past.last_event)
         self.body = Body(self, None, Scope("", "", self.history), name=workflow.title)
@@ -169,8 +175,8 @@ class Execution:
         return any(owner.is_below(body) for owner in list(self.in_flight.values()))
 
     def is_gone(self, label: str) -> bool:
-        """Whether no task of this program goes by a recorded label any more."""
-        return registry.tasks.get(label.partition("@")[0], self.anchor) is None
+        """Whether no task of this program goes by a recorded label any more; what is ours, as durable.now, never goes."""
+        return not label.startswith("durable.") and registry.tasks.get(label.partition("@")[0], self.anchor) is None
 
 
 class Body:

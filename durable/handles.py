@@ -28,6 +28,8 @@ from durable.explaining import is_left_in_doubt, recorded_past
 from durable.loading import load_workflow
 from durable.naming import is_unicode
 from durable.notices import shell_command
+from durable.options import ABSENT
+from durable.recorded_runs import RecordedRun
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
@@ -63,7 +65,7 @@ class StepView:
     idempotency_key: str
 
 
-class Run:
+class Run(RecordedRun):
     """A run in the store.
 
     `repr` is one line. `status`, `steps` and `result` read the store anew each time.
@@ -89,7 +91,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """One of running, blocked, succeeded, failed, cancelled, superseded; `running` also if its process has died."""
+        """One of pending, running (also if its process died), blocked, succeeded, failed, cancelled, superseded."""
         return str(self.record.status)
 
     @property
@@ -145,12 +147,19 @@ class Run:
                 await asyncio.sleep(_POLL)
         return final_outcome(self._session, record)
 
-    def resume(self, *, on_drift: OnDrift | None = None, retry_failed: bool | None = None, fresh: bool = False) -> Any:
+    def resume(
+        self,
+        *,
+        on_drift: OnDrift | None = None,
+        retry_failed: bool | None = None,
+        fresh: bool = False,
+        context: Any = ABSENT,
+    ) -> Any:
         """Execute what is left of the run and give its result (an awaitable for an async workflow).
 
-        With `fresh` the whole is executed again, as a new run with the same inputs; an unfinished one is superseded.
-        The workflow is taken from this program or imported from the module or script that was recorded. Raises
-        `NotFoundError` if it cannot be found and `ConfigurationError` if inputs were not stored.
+        `context` is what `durable.context()` gives. With `fresh` the whole is executed again, as a new run with the same
+        inputs; an unfinished one is superseded. The workflow is taken from this program or imported from the module or
+        script that was recorded. Raises `NotFoundError` if it cannot be found, `ConfigurationError` if inputs are missing.
         """
         record = self.record
         if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED) and not fresh:
@@ -173,7 +182,7 @@ class Run:
             record, self._session.anchor
         )
         args, kwargs = stored_inputs(self._session, record)
-        options: dict[str, Any] = {"run_id": record.lineage if fresh else self.id, "fresh": fresh}
+        options: dict[str, Any] = {"run_id": record.lineage if fresh else self.id, "fresh": fresh, "context": context}
         if on_drift is not None:
             options["on_drift"] = on_drift
         if retry_failed is not None:
@@ -385,7 +394,5 @@ def summaries(
     if not all(is_unicode(name) for name in (workflow, parent) if name is not None):
         return []
     statuses = (status,) if status is not None else ()
-    which = RunFilter(
-        workflow=workflow, other_than=CACHE_WORKFLOW, statuses=statuses, parent_run=parent, limit=limit
-    )
+    which = RunFilter(workflow=workflow, other_than=CACHE_WORKFLOW, statuses=statuses, parent_run=parent, limit=limit)
     return list(sessions.current().store.runs(which))

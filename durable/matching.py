@@ -58,7 +58,7 @@ class Match:
         call, scope, history = self.call, self.scope, self.scope.history
         with self.execution.lock:
             self.record = history.take_elsewhere(scope, call.content)
-            for label in () if self.record is not None else self.task.former_labels:
+            for label in () if self.record is not None else self._other_labels():
                 former = call.content_under(label)
                 self.record = history.take(scope, former, self.occurrence) or history.take_elsewhere(scope, former)
                 if self.record is not None:
@@ -68,6 +68,11 @@ class Match:
         if self.record is None and self.task.has_body:
             return (yield from consider_drift(self))
         return None
+
+    def _other_labels(self) -> tuple[str, ...]:
+        """Give the labels that records of this call may have: of former names, and of its script in another place."""
+        elsewhere = self.execution.labels_elsewhere
+        return (*self.task.former_labels, *filter(self.task.is_meant_by, elsewhere)) if elsewhere else self.task.former_labels
 
     def prefer_equal_arguments(self) -> None:
         """Among records under one business key, use the one that was recorded with these very arguments."""

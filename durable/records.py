@@ -55,6 +55,8 @@ class StepFlag:
     CHILD_RUN: Final = 64  # the step is a run of its own
     ALWAYS: Final = 128  # replay=False: executed in every execution of the run
     RETRYING: Final = 256  # `started`, but between two attempts: no body was running
+    STATE: Final = 512  # what the step changed in the run's state stands beside its value
+    COPIED: Final = 1024  # from another run: the idempotency key that it has there stands in its details
 
 
 def step_key(container: str, branch: str, label: str, occurrence: int) -> str:

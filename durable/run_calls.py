@@ -13,6 +13,7 @@ from durable.errors import ConfigurationError, InputsChangedError
 from durable.loading import stop_before_calls
 from durable.namesakes import refuse_foreign_run
 from durable.naming import check_run_id, module_name, script_path
+from durable.options import ABSENT
 from durable.programs import is_another, program_digest
 from durable.records import RunRecord, RunStatus
 from durable.run_inputs import refuse_inputs_without_value
@@ -48,6 +49,9 @@ class RunCall:
         self.workflow = workflow = workflow.at(self.session.anchor)
         self.switches = sessions.switches()
         self.execution: Execution | None = None
+        self.context = workflow.context
+        if parent is not None and self.context is ABSENT:
+            self.context = parent.execution.context
         self._call = Call(workflow, instance, args, kwargs)
         self.digests = self._call.digests()
         self.lineage = self._identify()
@@ -112,6 +116,7 @@ class RunCall:
                 "missing": missing,
                 "self": self._call.instance is not None,
                 "block": self.is_block,
+                "context": self.context is not ABSENT,
                 **({"code": self.workflow.code_hex} if self.workflow.is_anonymous else {}),
                 **({"program": program} if (program := program_digest(self.workflow)) is not None else {}),
             }
@@ -165,6 +170,15 @@ class RunCall:
 
 def _run_id(title: str, digest: bytes) -> str:
     return f"{escape(title)[:_SHOWN_NAME]}-{digest.hex()[:16]}"
+
+
+def sealed_inputs(session: Session, run: RunRecord, lineage: str) -> bytes | None:
+    """Give the stored arguments of a run as those of another one."""
+    if run.inputs is None:
+        return None
+    inputs = session.fetch(run.inputs, run=run.lineage, step=_INPUTS)
+    unsealed = session.serializer.unseal(inputs, run=run.lineage, step=_INPUTS)
+    return session.serializer.seal(unsealed, run=lineage, step=_INPUTS)
 
 
 def stored_inputs(session: Session, run: RunRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -24,7 +24,9 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME, Execution
+from durable.options import ABSENT
 from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
+from durable.snapshots import Hydration
 from durable.stopping import ended_when_stopped
 from durable.verdicts import Past
 
@@ -67,6 +69,7 @@ def _outcome_of(call: RunCall, joined: str | None) -> RunRecord | None:
 def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
     """Make the call own a run that it is to execute, or give the run that is over: its stored outcome is the answer."""
     session, workflow = call.session, call.workflow
+    hydration = Hydration(call) if workflow.snapshot is not None else None
     now = sessions.clock()
     run = session.store.load_run(call.lineage)
     fresh = workflow.fresh if workflow.fresh is not None else call.switches.fresh and call.parent is None
@@ -74,15 +77,15 @@ def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
         latest = session.store.runs(RunFilter(lineage=call.lineage, limit=1))
         run = latest[0].run if latest else run
     if run is None:
-        _begin(call, call.new_run(call.lineage, now))
-        return None
+        return (yield from _begin(call, call.new_run(call.lineage, now), hydration))
     fresh = fresh and not call.has_begun(run)
     if fresh or _is_over(run, call):
         if run.status not in _FINAL:
             yield from _supersede(call, run)
         begun = call.new_run(_next_id(call.lineage, run.id), max(now, run.created_at + 1e-6))
-        _begin(call, begun)
-        return None
+        return (yield from _begin(call, begun, hydration))
+    if hydration is not None:
+        hydration.check_run(run)
     call.check_inputs(run)
     if run.status == RunStatus.SUCCEEDED and not call.is_block:
         if call.parent is None:
@@ -112,9 +115,15 @@ def _next_id(lineage: str, last: str) -> str:
     return f"{lineage}~{int(number[1]) + 1 if number else 2}"
 
 
-def _begin(call: RunCall, run: RunRecord) -> None:
+def _begin(call: RunCall, run: RunRecord, hydration: Hydration | None) -> Generator[Effect, Any, RunRecord | None]:
+    """Own a new run; one that is made from a snapshot is stored with its steps and then claimed like any other."""
+    if hydration is not None:
+        yield Invoke(lambda: hydration.plant(run), in_thread=True)
+        yield from _resume(call, run)
+        return None if call.execution is not None else (yield from _open(call))
     execution = _own(call, run, Past())
     call.session.journal.append(execution.fence, run, created=True)
+    return None
 
 
 def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
@@ -180,6 +189,10 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
         on_drift=call.switches.on_drift,
         clock=sessions.clock,
     )
+    execution.context = call.context
+    entry = json.loads(run.entry)
+    execution.lacks_context = call.context is ABSENT and bool(entry.get("context"))
+    execution.labels_elsewhere = entry.get("labels", [])
     with session.guard:
         if run.id in session.active:
             raise in_progress(session.active[run.id].run, "in this process")
@@ -269,6 +282,8 @@ def _record_end(
         yield Durable(execution, ticket, certain=True)
     except ExecutionStopped as stopped:
         return stopped.error
+    if execution.state is not None:
+        execution.state.close(execution.body)
     return error
 
 

@@ -24,7 +24,7 @@ from durable.execution import warn_once
 from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
 from durable.records import StepFlag
-from durable.replaying import replay, replay_failure, warn_of_new_code
+from durable.replaying import replay, replay_changes, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
 from durable.step_keys import idempotency_key
 from durable.verdicts import Verdict, decide, interruptions, is_crash_loop
@@ -94,6 +94,8 @@ class Step:
             case Verdict.REPLAY:
                 if on_code_change == "keep":
                     warn_of_new_code(execution, task, record)
+                if record.flags & StepFlag.STATE:
+                    replay_changes(self.match, record)
                 return replay(execution, record)
             case Verdict.REPLAY_FAILURE:
                 raise carried(replay_failure(execution, record))
