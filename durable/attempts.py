@@ -126,8 +126,7 @@ class Attempts:
                     value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
                     pause = None if task.retry is None else (yield from self._refuse(value, body, time.monotonic() - begun))
                 except BaseException as error:
-                    if execution.state is not None:
-                        execution.state.forget(body)
+                    self._discard_changes(body)
                     pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
                         raise
@@ -135,11 +134,15 @@ class Attempts:
                 else:
                     if pause is None:
                         return (yield from self.succeed(value, body=body))
-                    if execution.state is not None:
-                        execution.state.forget(body)
+                    self._discard_changes(body)
                     yield Sleep(pause)
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
+
+    def _discard_changes(self, body: Body) -> None:
+        """Forget what an attempt that did not succeed changed in the run's state."""
+        if self.execution.state is not None:
+            self.execution.state.forget(body)
 
     @property
     def _seq(self) -> int:
