@@ -130,15 +130,17 @@ class Attempts:
                     pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
                         raise
+                    yield Sleep(pause)
                 else:
                     if pause is None:
                         return (yield from self.succeed(value, body=body))
                     self._discard_changes(body)
-                yield Sleep(pause)
+                    yield Sleep(pause)
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
 
     def _discard_changes(self, body: Body) -> None:
+        """Forget what an attempt that did not succeed changed in the run's state."""
         if self.execution.state is not None:
             self.execution.state.forget(body)
 
@@ -286,7 +288,7 @@ class Attempts:
         if self.task.cache and self._attempts:
             keep(self.execution.session, self.call, value, self.execution.clock())
         if state is not None and body is not None:
-            state.forget(body)
+            state.close(body)
         if self.task.has_body and (changed := self.call.mutated()) is not None:
             self._warn_of_mutation(changed)
         return value

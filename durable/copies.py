@@ -1,4 +1,4 @@
-"""What another run can begin with: the finished steps of a run, its doubts, and the unfinished steps around them.
+"""What another run can begin with: the finished steps of a run, its doubts, and the places of all others.
 
 A copied step keeps its number, its place and the idempotency key that the outside world knows it by. What it keeps of a
 doubt is the doubt: no copy makes a step that may have happened look new.
@@ -25,23 +25,18 @@ _OUTCOME = StepFlag.STATE | StepFlag.VALUE_UNAVAILABLE | StepFlag.NO_EFFECT | St
 FINISHED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.UNDONE)
 
 
-def chosen(
+def carried(
     steps: Iterable[StepRecord], is_kept: Callable[[StepRecord], bool], is_doubt: Callable[[StepRecord], bool]
 ) -> list[StepRecord]:
-    """Give the steps that are kept, those in doubt, and around them those that are to be executed again."""
-    by_number = {step.seq: step for step in steps}
-    found: dict[int, StepRecord] = {}
-    for step in by_number.values():
-        if is_doubt(step):
-            found[step.seq] = _undecided(step, step.flags & ~(_OUTCOME | StepFlag.RETRYING))
-        elif is_kept(step):
-            found[step.seq] = step
-    for step in list(found.values()):
-        outer = by_number.get(step.parent)
-        while outer is not None and outer.seq not in found:
-            found[outer.seq] = opened(outer)
-            outer = by_number.get(outer.parent)
-    return [found[number] for number in sorted(found)]
+    """Give each step as the other run begins with it: kept, in doubt, or to be executed again in its old place.
+
+    None is left out, since a call that is not recorded is a new one, which may stand in the way of others.
+    """
+    return [_in_doubt(step) if is_doubt(step) else step if is_kept(step) else opened(step) for step in steps]
+
+
+def _in_doubt(step: StepRecord) -> StepRecord:
+    return _undecided(step, step.flags & ~(_OUTCOME | StepFlag.RETRYING))
 
 
 def opened(step: StepRecord) -> StepRecord:

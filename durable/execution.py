@@ -175,8 +175,8 @@ class Execution:
         return any(owner.is_below(body) for owner in list(self.in_flight.values()))
 
     def is_gone(self, label: str) -> bool:
-        """Whether no task of this program goes by a recorded label any more."""
-        return registry.tasks.get(label.partition("@")[0], self.anchor) is None
+        """Whether no task of this program goes by a recorded label any more; what is ours, as durable.now, never goes."""
+        return not label.startswith("durable.") and registry.tasks.get(label.partition("@")[0], self.anchor) is None
 
 
 class Body:

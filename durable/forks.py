@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from durable import sessions
 from durable.checkpoints import is_checkpoint
-from durable.copies import chosen, moved, plant
+from durable.copies import carried, moved, plant
 from durable.errors import ConfigurationError, NotFoundError
 from durable.explaining import is_left_in_doubt, recorded_past
 from durable.naming import check_run_id
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
 
-_KEPT = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED)
+_KEPT = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.UNDONE)
 
 
 def fork_point(steps: list[StepRecord], name: str, find_step: Callable[[str], StepRecord]) -> StepRecord:
@@ -42,15 +42,15 @@ def fork_point(steps: list[StepRecord], name: str, find_step: Callable[[str], St
 def fork_run(session: Session, run: RunRecord, steps: list[StepRecord], point: StepRecord) -> str:
     """Make a run that keeps what was finished before this step; gives its id."""
     past = recorded_past(run, steps)
-    kept = chosen(
-        steps,
+    kept = carried(
+        (step for step in steps if step.seq < point.seq),
         lambda step: (
             step.status in _KEPT
             and step.done is not None
             and step.done < point.seq
             and (step.status == StepStatus.SUCCEEDED or not is_tried_again(step, past))
         ),
-        lambda step: step.seq < point.seq and is_left_in_doubt(step, past),
+        lambda step: is_left_in_doubt(step, past),
     )
     return _plant_fork(session, run, point, kept)
 

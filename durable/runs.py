@@ -283,7 +283,7 @@ def _record_end(
     except ExecutionStopped as stopped:
         return stopped.error
     if execution.state is not None:
-        execution.state.forget(execution.body)
+        execution.state.close(execution.body)
     return error
 
 

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from durable import sessions
-from durable.copies import FINISHED, chosen, named, opened, plant
+from durable.copies import FINISHED, carried, named, plant
 from durable.details import Details
 from durable.errors import CorruptRecordError, InputsChangedError, NotSerializableError, SnapshotError
 from durable.exceptions import describe, encode_exception
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _SEALS = ("digest", "signature")
-_PARTS = ("steps", "doubts", "around")
+_PARTS = ("steps", "doubts", "unfinished")
+_KEPT = (StepStatus.SUCCEEDED, StepStatus.UNDONE)
 _MAX_DEPTH = 50
 _MAX_INT = 10**300  # beyond some thousand digits Python refuses to read an int
 # the place of a step in its run: fields of its record, and what JSON makes of them
@@ -64,11 +65,9 @@ def take(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[str,
 
 def _content(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[str, Any]:
     children = {child.parent_step or "": child for child in _unfinished_children(session, run.id)}
-    kept = chosen(steps, lambda step: step.status == StepStatus.SUCCEEDED or step.key in children, _may_have_happened)
     finished = [step for step in steps if step.status in FINISHED]
     doubts = [step for step in steps if _may_have_happened(step)]
-    uncertain = {step.seq for step in doubts}
-    around = [step for step in kept if step.status != StepStatus.SUCCEEDED and step.seq not in uncertain]
+    unfinished = [step for step in steps if step.status == StepStatus.STARTED and not _may_have_happened(step)]
     keys = _keys(steps)
     return {
         "format": FORMAT,
@@ -82,7 +81,7 @@ def _content(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[
             | _placed(step)
             for step in doubts
         },
-        "around": {keys[step.seq]: _placed(step) for step in around},
+        "unfinished": {keys[step.seq]: _placed(step) for step in unfinished},
         "children": {
             key: _content(session, child, list(_steps_of(session, child.id)))
             | {"lineage": child.lineage, "is_derived": child.lineage == _derived(child.lineage, run.id, steps, key)}
@@ -277,7 +276,7 @@ class Hydration:
 
     def _planted(self, content: dict[str, Any], run: RunRecord) -> Iterator[tuple[RunRecord, list[StepRecord]]]:
         steps = list(self._records(content, run.id))
-        kept = chosen(steps, lambda step: step.status == StepStatus.SUCCEEDED or _is_open(step), is_in_doubt)
+        kept = carried(steps, lambda step: step.status in _KEPT, is_in_doubt)
         run = replace(run, entry=json.dumps(json.loads(run.entry) | self._origin(content)))
         yield run, [named(step, run.id) for step in kept]
         for key, child in content["children"].items():
@@ -305,15 +304,16 @@ class Hydration:
         return {"snapshot": self.digest, "hydrated_from": content["run"], "labels": labels}
 
     def _records(self, content: dict[str, Any], run_id: str) -> Iterator[StepRecord]:
-        doubts, around = content["doubts"], content["around"]
+        doubts = content["doubts"]
         for key, entry in content["steps"].items():
-            if key not in doubts and key not in around:
+            if key not in doubts:
                 yield self._with_result(_record(content, key, entry, StepStatus(entry["status"])), entry, run_id)
         for key, entry in doubts.items():
             step = _record(content, key, entry, StepStatus.STARTED)
             yield step._replace(flags=(step.flags | StepFlag.NOT_IDEMPOTENT) & ~StepFlag.RETRYING)
-        for key, entry in around.items():
-            yield opened(_record(content, key, entry, StepStatus.STARTED))
+        for key, entry in content["unfinished"].items():
+            step = _record(content, key, entry, StepStatus.STARTED)
+            yield step._replace(flags=step.flags | StepFlag.RETRYING)
 
     def _with_result(self, step: StepRecord, entry: dict[str, Any], run_id: str) -> StepRecord:
         """Give a step that succeeded its result, sealed for the new run."""
@@ -343,10 +343,6 @@ class Hydration:
                 f"read or executed. Set the DURABLE_SECRET_KEY that it was taken with, or, if you trust where it comes "
                 f"from: with_options(snapshot=..., trust_snapshot=True)."
             )
-
-
-def _is_open(step: StepRecord) -> bool:
-    return step.status == StepStatus.STARTED and bool(step.flags & StepFlag.RETRYING)
 
 
 def _record(content: dict[str, Any], key: str, entry: dict[str, Any], status: StepStatus) -> StepRecord:

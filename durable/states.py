@@ -102,12 +102,17 @@ class RunState:
             )
 
     def forget(self, body: Body) -> None:
-        """Drop what is kept for a body that has ended, and warn of what it changed in place."""
+        """Drop what is kept for a body that has ended."""
         with self.guard:
             self._levels.pop(body, None)
-            lent = self._lent.pop(body, {})
+            self._lent.pop(body, None)
             if body.outer is not None:
                 self._levels.get(body.outer, {}).pop(body, None)
+
+    def close(self, body: Body) -> None:
+        """Forget a body whose end is recorded, and warn of what it changed in place."""
+        lent = self._lent.get(body, {})
+        self.forget(body)
         for key, (value, before) in lent.items():
             if _encoded(value) != before:
                 warn_once(

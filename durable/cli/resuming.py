@@ -17,6 +17,7 @@ from durable.cli.output import say
 from durable.errors import DurableError
 from durable.forks import executed_again, fork_point
 from durable.notices import shell_command
+from durable.records import StepStatus
 
 
 class OnDrift(StrEnum):
@@ -83,7 +84,8 @@ def fork(
     with usage():
         point = fork_point(steps, from_, run.find_step)
     forked = run.fork(from_=f"#{point.seq}")
-    say(f"run {forked.id} begins before step {point.key!r} of run {run.id} with {len(forked.steps)} of its steps")
+    kept = sum(step.status != StepStatus.STARTED for step in forked.steps)
+    say(f"run {forked.id} begins before step {point.key!r} of run {run.id} with {kept} of its steps")
     if again := [step.key for step in executed_again(steps, point)]:
         say(f"it will do again what is not idempotent: {', '.join(again)}")
     say(f"go on with: {shell_command('resume', forked.id)}")

@@ -150,6 +150,33 @@ async def test_a_snapshot_of_a_running_run() -> None:
     assert executed == ["waits"]
 
 
+@task(idempotent=False, no_effect_on=ConnectionError)
+def declined(name: str) -> str:
+    do(name)
+    return name
+
+
+@workflow
+def declining() -> list[str]:
+    found = []
+    for name in ("a", "b", "c"):
+        try:
+            found.append(declined(name))
+        except ConnectionError:
+            found.append("declined")
+        durable.checkpoint(name)
+    do("end")
+    return found
+
+
+def test_failed_steps_are_evaluated_again() -> None:
+    """A failure that was handled is evaluated again in its old place, whatever stands beside it; nothing drifts."""
+    fails.add("b")
+    taken = snapshot_of_a_failure(declining, "end")
+    assert declining.with_options(snapshot=taken)() == ["a", "b", "c"]
+    assert executed == ["b", "end"]
+
+
 @dataclasses.dataclass
 class Page:
     number: int
