@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from durable.errors import StoreError, StoreFailedError
-from durable.records import Batch, RunRecord, StepRecord
+from durable.records import Batch, Received, Request, RunRecord, StepRecord
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +52,7 @@ class _Waiter(NamedTuple):
 
 
 # ticket, fence, record, and whether it is a new run; a plain tuple, since every step makes two
-_Entry = tuple[int, Fence, "StepRecord | RunRecord", bool]
+_Entry = tuple[int, Fence, "StepRecord | RunRecord | Received", bool]
 
 
 class Journal:
@@ -65,7 +65,7 @@ class Journal:
         self.store = store
         self.durable = 0
         self.failure: StoreFailedError | None = None
-        self.on_request: Callable[[Mapping[str, str]], None] | None = None
+        self.on_request: Callable[[Mapping[str, Request]], None] | None = None
         self._pending: list[_Entry] = []
         self._appended = 0
         self._guard = threading.Lock()
@@ -83,7 +83,7 @@ class Journal:
         """Whether recent commits were short enough for an event loop's thread."""
         return self._commit_seconds < _QUICK
 
-    def append(self, fence: Fence, record: StepRecord | RunRecord, *, created: bool = False) -> int:
+    def append(self, fence: Fence, record: StepRecord | RunRecord | Received, *, created: bool = False) -> int:
         """Add a record (a new run with `created`) and return its ticket; it is on its way to disk from now on."""
         with self._guard:
             self._appended = ticket = self._appended + 1
@@ -166,7 +166,8 @@ class Journal:
             return self.failure or self._fail(error, self._pending)
 
     def _fail(self, error: StoreError, entries: list[_Entry]) -> StoreFailedError:
-        steps = [record for _, _, record, _ in entries if isinstance(record, StepRecord)]
+        records = [record.step if isinstance(record, Received) else record for _, _, record, _ in entries]
+        steps = [record for record in records if isinstance(record, StepRecord)]
         keys = [step.key for step in steps if step.done is not None]
         shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit a line
         failure = StoreFailedError(
@@ -280,12 +281,16 @@ def _batch(entries: list[_Entry]) -> Batch:
     created: dict[str, RunRecord] = {}
     ended: dict[str, RunRecord] = {}
     fences: dict[str, tuple[int, str]] = {}
+    received = []
     for _, fence, record, is_new in entries:
         fences[fence.run_id] = fence.stamp
-        if isinstance(record, StepRecord):
+        if isinstance(record, Received):
+            steps[record.step.run_id, record.step.seq] = record.step
+            received.append(record)
+        elif isinstance(record, StepRecord):
             steps[record.run_id, record.seq] = record
         elif is_new:
             created[record.id] = record
         else:
             ended[record.id] = record
-    return Batch(tuple(created.values()), tuple(steps.values()), tuple(ended.values()), fences)
+    return Batch(tuple(created.values()), tuple(steps.values()), tuple(ended.values()), fences, tuple(received))
