@@ -25,12 +25,15 @@ from durable.errors import (
     RunEndedError,
     RunError,
     RunInProgressError,
+    RunPausedError,
     RunSupersededError,
+    RunTimeoutError,
     StepInDoubtError,
     StoreError,
     StoreFailedError,
     StoreTooNewError,
     StoreUnusableError,
+    WaitTimeoutError,
     WouldDeadlockError,
 )
 
@@ -38,9 +41,12 @@ if TYPE_CHECKING:
     from durable.blocks import run
     from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
-    from durable.handles import Run, StepView, get_run, list_runs
+    from durable.handles import Run, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
+    from durable.sending import send
     from durable.sessions import configure
+    from durable.step_views import StepView
+    from durable.waits import sleep, wait_for
 
 __all__ = [
     "CodeChangedError",
@@ -68,7 +74,9 @@ __all__ = [
     "RunEndedError",
     "RunError",
     "RunInProgressError",
+    "RunPausedError",
     "RunSupersededError",
+    "RunTimeoutError",
     "StepInDoubtError",
     "StepView",
     "StoreError",
@@ -76,6 +84,7 @@ __all__ = [
     "StoreTooNewError",
     "StoreUnusableError",
     "Task",
+    "WaitTimeoutError",
     "Workflow",
     "WouldDeadlockError",
     "configure",
@@ -90,8 +99,11 @@ __all__ = [
     "register_live_type",
     "run",
     "scope",
+    "send",
+    "sleep",
     "task",
     "uuid4",
+    "wait_for",
     "workflow",
 ]
 
@@ -100,7 +112,7 @@ _IMPORTED_AT_FIRST_USE = {
     "DidNotHappen": "doubts",
     "Happened": "doubts",
     "Run": "handles",
-    "StepView": "handles",
+    "StepView": "step_views",
     "configure": "sessions",
     "current": "inside",
     "did_not_happen": "doubts",
@@ -113,7 +125,10 @@ _IMPORTED_AT_FIRST_USE = {
     "register_live_type": "encoding",
     "run": "blocks",
     "scope": "inside",
+    "send": "sending",
+    "sleep": "waits",
     "uuid4": "inside",
+    "wait_for": "waits",
 }
 
 

@@ -31,6 +31,8 @@ _QUICK = 0.002  # a commit slower than this, whatever it holds, does not run in 
 _RECORD = 0.00002  # seconds that each of its records adds
 _LARGEST_GROUP = 5000
 _REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other processes
+_REQUESTS_AT_LEAST = 1.0  # seconds, where nothing shows that another process has written
+_CHANGES_EVERY = 0.02  # seconds between two looks, without a query, whether one has, while somebody listens
 
 
 class Fence:
@@ -77,6 +79,9 @@ class Journal:
         self._flusher: threading.Thread | None = None
         self._asleep = False
         self._closed = False
+        self._asked = self._asked_in_vain = 0.0
+        self._changes: object = None
+        self.listeners: set[object] = set()
 
     @property
     def is_quick(self) -> bool:
@@ -218,10 +223,10 @@ class Journal:
         self._wake.set()
 
     def _flush_in_background(self) -> None:
-        seen, looks, asked = -1, 0, 0.0
+        seen, looks = -1, 0
         while not self._closed:
             time.sleep(_POLL)
-            if self.failure is None and self.durable < self._appended:
+            if self._has_work():
                 looks = 0
                 if seen == self.durable or self._waiters:
                     with contextlib.suppress(StoreError):  # whoever needs durability is told by `failure`
@@ -229,27 +234,38 @@ class Journal:
                 seen = self.durable
                 continue
             looks += 1
-            if self.on_request is not None and time.monotonic() - asked > _REQUESTS_EVERY:
-                asked = time.monotonic()
-                self._look_for_requests()
+            self._look_for_requests()
             if looks > _IDLE_LOOKS:
                 self._sleep_until_woken()
                 looks = 0
 
+    def _has_work(self) -> bool:
+        return self.failure is None and self.durable < self._appended
+
     def _sleep_until_woken(self) -> None:
+        """Wait for something to write, and look now and then for what others ask."""
         self._wake.clear()
         self._asleep = True
-        if self.durable < self._appended and self.failure is None:
-            return
-        self._wake.wait(_REQUESTS_EVERY if self.on_request is not None else None)
+        while not (self._has_work() or self._wake.wait(_CHANGES_EVERY if self.listeners else _REQUESTS_EVERY)):
+            self._look_for_requests()
 
     def _look_for_requests(self) -> None:
+        """Ask the store, not too often, and only if another process may have written."""
+        now = time.monotonic()
+        if self.on_request is None or now - self._asked < _REQUESTS_EVERY:
+            return
         try:
+            changes = self.store.changes()
+            if changes is not None and changes == self._changes and now - self._asked_in_vain < _REQUESTS_AT_LEAST:
+                return
+            # asked again after the last change: a file's time may be the same for two changes that follow each other
+            self._asked_in_vain = now if changes == self._changes else 0.0
+            self._asked, self._changes = now, changes
             requests = self.store.requests()
         except StoreError:
             logger.debug("requests could not be read", exc_info=True)
             return
-        if requests and self.on_request is not None:
+        if requests:
             self.on_request(requests)
 
     def close(self) -> None:

@@ -29,6 +29,10 @@ class RunStatus(StrEnum):
     SUPERSEDED = "superseded"
 
 
+# the statuses of a run whose last execution has not ended, or did not live to record its end
+UNFINISHED = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)
+
+
 class StepStatus(StrEnum):
     """Status of a step."""
 
