@@ -184,12 +184,12 @@ class MemoryStore:
         """See `Store.post_message`."""
         with self._guard:
             run = self._runs.get(message.run_id)
-            if run is None or run.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
-                return 0
-            sent = self._messages.setdefault(run.id, [])
+            sent = self._messages.setdefault(message.run_id, [])
             for earlier in sent if message.key is not None else ():
                 if earlier.key == message.key:
                     return earlier.number
+            if run is None or run.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
+                return 0
             sent.append(replace(message, number=next(self._numbers)))
             return sent[-1].number
 

@@ -96,7 +96,7 @@ class Store(Protocol):
 
     def post_message(self, message: Message) -> int:
         """Make a message for a run durable and give its number; 0 if there is no such run, or it has succeeded or was
-        superseded. One whose key this run has had already, consumed or not, is not added again.
+        superseded. One whose key this run has had, consumed or not, is not added again: its first number comes back.
         """
         ...
 

@@ -89,8 +89,8 @@ def test_both_killed_at_any_moment(zygote: Zygote, second_zygote: Zygote, memory
         for number in range(ROUNDS):
             box = Box(f"{memory_folder}/{number}.db", is_async)
             assert zygote.run(begin, box) == KILLED
-            sending = pool.submit(_until_done, second_zygote, [seed.uniform(0, lasts) for _ in range(3)], send, box)
-            received = _until_done(zygote, [seed.uniform(0, lasts) for _ in range(3)], receive, box)
+            sending = pool.submit(_until_done, second_zygote, [seed.uniform(0, lasts) for _ in range(2)], send, box)
+            received = _until_done(zygote, [seed.uniform(0, lasts) for _ in range(2)], receive, box)
             sending.result()
             assert received == ALL
 

@@ -141,17 +141,17 @@ def post_message(db: sqlite3.Connection, blobs: Blobs, message: Message) -> int:
     payload = blobs.shrink(message.payload)
 
     def post() -> int:
-        row = db.execute("SELECT pk, status FROM runs WHERE id = ?", (message.run_id,)).fetchone()
-        if row is None or row[1] in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
+        pk, status = db.execute("SELECT pk, status FROM runs WHERE id = ?", (message.run_id,)).fetchone() or (None, None)
+        earlier = db.execute("SELECT number FROM messages WHERE run = ? AND key = ?", (pk, message.key)).fetchone()
+        if earlier is not None:
+            return int(earlier[0])
+        if pk is None or status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
             return 0
-        db.execute(
-            "INSERT INTO messages (run, name, payload, sent_at, key) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (row[0], message.name, payload, message.sent_at, message.key),
+        sent = db.execute(
+            "INSERT INTO messages (run, name, payload, sent_at, key) VALUES (?, ?, ?, ?, ?)",
+            (pk, message.name, payload, message.sent_at, message.key),
         )
-        which = "number = last_insert_rowid()" if message.key is None else "run = ? AND key = ?"
-        values = () if message.key is None else (row[0], message.key)
-        (number,) = db.execute(f"SELECT number FROM messages WHERE {which}", values).fetchone()  # noqa: S608 -- our own names
-        return int(number)
+        return sent.lastrowid or 0
 
     return in_transaction(db, post)
 
