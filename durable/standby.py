@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from durable.effects import Effect
+from durable.awaitables import Effect
 from durable.records import RunStatus
 
 if TYPE_CHECKING:

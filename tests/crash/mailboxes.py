@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from durable.records import Message
 
 COUNT = 3
-_ENOUGH = 50
 
 
 @task
@@ -100,16 +99,10 @@ def receive_in_branches(box: Box, when: str = "", commit: int = 0) -> list[int]:
 def send(box: Box, when: str = "", commit: int = 0) -> None:
     """Send everything; killed before or after a commit."""
     durable.configure(_SendingStore(box.db, when, commit))
-    for _ in range(_ENOUGH):
-        try:
-            if box.is_async:
-                asyncio.run(async_sender())
-            else:
-                sender()
-        except durable.NotFoundError:  # the receiver has not begun
-            continue
-        else:
-            return
+    if box.is_async:
+        asyncio.run(async_sender())
+    else:
+        sender()
 
 
 def send_to(box: Box, run_id: str, names: list[str]) -> None:

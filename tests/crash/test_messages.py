@@ -78,21 +78,18 @@ def test_branches_killed_at_every_commit(zygote: Zygote, memory_folder: str, whe
 def test_both_killed_at_any_moment(zygote: Zygote, second_zygote: Zygote, memory_folder: str, is_async: bool) -> None:
     """Sender and receiver, alive at the same time and killed at random moments: each message is received once."""
     seed = random.Random(is_async)
-    begun = time.monotonic()
-    box = Box(f"{memory_folder}/undisturbed.db", is_async)
-    with ThreadPoolExecutor(2) as pool:
-        sending = pool.submit(second_zygote.run, send, box)
-        assert zygote.run(begin, box) == KILLED
-        sending.result()
-        assert zygote.run(receive, box) == ALL
-        lasts = time.monotonic() - begun
-        for number in range(ROUNDS):
+    lasts = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(ROUNDS + 1):
             box = Box(f"{memory_folder}/{number}.db", is_async)
             assert zygote.run(begin, box) == KILLED
-            sending = pool.submit(_until_done, second_zygote, [seed.uniform(0, lasts) for _ in range(2)], send, box)
-            received = _until_done(zygote, [seed.uniform(0, lasts) for _ in range(2)], receive, box)
+            moments = [seed.uniform(0, lasts) for _ in range(4 if number else 0)]
+            begun = time.monotonic()
+            sending = pool.submit(_until_done, second_zygote, moments[:2], send, box)
+            received = _until_done(zygote, moments[2:], receive, box)
             sending.result()
             assert received == ALL
+            lasts = lasts or time.monotonic() - begun
 
 
 def _until_done(zygote: Zygote, moments: list[float], function: Any, *args: Any) -> Any:
