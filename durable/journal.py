@@ -30,7 +30,7 @@ _IDLE_LOOKS = 50  # after so many without work it sleeps until it is woken
 _QUICK = 0.002  # a commit slower than this, whatever it holds, does not run in an event loop's thread
 _RECORD = 0.00002  # seconds that each of its records adds
 _LARGEST_GROUP = 5000
-_REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other processes
+_REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other processes, on average at most
 _REQUESTS_AT_LEAST = 1.0  # seconds, where nothing shows that another process has written
 _CHANGES_EVERY = 0.02  # seconds between two looks, without a query, whether one has, while somebody listens
 
@@ -79,8 +79,9 @@ class Journal:
         self._flusher: threading.Thread | None = None
         self._asleep = False
         self._closed = False
-        self._asked = self._asked_in_vain = 0.0
+        self._asked = self._due = 0.0
         self._changes: object = None
+        self._is_unsettled = False
         self.listeners: set[object] = set()
 
     @property
@@ -250,17 +251,18 @@ class Journal:
             self._look_for_requests()
 
     def _look_for_requests(self) -> None:
-        """Ask the store, not too often, and only if another process may have written."""
+        """Ask the store if another process may have written: now and then twice in a row, but not more often in all."""
         now = time.monotonic()
-        if self.on_request is None or now - self._asked < _REQUESTS_EVERY:
+        if self.on_request is None or now < self._due - _REQUESTS_EVERY:
             return
         try:
             changes = self.store.changes()
-            if changes is not None and changes == self._changes and now - self._asked_in_vain < _REQUESTS_AT_LEAST:
+            pause = _REQUESTS_EVERY if self._is_unsettled else _REQUESTS_AT_LEAST
+            if changes is not None and changes == self._changes and now - self._asked < pause:
                 return
             # asked again after the last change: a file's time may be the same for two changes that follow each other
-            self._asked_in_vain = now if changes == self._changes else 0.0
-            self._asked, self._changes = now, changes
+            self._is_unsettled = changes != self._changes
+            self._changes, self._asked, self._due = changes, now, max(self._due, now) + _REQUESTS_EVERY
             requests = self.store.requests()
         except StoreError:
             logger.debug("requests could not be read", exc_info=True)
