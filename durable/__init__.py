@@ -26,13 +26,16 @@ from durable.errors import (
     RunEndedError,
     RunError,
     RunInProgressError,
+    RunPausedError,
     RunSupersededError,
+    RunTimeoutError,
     SnapshotError,
     StepInDoubtError,
     StoreError,
     StoreFailedError,
     StoreTooNewError,
     StoreUnusableError,
+    WaitTimeoutError,
     WouldDeadlockError,
 )
 
@@ -42,10 +45,13 @@ if TYPE_CHECKING:
     from durable.contexts import context
     from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
-    from durable.handles import Run, StepView, get_run, list_runs
+    from durable.handles import Run, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
+    from durable.sending import send
     from durable.sessions import configure
     from durable.states import state
+    from durable.step_views import StepView
+    from durable.waits import sleep, wait_for
 
 __all__ = [
     "CodeChangedError",
@@ -74,7 +80,9 @@ __all__ = [
     "RunEndedError",
     "RunError",
     "RunInProgressError",
+    "RunPausedError",
     "RunSupersededError",
+    "RunTimeoutError",
     "SnapshotError",
     "StepInDoubtError",
     "StepView",
@@ -83,6 +91,7 @@ __all__ = [
     "StoreTooNewError",
     "StoreUnusableError",
     "Task",
+    "WaitTimeoutError",
     "Workflow",
     "WouldDeadlockError",
     "checkpoint",
@@ -99,9 +108,12 @@ __all__ = [
     "register_live_type",
     "run",
     "scope",
+    "send",
+    "sleep",
     "state",
     "task",
     "uuid4",
+    "wait_for",
     "workflow",
 ]
 
@@ -110,7 +122,7 @@ _IMPORTED_AT_FIRST_USE = {
     "DidNotHappen": "doubts",
     "Happened": "doubts",
     "Run": "handles",
-    "StepView": "handles",
+    "StepView": "step_views",
     "checkpoint": "checkpoints",
     "configure": "sessions",
     "context": "contexts",
@@ -125,8 +137,11 @@ _IMPORTED_AT_FIRST_USE = {
     "register_live_type": "encoding",
     "run": "blocks",
     "scope": "inside",
+    "send": "sending",
+    "sleep": "waits",
     "state": "states",
     "uuid4": "inside",
+    "wait_for": "waits",
 }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from durable.contexts import missing_context
 from durable.details import Details, render
 from durable.doubts import resolve_command
-from durable.effects import Arrival, Durable, Execute, Quiet, Sleep, uncarried
+from durable.effects import Arrival, Durable, Execute, Quiet, uncarried
 from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
 from durable.execution import NOTHING, Body, warn_once
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
-_CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
 _KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED
 
@@ -109,13 +109,15 @@ class Attempts:
         if not task.has_body:
             return (yield from self.succeed(self._function()))
         begun = time.monotonic()
-        if until is not None:
-            yield Sleep(until - execution.clock())
         execution.in_flight[self] = self.frame.body
         try:
+            if until is not None:
+                yield from self._back_off(until)
             while True:
                 self._attempts += 1
                 try:
+                    if execution.standby.is_paused:
+                        yield from execution.standby.admission()
                     yield Durable(execution, self._append(_STARTED))
                 except BaseException as error:
                     self._withdraw(error)
@@ -130,12 +132,12 @@ class Attempts:
                     pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
                         raise
-                    yield Sleep(pause)
+                    yield from self._back_off(execution.clock() + pause)
                 else:
                     if pause is None:
                         return (yield from self.succeed(value, body=body))
                     self._discard_changes(body)
-                    yield Sleep(pause)
+                    yield from self._back_off(execution.clock() + pause)
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
 
@@ -143,6 +145,16 @@ class Attempts:
         """Forget what an attempt that did not succeed changed in the run's state."""
         if self.execution.state is not None:
             self.execution.state.forget(body)
+
+    def _back_off(self, until: float) -> Generator[Effect, Any, None]:
+        """Wait for the next attempt, which is recorded as pending; cancelled meanwhile, it is recorded as cancelled."""
+        try:
+            yield from self.execution.standby.time(until)
+        except (asyncio.CancelledError, ExecutionStopped) as error:
+            if self.execution.is_cancelled or not isinstance(error, ExecutionStopped):
+                self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
+                self._note_cancellation()
+            raise
 
     @property
     def _seq(self) -> int:
@@ -196,7 +208,7 @@ class Attempts:
     def _withdraw(self, error: BaseException) -> None:
         """Record that the intent was given up before the body began."""
         self._attempts -= 1
-        if isinstance(error, ExecutionStopped):
+        if isinstance(error, ExecutionStopped) and not self.execution.is_cancelled:
             self._append(_STARTED, StepFlag.RETRYING)
             return
         self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
@@ -204,7 +216,7 @@ class Attempts:
 
     def _encode_error(self, error: BaseException) -> bytes:
         return encode_exception(
-            error,
+            error.error if isinstance(error, ExecutionStopped) else error,
             self.execution.serializer,
             run=self.execution.id,
             step=self._key,
@@ -218,13 +230,17 @@ class Attempts:
         """Record a failed attempt; gives the seconds to wait before the next one, None if there is none."""
         execution, task = self.execution, self.task
         if isinstance(error, ExecutionStopped) or execution.stopped is not None:
-            if self._is_idempotent:
+            if execution.is_cancelled:
+                no_effect = isinstance(error, task.no_effect_on)
+                self._append(_CANCELLED, StepFlag.NO_EFFECT * no_effect, error=self._encode_error(error))
+                self._note_cancellation()
+            elif self._is_idempotent:
                 self._append(_STARTED, StepFlag.RETRYING)
             if not isinstance(error, ExecutionStopped):
                 execution.check()
             return None
         no_effect = isinstance(error, task.no_effect_on)
-        cancelled = isinstance(error, _CANCELLATIONS) and (not task.is_async or _was_cancelled())
+        cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or _was_cancelled())
         self.tries += 1
         self.interruptions = 0
         blame = tuple(sorted(culprits(error, execution.id)))
@@ -242,7 +258,7 @@ class Attempts:
             details=details.write(),
         )
         mark(error, execution.id, self._seq)
-        if isinstance(error, (*_CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
+        if isinstance(error, (*CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
         if not cancelled and not self._is_idempotent:
             yield Durable(execution, ticket, certain=True)

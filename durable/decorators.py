@@ -288,6 +288,7 @@ def workflow(
     run_id: str | None = None,
     version: str | int | None = None,
     after_success: AfterSuccess = "return",
+    timeout: float | timedelta | None = None,
     idempotent: bool | None = None,
     on_drift: OnDrift | None = None,
     on_code_change: OnCodeChange | None = None,
@@ -299,7 +300,9 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
 
     `name`, `aliases`: stable name and former ones. `run_id`: a format string over the arguments that names the run
     (default: a digest of workflow, version and inputs). `version`: bump it for new runs. `after_success="rerun"`: a call
-    after a success is a new run. `idempotent`, `on_drift`, `on_code_change`: defaults for its tasks.
+    after a success is a new run. `timeout`: seconds or `timedelta` that one execution of the run may take; then what runs
+    is cancelled and `RunTimeoutError` raised, and a call goes on with what is left. `idempotent`, `on_drift`,
+    `on_code_change`: defaults for its tasks.
 
     Raises `DefinitionError` for options of the wrong type, unknown parameters, generators and classes.
     """

@@ -240,6 +240,7 @@ class WorkflowDefinition(Definition):
     run_id: str | None = None
     exact_run_id: str | None = None
     after_success: AfterSuccess = "return"
+    timeout: float | None = None
     idempotent: bool | None = None
     on_drift: OnDrift | None = None
     on_code_change: OnCodeChange | None = None
@@ -292,10 +293,7 @@ _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_O
 def task_options(options: dict[str, Any]) -> dict[str, Any]:
     """Bring what a user passed to `@task` into the form that the definition keeps."""
     check_known("task", options, _TASK_OPTIONS)
-    given = _converted("task", options)
-    if isinstance(given.get("timeout"), timedelta):
-        given["timeout"] = given["timeout"].total_seconds()
-    return given
+    return _converted("task", options)
 
 
 def workflow_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -311,4 +309,6 @@ def _converted(kind: str, options: dict[str, Any]) -> dict[str, Any]:
             given[option] = as_tuple(kind, option, given[option])
     if isinstance(given.get("version"), int) and not isinstance(given["version"], bool):
         given["version"] = str(given["version"])
+    if isinstance(given.get("timeout"), timedelta):
+        given["timeout"] = given["timeout"].total_seconds()
     return given

@@ -12,6 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from durable.awaitables import Effect
 from durable.errors import StoreError
 from durable.timed_bodies import await_for_good, await_or_leave, execute_in_thread
 
@@ -20,19 +21,25 @@ if TYPE_CHECKING:
 
     from durable.execution import Body, Execution
 
+__all__ = [
+    "Arrival",
+    "CancelledAgain",
+    "Carried",
+    "Durable",
+    "Effect",
+    "Execute",
+    "Invoke",
+    "Quiet",
+    "Sleep",
+    "advance",
+    "carried",
+    "drive",
+    "drive_async",
+    "uncarried",
+    "uninterrupted",
+]
+
 _LOOK = 0.005  # seconds between two looks at steps that end in other threads
-
-
-class Effect:
-    """Something to wait for: `act` blocks, `act_async` is awaited; both give the same result."""
-
-    __slots__ = ()
-
-    def act(self) -> Any:
-        raise NotImplementedError
-
-    async def act_async(self) -> Any:
-        raise NotImplementedError
 
 
 class Carried(BaseException):

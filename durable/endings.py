@@ -8,10 +8,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable import notices
-from durable.errors import NotSerializableError, RunBlockedError, RunCancelledError
+from durable.errors import (
+    NotSerializableError,
+    RunBlockedError,
+    RunCancelledError,
+    RunInProgressError,
+    RunPausedError,
+    RunSupersededError,
+    StepInDoubtError,
+)
 from durable.exceptions import decode_exception, encode_exception
 from durable.execution import warn_once
 from durable.failures import culprits
+from durable.notices import shell_command
 from durable.records import RunRecord, RunStatus, StepFlag, StepStatus
 from durable.serializers import Unserializable
 from durable.step_keys import idempotency_key
@@ -38,6 +47,8 @@ def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRe
     outcome: dict[str, Any] = {"message": str(error)}
     if execution.stopped is error:
         retry = set(execution.past.retry)
+        if execution.is_cancelled:
+            retry |= set(execution.interrupted)
         if isinstance(error, RunBlockedError):
             outcome |= {"step": error.step_key, "idempotency_key": error.idempotency_key}
     else:
@@ -118,3 +129,32 @@ def stored_error(session: Session, run: RunRecord) -> BaseException:
     assert run.error is not None
     stored = session.fetch(run.error, run=run.id, step=_ERROR)
     return decode_exception(stored, session.serializer, run=run.id, step=_ERROR)
+
+
+def final_outcome(session: Session, record: RunRecord) -> Any:
+    """Give the result of a run that nobody executes, or raise how it ended."""
+    if record.status == RunStatus.SUCCEEDED:
+        return stored_outcome(session, record)
+    outcome = json.loads(record.outcome or "{}")
+    message = outcome.get("message", "")
+    if record.status == RunStatus.BLOCKED:
+        kind = StepInDoubtError if "idempotent" in message else RunBlockedError
+        raise kind(message, record.id, outcome.get("step", ""), outcome.get("idempotency_key", ""))
+    if record.status == RunStatus.SUPERSEDED:
+        raise RunSupersededError(f"Run {record.id} was superseded by a fresh run with the same inputs.", record.id)
+    if record.status == RunStatus.CANCELLED and not isinstance(outcome.get("retry"), list):
+        raise RunCancelledError(
+            f"Run {record.id} was cancelled. Resume it with: {shell_command('resume', record.id)}", record.id
+        )
+    if record.error is not None:
+        raise stored_error(session, record)
+    if record.status == RunStatus.PAUSED:
+        raise RunPausedError(
+            f"Run {record.id} is paused, and nobody executes it. Resume it with: {shell_command('resume', record.id)}",
+            record.id,
+        )
+    raise RunInProgressError(
+        f"Run {record.id} has not ended, and nobody executes it (its process ended). Resume it with: "
+        f"{shell_command('resume', record.id)}",
+        record.id,
+    )

@@ -29,7 +29,7 @@ from durable.steps import Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from durable.definitions import TaskDefinition, WorkflowDefinition
+    from durable.definitions import Definition, TaskDefinition, WorkflowDefinition
     from durable.effects import Effect
     from durable.execution import Frame
     from durable.handles import Run
@@ -53,7 +53,7 @@ def call_task(
     if instance is not None:
         refuse_other_object(match)
     if task.is_async:
-        return _coroutine(Step(match, function).life(), task, frame)
+        return as_coroutine(Step(match, function).life(), task, frame)
     if match.record is not None and (value := replay_at_once(match, match.record)) is not NotImplemented:
         return value
     return drive(Step(match, function).life())
@@ -71,10 +71,11 @@ def call_anonymous_task(
     match = Match(task, Call(task, instance, args, kwargs), frame)
     refuse_equal_call(match)
     life = Step(match, function).life()
-    return _coroutine(life, task, frame) if task.is_async else drive(life)
+    return as_coroutine(life, task, frame) if task.is_async else drive(life)
 
 
-def _coroutine(life: Generator[Effect, Any, Any], definition: Any, frame: Frame) -> Any:
+def as_coroutine(life: Generator[Effect, Any, Any], definition: Definition, frame: Frame) -> Any:
+    """Give the life of a step as a coroutine that is named after what is called."""
     execution = frame.body.execution
     coroutine: Any = drive_async(life) if execution.workflow.is_async else _drive_scoped(life)
     coroutine.__qualname__ = definition.qualname
@@ -125,7 +126,7 @@ def call_workflow(
     task = workflow.at(frame.body.execution.anchor).as_step
     match = Match(task, Call(task, instance, args, kwargs), frame)
     step = Step(match, partial(child, workflow, function, instance))
-    return _coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())
+    return as_coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())
 
 
 def _child_life(

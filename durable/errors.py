@@ -6,15 +6,17 @@ Exception
     │   └── DefinitionError          a decorator option is of the wrong type or names an unknown parameter
     ├── FingerprintError             an argument has no value that a step key could be made of (also a TypeError)
     ├── InputsChangedError           recorded inputs differ from the current ones
-    ├── NotSerializableError         a result exists but cannot be stored (also a TypeError)
+    ├── NotSerializableError         a result or a message cannot be stored (also a TypeError)
     ├── ReplayedError                stands for a recorded exception whose class cannot be imported any more
     ├── LostAttributeError           an attribute of a rebuilt exception was not stored (also an AttributeError)
     ├── NotFoundError                no such run or step (also a LookupError)
     ├── SnapshotError                a snapshot cannot be used: damaged, newer, not trusted (also a ValueError)
     ├── RunError                     something about one run
     │   ├── RunInProgressError       the run is alive elsewhere
-    │   ├── RunEndedError            a step was called after the end of its run
+    │   ├── RunEndedError            a step was called, or a message sent, after the end of the run
     │   ├── RunCancelledError        the run was cancelled
+    │   ├── RunPausedError           the run is paused, and nobody executes it
+    │   ├── RunTimeoutError          the run did not end in time (also a TimeoutError)
     │   ├── RunSupersededError       a fresh run took this one's place
     │   ├── RunBlockedError          the run cannot go on without a decision
     │   │   ├── StepInDoubtError     nobody can know whether a step's effect happened
@@ -22,6 +24,7 @@ Exception
     │   ├── MissingContextError      a run asks for its live context, and none was given
     │   ├── CodeChangedError         a task's body changed and `on_code_change="error"` holds
     │   └── LeaseLostError           another process took the run over: nothing was written
+    ├── WaitTimeoutError             no message came in time (also a TimeoutError)
     ├── OutsideRunError              something that needs a run was called outside one (also a RuntimeError)
     ├── WouldDeadlockError           waiting here would wait for the waiting thread itself (also a RuntimeError)
     └── StoreError                   the checkpoint store
@@ -62,13 +65,16 @@ __all__ = [
     "RunEndedError",
     "RunError",
     "RunInProgressError",
+    "RunPausedError",
     "RunSupersededError",
+    "RunTimeoutError",
     "SnapshotError",
     "StepInDoubtError",
     "StoreError",
     "StoreFailedError",
     "StoreTooNewError",
     "StoreUnusableError",
+    "WaitTimeoutError",
     "WouldDeadlockError",
 ]
 
@@ -94,7 +100,9 @@ class InputsChangedError(DurableError):
 
 
 class NotSerializableError(DurableError, TypeError):
-    """A step succeeded, but its result cannot be stored; the body is not executed again."""
+    """A step succeeded, but its result cannot be stored, and the body is not executed again; or a message cannot be stored,
+    and was not sent.
+    """
 
 
 class ReplayedError(DurableError):
@@ -141,11 +149,21 @@ class RunInProgressError(RunError):
 
 
 class RunEndedError(RunError):
-    """A step was called after the end of the execution that it belongs to; its body was not executed."""
+    """A step was called after the end of the execution that it belongs to, and its body was not executed; or a message was
+    sent to a run that is over.
+    """
 
 
 class RunCancelledError(RunError):
     """The run was cancelled; calling it again resumes it."""
+
+
+class RunPausedError(RunError):
+    """The run is paused and nobody executes it; resuming it, or calling it again, goes on."""
+
+
+class RunTimeoutError(RunError, TimeoutError):
+    """The run did not end within its `timeout`; calling it again executes what is left."""
 
 
 class RunSupersededError(RunError):
@@ -181,6 +199,10 @@ class CodeChangedError(RunError):
 
 class LeaseLostError(RunError):
     """Another process took the run over; this one wrote nothing more."""
+
+
+class WaitTimeoutError(DurableError, TimeoutError):
+    """No message came before the deadline of `wait_for`; recorded, and replayed where the code handled it."""
 
 
 class OutsideRunError(DurableError, RuntimeError):

@@ -25,11 +25,13 @@ from durable.errors import (
     RunCancelledError,
     RunEndedError,
     RunInProgressError,
+    RunTimeoutError,
 )
 from durable.history import StepHistory
 from durable.journal import Fence
 from durable.notices import shell_command
 from durable.options import ABSENT
+from durable.standby import Standby
 from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class Execution:
         self.tasks: dict[asyncio.Task[Any], Body] = {}
         self.timed_bodies: list[TimedBody] = []
         self.in_flight: dict[object, Body] = {}
+        self.standby = Standby(self)
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
         self.ended = False
@@ -120,6 +123,7 @@ class Execution:
             self.stopped = error
             if self.on_stop is not None:
                 self.on_stop()
+            self.standby.ring()
         return ExecutionStopped(self.stopped)
 
     def _lose(self) -> None:
@@ -136,14 +140,44 @@ class Execution:
                 )
             )
 
-    def receive(self, request: str) -> None:
-        """Take a request of another process: the next step boundary ends the execution."""
-        if request == "cancel":
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was stopped from outside, so that what runs is to be executed when the run is called again."""
+        return isinstance(self.stopped, RunCancelledError | RunTimeoutError)
+
+    def receive(self, wish: str) -> None:
+        """Do what somebody asks for, in whichever thread: `cancel`, `pause` or `resume`; also in the runs called by it."""
+        if wish == "cancel":
             self.stop(
                 RunCancelledError(
                     f"Run {self.id} was cancelled. Call it again, or {shell_command('resume', self.id)}.", self.id
                 )
             )
+        elif wish == ("resume" if self.standby.is_paused else "pause"):
+            self.standby.set_paused(wish == "pause")
+        else:
+            return
+        for other in list(self.session.active.values()):
+            if other.run.parent_run == self.id:
+                other.receive(wish)
+
+    def inherit(self, outer: Execution) -> None:
+        """Be paused or cancelled like the run that called this one."""
+        if outer.standby.is_paused:
+            self.receive("pause")
+        if outer.is_cancelled:
+            self.receive("cancel")
+
+    def time_out(self, seconds: float) -> None:
+        """Stop the execution because its time is over, and the runs called by it."""
+        self.stop(
+            RunTimeoutError(
+                f"Run {self.id} did not end within {seconds:g} s. What was running is executed when it is called again: "
+                f"{shell_command('resume', self.id)}.",
+                self.id,
+            )
+        )
+        self.receive("cancel")
 
     def disown(self) -> None:
         """In a forked child: this is the parent's, whose threads and steps in flight do not exist here."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from durable import registry
 from durable.details import Details
-from durable.records import RunStatus, StepFlag
+from durable.records import UNFINISHED, RunStatus, StepFlag
 from durable.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
     outcome = json.loads(run.outcome or "{}")
     return Past(
         retry=_with_causes(set(outcome.get("retry", ())), steps),
-        crashed=run.status == RunStatus.RUNNING,
+        crashed=run.status in UNFINISHED,
         progressed=any((each.done or 0) > run.mark and not each.flags & StepFlag.ALWAYS for each in steps),
         last_call=last_call,
         last_event=max(last_call, last_done),

@@ -5,37 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable import registry, sessions
 from durable.claims import Claiming, Opening, before, leave
 from durable.doubts import DidNotHappen, Happened
 from durable.effects import drive, drive_async
-from durable.endings import stored_error, stored_outcome
+from durable.endings import final_outcome
 from durable.errors import (
     ConfigurationError,
     NotFoundError,
-    RunBlockedError,
-    RunCancelledError,
     RunInProgressError,
-    RunSupersededError,
-    StepInDoubtError,
     WouldDeadlockError,
 )
 from durable.execution import FRAME
-from durable.explaining import is_left_in_doubt, recorded_past
+from durable.explaining import recorded_past
 from durable.loading import load_workflow
 from durable.naming import is_unicode
 from durable.notices import shell_command
 from durable.options import ABSENT
 from durable.recorded_runs import RecordedRun
-from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
 from durable.runs import run_life
 from durable.serializers import Unserializable
-from durable.step_keys import idempotency_key
+from durable.step_views import StepView, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,25 +40,9 @@ if TYPE_CHECKING:
     from durable.options import OnDrift
     from durable.records import RunRecord, RunSummary
     from durable.sessions import Session
-    from durable.verdicts import Past
 
 _POLL = 0.05  # seconds between two looks at a run that executes elsewhere
-
-
-@dataclass(frozen=True, slots=True)
-class StepView:
-    """One step of a run, for reading: `attempts` counts executions of the body, times are seconds since 1970."""
-
-    key: str
-    number: int
-    name: str
-    status: str
-    attempts: int
-    started_at: float
-    ended_at: float | None
-    parent: int
-    in_doubt: bool
-    idempotency_key: str
+_PATIENCE = 5.0  # seconds that a run's process is given to notice that it is paused
 
 
 class Run(RecordedRun):
@@ -91,7 +71,10 @@ class Run(RecordedRun):
 
     @property
     def status(self) -> str:
-        """One of pending, running (also if its process died), blocked, succeeded, failed, cancelled, superseded."""
+        """One of pending, running, waiting, paused, blocked, succeeded, failed, cancelled, superseded.
+
+        Running, waiting and paused stay if its process dies.
+        """
         return str(self.record.status)
 
     @property
@@ -124,6 +107,7 @@ class Run(RecordedRun):
         """Wait for the run's end and give its result; seconds, None: however long it takes.
 
         Raises what the run raised, `RunBlockedError`, `RunCancelledError` or `RunSupersededError` if it ended that way,
+        `RunPausedError` if it is paused and its process is gone,
         `TimeoutError`, and `WouldDeadlockError` in the thread of the event loop that executes the run.
         """
         self._refuse_to_wait_for_oneself()
@@ -157,13 +141,18 @@ class Run(RecordedRun):
     ) -> Any:
         """Execute what is left of the run and give its result (an awaitable for an async workflow).
 
-        `context` is what `durable.context()` gives. With `fresh` the whole is executed again, as a new run with the same
-        inputs; an unfinished one is superseded. The workflow is taken from this program or imported from the module or
-        script that was recorded. Raises `NotFoundError` if it cannot be found, `ConfigurationError` if inputs are missing.
+        A run that is paused in a living process goes on there, and its result is waited for. `context` is what
+        `durable.context()` gives. With `fresh` the whole is executed again, as a new run with the same inputs; an
+        unfinished one is superseded. The workflow is taken from this program or imported from the module or script that
+        was recorded. Raises `NotFoundError` if it cannot be found, `ConfigurationError` if inputs are missing.
         """
         record = self.record
         if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED) and not fresh:
             return final_outcome(self._session, record)
+        if record.status == RunStatus.PAUSED and not fresh and self._is_under_way(record):
+            self._request("resume")
+            known = registry.workflows.get(record.workflow)
+            return self.wait() if known is not None and known.is_async else self.result()
         entry = json.loads(record.entry)
         if entry.get("block"):
             raise ConfigurationError(
@@ -201,9 +190,40 @@ class Run(RecordedRun):
         if execution is not None:
             execution.receive("cancel")
         elif self._is_under_way(record):
-            self._session.store.post_request(self.id, "cancel")
+            self._request("cancel")
         else:
             self._change(_cancelled)
+
+    def pause(self) -> None:
+        """Let no step begin from now on, in whichever process the run executes, until it is resumed.
+
+        What runs ends. A run that nobody executes is marked, and goes on when it is resumed or called again; one that has
+        failed, is cancelled, blocked or over is left as it is. Waits for up to some seconds until the run's process knows.
+        """
+        record = self.record
+        if record.status not in UNFINISHED:
+            return
+        if not self._is_under_way(record):
+            self._change(_paused)
+            return
+        self._request("pause")
+        deadline = time.monotonic() + _PATIENCE
+        while (record := self.record).status in _UNPAUSED and self._is_under_way(record) and time.monotonic() < deadline:
+            time.sleep(_POLL)
+
+    def _request(self, wish: str) -> None:
+        """Ask whoever executes the run for something, now and as long as nothing else is asked for."""
+        self._session.store.post_request(self.id, wish)
+        execution = self._session.active.get(self.id)
+        if execution is not None:
+            execution.receive(wish)
+            self._session.journal.flush_all()
+
+    def send(self, name: str, payload: Any = None) -> Any:
+        """Send a message to the run; see `durable.send`."""
+        from durable.sending import send_to  # noqa: PLC0415 -- needed for messages only, and imports the engine
+
+        return send_to(self._session, self.id, name, payload)
 
     def resolve(self, step: str, outcome: Happened | DidNotHappen) -> None:
         """Decide a step in doubt: `durable.happened(value)` or `durable.did_not_happen`.
@@ -305,6 +325,13 @@ class Run(RecordedRun):
 _NOT_CANCELLED = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED, RunStatus.CANCELLED)
 
 
+_UNPAUSED = (RunStatus.RUNNING, RunStatus.WAITING)
+
+
+def _paused(run: RunRecord) -> RunRecord:
+    return replace(run, status=RunStatus.PAUSED) if run.status in UNFINISHED else run
+
+
 def _cancelled(run: RunRecord) -> RunRecord:
     return run if run.status in _NOT_CANCELLED else replace(run, status=RunStatus.CANCELLED)
 
@@ -314,46 +341,6 @@ def is_under_way(session: Session, record: RunRecord) -> bool:
     if record.id in session.active:
         return True
     return bool(record.owner) and record.owner != session.store.owner and session.store.is_alive(record.owner)
-
-
-def final_outcome(session: Session, record: RunRecord) -> Any:
-    """Give the result of a run that nobody executes, or raise how it ended."""
-    if record.status == RunStatus.SUCCEEDED:
-        return stored_outcome(session, record)
-    outcome = json.loads(record.outcome or "{}")
-    message = outcome.get("message", "")
-    if record.status == RunStatus.BLOCKED:
-        kind = StepInDoubtError if "idempotent" in message else RunBlockedError
-        raise kind(message, record.id, outcome.get("step", ""), outcome.get("idempotency_key", ""))
-    if record.status == RunStatus.SUPERSEDED:
-        raise RunSupersededError(f"Run {record.id} was superseded by a fresh run with the same inputs.", record.id)
-    if record.status == RunStatus.CANCELLED and not isinstance(outcome.get("retry"), list):
-        raise RunCancelledError(
-            f"Run {record.id} was cancelled. Resume it with: {shell_command('resume', record.id)}", record.id
-        )
-    if record.error is not None:
-        raise stored_error(session, record)
-    raise RunInProgressError(
-        f"Run {record.id} has not ended, and nobody executes it (its process ended). Resume it with: "
-        f"{shell_command('resume', record.id)}",
-        record.id,
-    )
-
-
-def view_of(record: StepRecord, past: Past | None) -> StepView:
-    """Show a step's record to a user; `past` is what the next execution of its run finds, None while one is under way."""
-    return StepView(
-        record.key,
-        record.seq,
-        record.task,
-        record.status,
-        record.attempts,
-        record.started_at,
-        record.ended_at,
-        record.parent,
-        past is not None and is_left_in_doubt(record, past),
-        idempotency_key(record),
-    )
 
 
 def get_run(run_id: str) -> Run:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from durable import registry
 from durable.calls import Call
 from durable.definitions import TaskDefinition
 from durable.effects import drive
@@ -38,7 +39,7 @@ class Current:
 
 def current() -> Current:
     """Tell the run, step and attempt that the calling code stands in. Raises `OutsideRunError` outside a run."""
-    frame = _frame("current()")
+    frame = frame_of("current()")
     body = frame.body
     return Current(body.execution.id, body.step_key, body.attempt, not body.scope.history.is_empty)
 
@@ -49,7 +50,7 @@ def idempotency_key() -> str:
     Hand it to the receiver (`Idempotency-Key` header), so that a repeated request has no second effect. Raises
     `OutsideRunError` outside a step.
     """
-    body = _frame("idempotency_key()").body
+    body = frame_of("idempotency_key()").body
     if not body.idempotency_key:
         raise OutsideRunError(
             "idempotency_key() belongs to a step: call it in the body of a @task, not of the workflow."
@@ -93,11 +94,19 @@ def random() -> float:
     return value
 
 
-def _frame(name: str) -> Frame:
+def frame_of(name: str) -> Frame:
+    """Give the place that the calling code stands in, for a function of this name. Raises `OutsideRunError`."""
     frame = FRAME.get()
     if frame is None:
         raise OutsideRunError(f"{name} was called outside a run, or in a thread that carries no run context.")
     return frame
+
+
+def is_async_body(frame: Frame) -> bool:
+    """Whether the function that the calling code stands in, a task or the workflow itself, is awaited."""
+    record, workflow = frame.body.record, frame.body.execution.workflow
+    task = registry.tasks.get(record.task.partition("@")[0]) if record is not None else None
+    return task.is_async if task is not None else workflow.is_async
 
 
 def _recorded(source: TaskDefinition) -> Any:
@@ -109,7 +118,9 @@ def _recorded(source: TaskDefinition) -> Any:
 
 
 def _source(name: str, function: Callable[[], Any]) -> TaskDefinition:
-    return TaskDefinition(function=function, name=name, has_body=False)
+    source = TaskDefinition(function=function, name=name, has_body=False)
+    registry.tasks.add(source)  # or its records would be those of a task that is gone
+    return source
 
 
 def _time() -> float:

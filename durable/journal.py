@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from durable.errors import StoreError, StoreFailedError
-from durable.records import Batch, RunRecord, StepRecord
+from durable.records import Batch, Received, Request, RunRecord, StepRecord
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +30,9 @@ _IDLE_LOOKS = 50  # after so many without work it sleeps until it is woken
 _QUICK = 0.002  # a commit slower than this, whatever it holds, does not run in an event loop's thread
 _RECORD = 0.00002  # seconds that each of its records adds
 _LARGEST_GROUP = 5000
-_REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other processes
+_REQUESTS_EVERY = 0.25  # seconds between two looks for requests from other processes, on average at most
+_REQUESTS_AT_LEAST = 1.0  # seconds, where nothing shows that another process has written
+_CHANGES_EVERY = 0.02  # seconds between two looks, without a query, whether one has, while somebody listens
 
 
 class Fence:
@@ -52,7 +54,7 @@ class _Waiter(NamedTuple):
 
 
 # ticket, fence, record, and whether it is a new run; a plain tuple, since every step makes two
-_Entry = tuple[int, Fence, "StepRecord | RunRecord", bool]
+_Entry = tuple[int, Fence, "StepRecord | RunRecord | Received", bool]
 
 
 class Journal:
@@ -65,7 +67,7 @@ class Journal:
         self.store = store
         self.durable = 0
         self.failure: StoreFailedError | None = None
-        self.on_request: Callable[[Mapping[str, str]], None] | None = None
+        self.on_request: Callable[[Mapping[str, Request]], None] | None = None
         self._pending: list[_Entry] = []
         self._appended = 0
         self._guard = threading.Lock()
@@ -77,13 +79,17 @@ class Journal:
         self._flusher: threading.Thread | None = None
         self._asleep = False
         self._closed = False
+        self._asked = self._due = 0.0
+        self._changes: object = None
+        self._is_unsettled = False
+        self.listeners: set[object] = set()
 
     @property
     def is_quick(self) -> bool:
         """Whether recent commits were short enough for an event loop's thread."""
         return self._commit_seconds < _QUICK
 
-    def append(self, fence: Fence, record: StepRecord | RunRecord, *, created: bool = False) -> int:
+    def append(self, fence: Fence, record: StepRecord | RunRecord | Received, *, created: bool = False) -> int:
         """Add a record (a new run with `created`) and return its ticket; it is on its way to disk from now on."""
         with self._guard:
             self._appended = ticket = self._appended + 1
@@ -166,7 +172,8 @@ class Journal:
             return self.failure or self._fail(error, self._pending)
 
     def _fail(self, error: StoreError, entries: list[_Entry]) -> StoreFailedError:
-        steps = [record for _, _, record, _ in entries if isinstance(record, StepRecord)]
+        records = [record.step if isinstance(record, Received) else record for _, _, record, _ in entries]
+        steps = [record for record in records if isinstance(record, StepRecord)]
         keys = [step.key for step in steps if step.done is not None]
         shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit a line
         failure = StoreFailedError(
@@ -217,10 +224,10 @@ class Journal:
         self._wake.set()
 
     def _flush_in_background(self) -> None:
-        seen, looks, asked = -1, 0, 0.0
+        seen, looks = -1, 0
         while not self._closed:
             time.sleep(_POLL)
-            if self.failure is None and self.durable < self._appended:
+            if self._has_work():
                 looks = 0
                 if seen == self.durable or self._waiters:
                     with contextlib.suppress(StoreError):  # whoever needs durability is told by `failure`
@@ -228,27 +235,39 @@ class Journal:
                 seen = self.durable
                 continue
             looks += 1
-            if self.on_request is not None and time.monotonic() - asked > _REQUESTS_EVERY:
-                asked = time.monotonic()
-                self._look_for_requests()
+            self._look_for_requests()
             if looks > _IDLE_LOOKS:
                 self._sleep_until_woken()
                 looks = 0
 
+    def _has_work(self) -> bool:
+        return self.failure is None and self.durable < self._appended
+
     def _sleep_until_woken(self) -> None:
+        """Wait for something to write, and look now and then for what others ask."""
         self._wake.clear()
         self._asleep = True
-        if self.durable < self._appended and self.failure is None:
-            return
-        self._wake.wait(_REQUESTS_EVERY if self.on_request is not None else None)
+        while not (self._has_work() or self._wake.wait(_CHANGES_EVERY if self.listeners else _REQUESTS_EVERY)):
+            self._look_for_requests()
 
     def _look_for_requests(self) -> None:
+        """Ask the store if another process may have written: now and then twice in a row, but not more often in all."""
+        now = time.monotonic()
+        if self.on_request is None or now < self._due - _REQUESTS_EVERY:
+            return
         try:
+            changes = self.store.changes()
+            pause = _REQUESTS_EVERY if self._is_unsettled else _REQUESTS_AT_LEAST
+            if changes is not None and changes == self._changes and now - self._asked < pause:
+                return
+            # asked again after the last change: a file's time may be the same for two changes that follow each other
+            self._is_unsettled = changes != self._changes
+            self._changes, self._asked, self._due = changes, now, max(self._due, now) + _REQUESTS_EVERY
             requests = self.store.requests()
         except StoreError:
             logger.debug("requests could not be read", exc_info=True)
             return
-        if requests and self.on_request is not None:
+        if requests:
             self.on_request(requests)
 
     def close(self) -> None:
@@ -280,12 +299,16 @@ def _batch(entries: list[_Entry]) -> Batch:
     created: dict[str, RunRecord] = {}
     ended: dict[str, RunRecord] = {}
     fences: dict[str, tuple[int, str]] = {}
+    received = []
     for _, fence, record, is_new in entries:
         fences[fence.run_id] = fence.stamp
-        if isinstance(record, StepRecord):
+        if isinstance(record, Received):
+            steps[record.step.run_id, record.step.seq] = record.step
+            received.append(record)
+        elif isinstance(record, StepRecord):
             steps[record.run_id, record.seq] = record
         elif is_new:
             created[record.id] = record
         else:
             ended[record.id] = record
-    return Batch(tuple(created.values()), tuple(steps.values()), tuple(ended.values()), fences)
+    return Batch(tuple(created.values()), tuple(steps.values()), tuple(ended.values()), fences, tuple(received))

@@ -34,7 +34,7 @@ def shell_command(*words: str) -> str:
 def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
     """Say that an unfinished run goes on."""
     ended = run.ended_at if run.ended_at is not None else run.updated_at
-    how = {"running": "interrupted"}.get(before, before)
+    how = {"running": "interrupted", "waiting": "interrupted"}.get(before, before)
     logger.info("run resumed", extra={"run": run.id, "status": before, "steps": steps})
     _tell(
         f"resuming run {run.id} ({how} {age(now - ended)}, {steps} step{'s' * (steps != 1)} recorded). "

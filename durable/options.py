@@ -6,6 +6,7 @@ import inspect
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from durable.errors import DefinitionError
@@ -110,6 +111,14 @@ def _check_type(
         raise DefinitionError(f"@{kind}({option}={value!r}): {option} has to be {names}.")
 
 
+def _check_timeout(kind: str, timeout: float | None) -> None:
+    _check_type(kind, "timeout", timeout, (int, float), optional=True)
+    if timeout is not None and not 0 < timeout <= TIMEOUT_MAX:
+        raise DefinitionError(
+            f"@{kind}(timeout={timeout}): a timeout is a positive number of seconds, at most {TIMEOUT_MAX:g}."
+        )
+
+
 def _check_choice(kind: str, option: str, value: object, choices: Sequence[str], *, optional: bool = True) -> None:
     if value is None and optional:
         return
@@ -139,9 +148,7 @@ def check_task(task: TaskDefinition) -> None:
     _check_type("task", "attempts", task.attempts, int)
     if task.attempts < 1:
         raise DefinitionError(f"@task(attempts={task.attempts}): at least one attempt is needed.")
-    _check_type("task", "timeout", task.timeout, (int, float), optional=True)
-    if task.timeout is not None and not 0 < task.timeout < float("inf"):
-        raise DefinitionError(f"@task(timeout={task.timeout}): a timeout is a positive number of seconds.")
+    _check_timeout("task", task.timeout)
     _check_choice("task", "on_drift", task.on_drift, get_args(OnDrift))
     _check_choice("task", "on_code_change", task.on_code_change, get_args(OnCodeChange))
     _check_type("task", "cache", task.cache, (bool, timedelta))
@@ -204,6 +211,7 @@ def check_workflow(workflow: WorkflowDefinition) -> None:
     _check_common("workflow", workflow)
     for option in ("idempotent", "fresh", "retry_failed"):
         _check_type("workflow", option, getattr(workflow, option), bool, optional=True)
+    _check_timeout("workflow", workflow.timeout)
     _check_choice("workflow", "after_success", workflow.after_success, get_args(AfterSuccess), optional=False)
     _check_choice("workflow", "on_running", workflow.on_running, get_args(OnRunning), optional=False)
     _check_choice("workflow", "on_drift", workflow.on_drift, get_args(OnDrift))

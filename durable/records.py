@@ -29,6 +29,10 @@ class RunStatus(StrEnum):
     SUPERSEDED = "superseded"
 
 
+# the statuses of a run whose last execution has not ended, or did not live to record its end
+UNFINISHED = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)
+
+
 class StepStatus(StrEnum):
     """Status of a step."""
 
@@ -162,18 +166,52 @@ class Claim:
     history: History = field(default_factory=History)
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something sent to a run: its name, its payload, and when it was sent, in seconds since 1970.
+
+    `key` names the sending, so that one that is repeated counts once; None: each counts. `number` is the store's: it grows
+    with every message, so the oldest of a name has the smallest.
+    """
+
+    run_id: str
+    name: str
+    payload: bytes
+    sent_at: float
+    key: str | None = None
+    number: int = 0
+
+
+class Received(NamedTuple):
+    """The result of a step that waited, and the number of the message that it consumed: both are durable, or neither."""
+
+    step: StepRecord
+    message: int
+
+
+class Request(NamedTuple):
+    """What others left for the owner of a run: what to do (`cancel`, `pause` or `resume`; empty: nothing), and the number
+    of the newest message that waits (0: none does).
+    """
+
+    wish: str = ""
+    mail: int = 0
+
+
 class Batch(NamedTuple):
     """One group of writes that becomes durable as a whole or, run by run, not at all.
 
     `created` are new runs: a run whose id exists already is lost, with all of its steps in this batch. `steps` replace
-    whole rows by `(run_id, seq)`; `ended` replace run rows. Both count only while the run's epoch and owner are those
-    of `fences[run_id]`.
+    whole rows by `(run_id, seq)`; `ended` replace run rows, and the run goes on if its owner stays. `received` are those
+    of the steps that consume a message. All but `created` counts only while the run's epoch and owner are those of
+    `fences[run_id]`.
     """
 
     created: tuple[RunRecord, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     ended: tuple[RunRecord, ...] = ()
     fences: Mapping[str, tuple[int, str]] = MappingProxyType({})
+    received: tuple[Received, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

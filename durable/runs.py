@@ -25,9 +25,9 @@ from durable.errors import (
 )
 from durable.execution import FRAME, Execution
 from durable.options import ABSENT
-from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
+from durable.records import UNFINISHED, Claim, History, RunFilter, RunRecord, RunStatus
 from durable.snapshots import Hydration
-from durable.stopping import ended_when_stopped
+from durable.stopping import ended_when_stopped, limited
 from durable.verdicts import Past
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
     return Past(
         retry=set(outcome.get("retry", ())),
         retry_failed=retry_failed,
-        crashed=claim.previous.status == RunStatus.RUNNING,
+        crashed=claim.previous.status in UNFINISHED,
         progressed=last_progress > claim.previous.mark,
         last_call=history.last_seq,
         last_event=max(history.last_seq, history.last_done),
@@ -197,6 +197,8 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
         if run.id in session.active:
             raise in_progress(session.active[run.id].run, "in this process")
         call.execution = session.active[run.id] = execution
+    if call.parent is not None:
+        execution.inherit(call.parent.execution)
     return execution
 
 
@@ -210,9 +212,11 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             if run is not None:
                 return stored_outcome(call.session, run)
             execution = _owned(call)
-            value = yield Execute(execution.body, _scoped(call.workflow, execution, function))
+            with limited(execution, call.workflow.timeout):
+                value = yield Execute(execution.body, _scoped(call.workflow, execution, function))
         except GeneratorExit as closed:  # nothing can be awaited any more
             if call.execution is not None:
+                call.execution.standby.end()
                 drive(_record_end(call, call.execution, None, closed))
             raise
         except BaseException as raised:
@@ -221,7 +225,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             error = uncarried(raised)
         execution = _owned(call)
         error = (yield from _quiet(execution)) or error
-        execution.ended = True
+        execution.standby.end()
         error = yield from _record_end(call, execution, value, error)
     finally:
         if call.execution is not None:  # no function of ours is called here: a signal handler could run before it

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from durable.execution import Execution
-    from durable.records import Claim
+    from durable.records import Claim, Request
     from durable.stores.protocol import Store
     from durable.timed_bodies import TimedBody
 
@@ -189,11 +189,12 @@ def _anchor(url: str) -> str:
     return os.path.dirname(folder) if os.path.basename(folder) == ".durable" else folder
 
 
-def _pass_on(session: Session, requests: Mapping[str, str]) -> None:
+def _pass_on(session: Session, requests: Mapping[str, Request]) -> None:
     for run_id, request in requests.items():
         execution = session.active.get(run_id)
         if execution is not None:
-            execution.receive(request)
+            execution.standby.notice(request.mail)
+            execution.receive(request.wish)
 
 
 def _close_all() -> None:

@@ -1,13 +1,15 @@
 """An execution that was stopped ends, even where its workflow waits for a branch that the stop has ended.
 
 A consumer that was stopped leaves its producer waiting at the queue for ever. So the workflow is cancelled once no step
-is in flight any more; a step in flight is given some time to end by itself, as cancelling it may leave it in doubt.
+is in flight any more; a step in flight is given some time to end by itself, as cancelling it may leave it in doubt. Where
+somebody asked for the end, or its time is over, whatever the workflow awaits is cancelled at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,7 +35,16 @@ class _Stopping:
     def begin(self) -> None:
         """Take note, in any thread, that the execution was stopped."""
         with contextlib.suppress(RuntimeError):  # the loop was closed, and everything in it has ended
-            self._loop.call_soon_threadsafe(self._look_later, self._loop.time() + _GRACE)
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if self._execution.is_cancelled and not self._is_over:
+            self._cancel()
+        self._look_later(self._loop.time() + _GRACE)
+
+    def _cancel(self) -> None:
+        self._cancelled += 1
+        self._task.cancel()
 
     def _look_later(self, deadline: float) -> None:
         if not self._is_over:
@@ -41,8 +52,7 @@ class _Stopping:
 
     def _look(self, deadline: float) -> None:
         if not self._execution.in_flight or self._loop.time() > deadline:
-            self._cancelled += 1
-            self._task.cancel()
+            self._cancel()
         self._look_later(deadline)
 
     def end(self) -> None:
@@ -67,3 +77,18 @@ def ended_when_stopped(execution: Execution) -> Iterator[None]:
     finally:
         execution.on_stop = None
         stopping.end()
+
+
+@contextlib.contextmanager
+def limited(execution: Execution, timeout: float | None) -> Iterator[None]:
+    """Stop the execution if the block takes longer than so many seconds; None: however long."""
+    if timeout is None:
+        yield
+        return
+    timer = threading.Timer(timeout, execution.time_out, (timeout,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -16,9 +16,10 @@ from durable.details import Details
 from durable.exceptions import describe
 from durable.explaining import explain as explain_step
 from durable.explaining import recorded_past
-from durable.handles import is_under_way, summaries, view_of
+from durable.handles import is_under_way, summaries
 from durable.notices import shell_command
-from durable.records import RunStatus, StepFlag, StepStatus
+from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
+from durable.step_views import view_of
 
 if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
@@ -72,8 +73,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     alive = is_under_way(sessions.current(), record)
     steps = list(run.step_records())
     past = None if alive else recorded_past(record, steps)
-    goes_on = not alive and (record.status in _RESUMABLE or _is_decided(record, steps))
-    message = "" if record.status == RunStatus.RUNNING or _is_decided(record, steps) else run.message
+    goes_on = (not alive or record.status == RunStatus.PAUSED) and (record.status in _RESUMABLE or _is_decided(record, steps))
+    message = "" if record.status in UNFINISHED or _is_decided(record, steps) else run.message
     if as_json:
         print_json(_run_data(record, alive) | {"message": message, "steps": [_step_data(step, past) for step in steps]})
         return
@@ -146,7 +147,8 @@ def doctor(as_json: Json = False) -> None:
     out().print(laid)
 
 
-_RESUMABLE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED)
+_RESUMABLE = (RunStatus.PENDING, *UNFINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
+_INTERRUPTED = (RunStatus.RUNNING, RunStatus.WAITING)
 
 
 def _is_decided(run: RunRecord, steps: list[StepRecord]) -> bool:
@@ -158,7 +160,7 @@ def _is_decided(run: RunRecord, steps: list[StepRecord]) -> bool:
 
 
 def _shown_status(run: RunRecord, alive: bool) -> str:
-    return "interrupted" if run.status == "running" and not alive else str(run.status)
+    return "interrupted" if run.status in _INTERRUPTED and not alive else str(run.status)
 
 
 def _run_data(run: RunRecord, alive: bool) -> dict[str, Any]:

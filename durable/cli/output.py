@@ -21,6 +21,8 @@ _STYLES = {
     "blocked": "bold yellow",
     "in doubt": "bold yellow",
     "running": "cyan",
+    "waiting": "cyan",
+    "paused": "yellow",
     "started": "cyan",
     "interrupted": "yellow",
     "cancelled": "magenta",

@@ -1,4 +1,4 @@
-"""Commands that make a run go on or stop: resume, cancel."""
+"""Commands that make a run go on or stop: resume, send, pause, cancel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from durable.cli.output import say
 from durable.errors import DurableError
 from durable.forks import executed_again, fork_point
 from durable.notices import shell_command
-from durable.records import StepStatus
+from durable.records import UNFINISHED, StepStatus
 
 
 class OnDrift(StrEnum):
@@ -39,7 +39,7 @@ class WorkflowFailed(Exception):  # noqa: N818 -- carries the user's exception t
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this group."""
-    for command in (resume, fork, cancel):
+    for command in (resume, fork, send, pause, cancel):
         application.command()(command)
 
 
@@ -90,6 +90,34 @@ def fork(
         say(f"it will do again what is not idempotent: {', '.join(again)}")
     say(f"go on with: {shell_command('resume', forked.id)}")
     sys.stdout.write(forked.id + "\n")
+def send(
+    run_id: RunId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the message that the run waits for.")],
+    payload: Annotated[str, typer.Argument(metavar="JSON", help="What durable.wait_for(NAME) gives.")] = "null",
+) -> None:
+    """Send a message to a run, which gets it when it waits for one of this name, now or later."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"a payload is JSON, such as '\"text\"', 12 or null: {error}") from None
+    run = find_run(run_id)
+    with usage():
+        run.send(name, value)
+    say(f"message {name!r} is sent to run {run.id}")
+
+
+def pause(run_id: RunId) -> None:
+    """Let a run begin no step until it is resumed."""
+    run = find_run(run_id)
+    before = run.status
+    run.pause()
+    after = run.status
+    if after == "paused":
+        say(f"run {run.id} is paused; go on with: {shell_command('resume', run.id)}")
+    elif before == after and after in UNFINISHED:
+        say(f"run {run.id} is asked to pause at its next step")
+    else:
+        say(f"run {run.id} is not under way: {after}")
 
 
 def cancel(run_id: RunId) -> None:
@@ -100,7 +128,7 @@ def cancel(run_id: RunId) -> None:
     after = run.status
     if after == "cancelled":
         say(f"run {run.id} is cancelled")
-    elif before == after == "running":
+    elif before == after and after in UNFINISHED:
         say(f"run {run.id} is asked to stop at its next step")
     else:
         say(f"run {run.id} has ended already: {after}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
 from collections import Counter
@@ -13,6 +14,8 @@ from durable.records import (
     Batch,
     Claim,
     History,
+    Message,
+    Request,
     RunFilter,
     RunRecord,
     RunStatus,
@@ -36,6 +39,9 @@ class MemoryStore:
         self._runs: dict[str, RunRecord] = {}
         self._steps: dict[str, dict[int, StepRecord]] = {}
         self._requests: dict[str, str] = {}
+        self._messages: dict[str, list[Message]] = {}
+        self._consumed: set[int] = set()
+        self._numbers = itertools.count(1)
 
     @property
     def url(self) -> str:
@@ -94,6 +100,7 @@ class MemoryStore:
             for step in batch.steps:
                 if step.run_id not in lost:
                     self._steps.setdefault(step.run_id, {})[step.seq] = step
+            self._consumed.update(each.message for each in batch.received if each.step.run_id not in lost)
             for run in batch.ended:
                 if run.id not in lost:
                     self._runs[run.id] = run
@@ -156,17 +163,48 @@ class MemoryStore:
             if run_id in self._runs:
                 self._requests[run_id] = request
 
-    def requests(self) -> Mapping[str, str]:
+    def requests(self) -> Mapping[str, Request]:
         """See `Store.requests`."""
         with self._guard:
-            return {
-                run_id: asked for run_id, asked in self._requests.items() if self._runs[run_id].owner == self._owner
+            found = {
+                run.id: Request(self._requests.get(run.id, ""), max(self._waiting(run.id), default=0))
+                for run in self._runs.values()
+                if run.owner == self._owner
             }
+            return {run_id: request for run_id, request in found.items() if any(request)}
+
+    def _waiting(self, run_id: str) -> list[int]:
+        return [each.number for each in self._messages.get(run_id, ()) if each.number not in self._consumed]
+
+    def changes(self) -> object:
+        """See `Store.changes`; no other process writes here."""
+        return self._owner
+
+    def post_message(self, message: Message) -> int:
+        """See `Store.post_message`."""
+        with self._guard:
+            run = self._runs.get(message.run_id)
+            sent = self._messages.setdefault(message.run_id, [])
+            for earlier in sent if message.key is not None else ():
+                if earlier.key == message.key:
+                    return earlier.number
+            if run is None or run.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
+                return 0
+            sent.append(replace(message, number=next(self._numbers)))
+            return sent[-1].number
+
+    def next_message(self, run_id: str, name: str, *, after: int = 0) -> Message | None:
+        """See `Store.next_message`."""
+        with self._guard:
+            for message in self._messages.get(run_id, ()):
+                if message.name == name and message.number > after and message.number not in self._consumed:
+                    return message
+            return None
 
     def delete_run(self, run_id: str) -> None:
         """See `Store.delete_run`."""
         with self._guard:
-            for table in (self._runs, self._steps, self._requests):
+            for table in (self._runs, self._steps, self._requests, self._messages):
                 table.pop(run_id, None)
 
     def sweep(self) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from durable.records import Batch, Claim, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord
+    from durable.records import Batch, Claim, Message, Request, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord
 
 
 @runtime_checkable
@@ -83,15 +83,29 @@ class Store(Protocol):
         ...
 
     def post_request(self, run_id: str, request: str) -> None:
-        """Leave a request (`cancel` or `pause`) for the run's owner; the last one wins."""
+        """Leave a request (`cancel`, `pause` or `resume`) for the run's owner; the last one wins."""
         ...
 
-    def requests(self) -> Mapping[str, str]:
-        """Give the pending requests for the runs that this process owns, by run id."""
+    def requests(self) -> Mapping[str, Request]:
+        """Give what is pending for the runs that this process owns, by run id: requests, and messages that wait."""
+        ...
+
+    def changes(self) -> object:
+        """Give something that differs after another process has written, without a query; None: no such thing is known."""
+        ...
+
+    def post_message(self, message: Message) -> int:
+        """Make a message for a run durable and give its number; 0 if there is no such run, or it has succeeded or was
+        superseded. One whose key this run has had, consumed or not, is not added again: its first number comes back.
+        """
+        ...
+
+    def next_message(self, run_id: str, name: str, *, after: int = 0) -> Message | None:
+        """Give the oldest message of a name that no step has consumed, among those with numbers above `after`."""
         ...
 
     def delete_run(self, run_id: str) -> None:
-        """Delete a run that nobody owns, with its steps and the values that nothing else refers to."""
+        """Delete a run that nobody owns, with its steps, its messages and the values that nothing else refers to."""
         ...
 
     def sweep(self) -> int:

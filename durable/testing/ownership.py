@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from durable.records import Batch, RunStatus, StepFlag, StepStatus
+from durable.records import Batch, Request, RunStatus, StepFlag, StepStatus
 from durable.stores.protocol import Store
 from durable.testing.cases import StoreCase, make_run, make_step
 
@@ -257,7 +257,7 @@ class OwnershipContract(StoreCase):
         store.post_request("run", "pause")
         store.post_request("run", "cancel")
         store.post_request("absent", "cancel")
-        assert store.requests() == {"run": "cancel"}
+        assert store.requests() == {"run": Request("cancel")}
         self.claim(store)
         assert store.requests() == {}
         self.close(store)
@@ -270,7 +270,7 @@ class OwnershipContract(StoreCase):
             self.begun(store)
             other.post_request("run", "cancel")
             assert other.requests() == {}
-            assert store.requests() == {"run": "cancel"}
+            assert store.requests() == {"run": Request("cancel")}
         self.close(other, store)
 
     def test_request_and_steps(self) -> None:
@@ -280,7 +280,7 @@ class OwnershipContract(StoreCase):
         store.post_request("run", "cancel")
         assert store.load_run("run") == run
         self.record(store, run, make_step(1))
-        assert store.requests() == {"run": "cancel"}
+        assert store.requests() == {"run": Request("cancel")}
         self.close(store)
 
     def test_deletion(self) -> None:

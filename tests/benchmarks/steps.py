@@ -89,7 +89,7 @@ def _child(command: str, *arguments: str, db: str = "") -> dict[str, float]:
     return found
 
 
-def _figure(
+def figure_of(
     what: str, values: list[float], unit: str, *, target: float | None = None, aim: float | None = None
 ) -> Figure:
     quarters = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
@@ -105,12 +105,12 @@ def first_executions(scale: Scale, home: Path) -> Iterator[Figure]:
             with tempfile.TemporaryDirectory(dir=home) as folder:
                 rounds.append(measure(name, Path(folder), scale.steps))
     floors = [one["floor"] * 1e6 for rounds in found.values() for one in rounds]
-    yield _figure("floor: raw sqlite3 insert and commit", floors, "µs")
+    yield figure_of("floor: raw sqlite3 insert and commit", floors, "µs")
     for name, (target, aim) in subjects.items():
         ratios = [one["ratio"] for one in found[name]]
-        yield _figure(f"first execution, {name}", ratios, "x floor", target=target, aim=aim)
+        yield figure_of(f"first execution, {name}", ratios, "x floor", target=target, aim=aim)
         over = [one["over"] * 1e6 for one in found[name]]
-        yield _figure(f"first execution, {name}", over, "µs over floor")
+        yield figure_of(f"first execution, {name}", over, "µs over floor")
 
 
 def replays(scale: Scale, home: Path) -> Iterator[Figure]:
@@ -126,8 +126,8 @@ def replays(scale: Scale, home: Path) -> Iterator[Figure]:
             for _ in range(scale.replay_rounds):
                 floors.append(measure("select", folder, count)["seconds"] / count * 1e6)
                 subjects.append(measure("replay", folder, count)["seconds"] / count * 1e6)
-        yield _figure(f"floor: raw select in pages, {count:,} rows", floors, "µs a row")
-        yield _figure(f"replay, {count:,} steps", subjects, "µs a step", target=15, aim=10)
+        yield figure_of(f"floor: raw select in pages, {count:,} rows", floors, "µs a row")
+        yield figure_of(f"replay, {count:,} steps", subjects, "µs a step", target=15, aim=10)
         medians.append(statistics.median(subjects))
     yield Figure("replay, dearest length over cheapest", max(medians) / min(medians), "x", target=_SAME)
 
@@ -139,7 +139,7 @@ def async_replays(scale: Scale, home: Path) -> Iterator[Figure]:
         with tempfile.TemporaryDirectory(dir=home) as folder:
             measure(name, Path(folder), count)
             found = [measure(name, Path(folder), count)["seconds"] / count * 1e6 for _ in range(scale.replay_rounds)]
-        yield _figure(f"{name}, {count:,} steps", found, "µs a step")
+        yield figure_of(f"{name}, {count:,} steps", found, "µs a step")
 
 
 def _check_recording(folder: Path, home: Path, count: int) -> None:
@@ -169,9 +169,9 @@ def million(scale: Scale, home: Path) -> Iterator[Figure]:
         without = [measure("replay", Path(empty), 0)["peak_bytes"] for _ in range(rounds)]
         found = [measure("replay", Path(long), count) for _ in range(rounds)]
     micros = [one["seconds"] / count * 1e6 for one in found]
-    yield _figure(f"replay, {count:,} steps", micros, "µs a step", target=15, aim=10)
+    yield figure_of(f"replay, {count:,} steps", micros, "µs a step", target=15, aim=10)
     over = [(one["peak_bytes"] - statistics.median(without)) / _MEGABYTE for one in found]
-    yield _figure(f"replay, {count:,} steps: peak memory over an empty run", over, "MB", target=200)
+    yield figure_of(f"replay, {count:,} steps: peak memory over an empty run", over, "MB", target=200)
 
 
 def gathers(scale: Scale, home: Path) -> Iterator[Figure]:
@@ -182,8 +182,8 @@ def gathers(scale: Scale, home: Path) -> Iterator[Figure]:
             found = measure("gather", Path(folder), count)
         plain.append(found["plain_seconds"] / count * 1e6)
         subject.append(found["seconds"] / count * 1e6)
-    yield _figure("floor: plain asyncio.gather of 1,000", plain, "µs a task")
-    yield _figure("gather of 1,000", subject, "µs a task", target=90, aim=60)
+    yield figure_of("floor: plain asyncio.gather of 1,000", plain, "µs a task")
+    yield figure_of("gather of 1,000", subject, "µs a task", target=90, aim=60)
 
 
 def imports(scale: Scale) -> Iterator[Figure]:
@@ -203,7 +203,7 @@ def imports(scale: Scale) -> Iterator[Figure]:
                 unwanted |= set(child)
     for statement, found in millis.items():
         is_subject = statement == subject
-        yield _figure(
+        yield figure_of(
             statement if is_subject else f"floor: {statement}", found, "ms", target=150 if is_subject else None
         )
     what = f"slow packages imported with it{''.join(f' {name}' for name in sorted(unwanted))}"
@@ -219,7 +219,7 @@ def _is_in_memory(folder: Path) -> bool:
     return bool(around) and max(around, key=lambda mount: len(mount[0]))[1] in ("tmpfs", "ramfs")
 
 
-def _choose_folder(given: str | None) -> Path:
+def choose_folder(given: str | None) -> Path:
     candidates = [given] if given else [tempfile.gettempdir(), "/var/tmp", str(Path.cwd())]
     for candidate in candidates:
         if Path(candidate).is_dir() and not _is_in_memory(Path(candidate)):
@@ -227,7 +227,7 @@ def _choose_folder(given: str | None) -> Path:
     sys.exit(f"A flush costs nothing in memory: name a folder on a disk with --folder, not {', '.join(candidates)}.")
 
 
-def _line(figure: Figure) -> str:
+def line_of(figure: Figure) -> str:
     bounds = [f"{bound:g}" if bound is not None else "" for bound in (figure.target, figure.aim)]
     spread = f"{figure.spread[0]:.2f}-{figure.spread[1]:.2f}" if figure.spread else ""
     return (
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there instead of printing them as JSON")
     parser.add_argument("--folder", help="where the stores go; on a disk")
     options = parser.parse_args()
-    scale, home = _QUICK if options.quick else _FULL, _choose_folder(options.folder)
+    scale, home = _QUICK if options.quick else _FULL, choose_folder(options.folder)
     groups = {
         "steps": [first_executions(scale, home)],
         "replay": [replays(scale, home), async_replays(scale, home)],
@@ -259,7 +259,7 @@ def main() -> None:
     figures = []
     for group in chosen:
         for figure in group:
-            print(_line(figure), flush=True)
+            print(line_of(figure), flush=True)
             figures.append(figure)
     machine = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "processors": os.cpu_count()}
     found = [asdict(figure) | {"verdict": figure.verdict} for figure in figures]

@@ -168,3 +168,12 @@ def _perform(environ: dict[str, str], program: Callable[..., Any], args: tuple[A
 
 async def _awaited(value: Any) -> Any:
     return await value
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Look until something holds, and give what was found; nobody knows how long a busy machine takes."""
+    deadline = time.monotonic() + _LIMIT
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.005)
+    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable import StoreTooNewError, StoreUnusableError
-from durable.records import Batch, StepQuery
+from durable.records import Batch, Request, StepQuery
 from durable.stores import open_store
 from durable.stores.sql.locations import find_mount, is_network
 from durable.stores.sql.tables import FORMAT
@@ -82,7 +82,7 @@ def test_format_1(tmp_path: Path) -> None:
     assert claim is not None
     assert claim.previous == make_run()
     store.post_request("run", "cancel")
-    assert store.requests() == {"run": "cancel"}
+    assert store.requests() == {"run": Request("cancel")}
     store.close()
     fresh.close()
     assert read_schema(path) == read_schema(new)

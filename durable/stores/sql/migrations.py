@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from durable.errors import StoreTooNewError, StoreUnusableError
-from durable.stores.sql.tables import APPLICATION_ID, FORMAT, MATCHED_BY, metadata
+from durable.stores.sql.tables import APPLICATION_ID, FORMAT, MATCHED_BY, messages, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,12 @@ def _index_what_is_matched(connection: Connection) -> None:
     connection.execute(text(f"CREATE INDEX steps_by_content ON steps (run, {', '.join(MATCHED_BY)})"))
 
 
-_STEPS: dict[int, Callable[[Connection], None]] = {2: _add_requests, 3: _index_what_is_matched}
+def _add_messages(connection: Connection) -> None:
+    """Format 4: messages wait for runs."""
+    messages.create(connection)
+
+
+_STEPS: dict[int, Callable[[Connection], None]] = {2: _add_requests, 3: _index_what_is_matched, 4: _add_messages}
 
 
 def read_format(connection: Connection, url: str) -> int:

@@ -11,7 +11,18 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from durable.records import History, RunFilter, RunRecord, RunSummary, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import (
+    History,
+    Message,
+    Request,
+    RunFilter,
+    RunRecord,
+    RunSummary,
+    StepFlag,
+    StepQuery,
+    StepRecord,
+    StepStatus,
+)
 from durable.stores.sql.statements import run_list, run_select, step_select
 from durable.stores.sql.tables import STEP_FIELDS
 
@@ -95,9 +106,26 @@ def read_step_tasks(db: sqlite3.Connection, run_id: str, query: StepQuery) -> fr
     return frozenset(task for (task,) in db.execute(sql, (run_id, *values)).fetchall())
 
 
-def read_requests(db: sqlite3.Connection, owner: str) -> dict[str, str]:
-    """Give the pending requests for an owner's runs."""
-    return dict(db.execute("SELECT id, request FROM runs WHERE owner = ? AND request IS NOT NULL", (owner,)).fetchall())
+def read_requests(db: sqlite3.Connection, owner: str) -> dict[str, Request]:
+    """Give what is pending for an owner's runs."""
+    rows = db.execute(
+        "SELECT id, coalesce(request, ''), "
+        "coalesce((SELECT max(number) FROM messages WHERE run = pk AND step IS NULL), 0) AS mail "
+        "FROM runs WHERE owner = ? AND (request IS NOT NULL OR mail)",
+        (owner,),
+    ).fetchall()
+    return {run_id: Request(*row) for run_id, *row in rows}
+
+
+def read_message(db: sqlite3.Connection, run_id: str, name: str, after: int) -> Message | None:
+    """Give the oldest message of a name that waits."""
+    row = db.execute(
+        "SELECT payload, sent_at, key, number FROM messages "
+        "WHERE run = (SELECT pk FROM runs WHERE id = ?) AND step IS NULL AND name = ? AND number > ? "
+        "ORDER BY number LIMIT 1",
+        (run_id, name, after),
+    ).fetchone()
+    return Message(run_id, name, *row) if row is not None else None
 
 
 def list_runs(db: sqlite3.Connection, which: RunFilter) -> list[RunSummary]:

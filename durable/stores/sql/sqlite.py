@@ -30,7 +30,7 @@ from durable.stores.sql.wal import check_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from durable.records import Batch, Claim, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord
+    from durable.records import Batch, Claim, Message, Request, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord
 
 _FIXED_IN = (3, 51, 3)
 _T = TypeVar("_T")
@@ -49,6 +49,7 @@ class SQLiteStore:
         self.path = Path(os.path.abspath(path))
         prepare_location(self.path)
         self._blobs = Blobs(self._beside(".blobs"))
+        self._log = self._beside("-wal")
         self._guard = threading.RLock()  # taken before `_reading` by whoever needs both
         self._reading = threading.RLock()
         self._is_taken = False
@@ -197,12 +198,28 @@ class SQLiteStore:
         """See `Store.step_tasks`."""
         return self._read(lambda open_: reading.read_step_tasks(open_.reader, run_id, query))
 
-    def requests(self) -> Mapping[str, str]:
+    def requests(self) -> Mapping[str, Request]:
         """See `Store.requests`."""
         owners = self._owners or self._ensure_open()[1]
         if not owners.is_signed_on():  # somebody removed the file, and this method is called often
             self._locked(lambda _: owners.sign_on_again())
         return self._read(lambda open_: reading.read_requests(open_.reader, owners.token))
+
+    def changes(self) -> object:
+        """See `Store.changes`: every commit writes to the log."""
+        try:
+            log = os.stat(self._log)
+        except OSError:
+            return None
+        return log.st_mtime_ns, log.st_size
+
+    def post_message(self, message: Message) -> int:
+        """See `Store.post_message`."""
+        return self._locked(lambda open_: writing.post_message(open_.writer, self._blobs, message)) or 0
+
+    def next_message(self, run_id: str, name: str, *, after: int = 0) -> Message | None:
+        """See `Store.next_message`."""
+        return self._read(lambda open_: reading.read_message(open_.reader, run_id, name, after))
 
     def report(self) -> Mapping[str, str]:
         """See `Store.report`."""

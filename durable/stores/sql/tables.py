@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from durable.records import RunRecord, StepRecord
 
-FORMAT = 3
+FORMAT = 4
 APPLICATION_ID = 0x44555242  # "DURB"
 
 MATCHED_BY = ("content", "parent", "container", "branch", "occurrence")
@@ -81,6 +81,21 @@ steps = Table(
     PrimaryKeyConstraint("run", "seq"),
     Index("steps_by_content", "run", *MATCHED_BY),
     sqlite_with_rowid=False,
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("sent_at", Float, nullable=False),
+    Column("key", Text),
+    Column("step", Integer),  # that consumed it; the payload is empty then
+    Index("messages_by_key", "run", "key", unique=True),
+    Index("messages_by_name", "run", "step", "name", "number"),
+    sqlite_autoincrement=True,
 )
 
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))

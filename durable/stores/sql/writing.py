@@ -6,7 +6,7 @@ import sqlite3
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable.records import Batch, Claim, RunRecord, RunStatus
+from durable.records import Batch, Claim, Message, RunRecord, RunStatus
 from durable.stores.sql.blobs import BLOB_SIZE, Blobs
 from durable.stores.sql.integrity import check_absence, check_steps, damaged
 from durable.stores.sql.reading import load_history, load_run
@@ -29,7 +29,7 @@ def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset
         if (value is not None and len(value) > BLOB_SIZE) or (error is not None and len(error) > BLOB_SIZE):
             step = step._replace(value=blobs.shrink(value), error=blobs.shrink(error))  # noqa: PLW2901 -- as it is stored
         rows.append((*step[1:], step.run_id, *batch.fences[step.run_id]))
-    if batch.created or batch.ended or len(rows) > UPSERT_CHUNK:
+    if batch.created or batch.ended or batch.received or len(rows) > UPSERT_CHUNK:
         return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch, rows)))
     if db.in_transaction:
         _roll_back(db)
@@ -67,6 +67,9 @@ def _write_whole(db: sqlite3.Connection, blobs: Blobs, batch: Batch, rows: list[
     lost |= {run.id for run in batch.ended if not _holds(db, run.id, batch.fences[run.id])}
     for start in range(0, len(rows), UPSERT_CHUNK):
         lost |= _upsert(db, [row for row in rows[start : start + UPSERT_CHUNK] if row[_RUN_ID] not in lost])
+    for step, message in batch.received:
+        if step.run_id not in lost:
+            db.execute("UPDATE messages SET step = ?, payload = x'' WHERE number = ?", (step.seq, message))
     for run in batch.ended:
         if run.id not in lost:
             db.execute(run_update(), (*_run_row(blobs, run), run.id))
@@ -133,6 +136,26 @@ def claim_run(
         raise
 
 
+def post_message(db: sqlite3.Connection, blobs: Blobs, message: Message) -> int:
+    """Add a message for a run and give its number; see `Store.post_message`."""
+    payload = blobs.shrink(message.payload)
+
+    def post() -> int:
+        pk, status = db.execute("SELECT pk, status FROM runs WHERE id = ?", (message.run_id,)).fetchone() or (None, None)
+        earlier = db.execute("SELECT number FROM messages WHERE run = ? AND key = ?", (pk, message.key)).fetchone()
+        if earlier is not None:
+            return int(earlier[0])
+        if pk is None or status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
+            return 0
+        sent = db.execute(
+            "INSERT INTO messages (run, name, payload, sent_at, key) VALUES (?, ?, ?, ?, ?)",
+            (pk, message.name, payload, message.sent_at, message.key),
+        )
+        return sent.lastrowid or 0
+
+    return in_transaction(db, post)
+
+
 def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
     """Delete a run with its steps and give the references that nothing holds any more."""
 
@@ -141,6 +164,7 @@ def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
         if pk is None:
             return set()
         references = _references(db, "pk = ?", "run = ?", pk)
+        db.execute("DELETE FROM messages WHERE run = ?", pk)
         db.execute("DELETE FROM steps WHERE run = ?", pk)
         db.execute("DELETE FROM runs WHERE pk = ?", pk)
         return references - all_references(db) if references else references
@@ -155,7 +179,8 @@ def all_references(db: sqlite3.Connection) -> set[bytes]:
 
 def _references(db: sqlite3.Connection, which_runs: str, which_steps: str, values: tuple[Any, ...]) -> set[bytes]:
     found: set[bytes] = set()
-    for table, which, columns in (("runs", which_runs, RUN_VALUES), ("steps", which_steps, STEP_VALUES)):
+    tables = (("runs", which_runs, RUN_VALUES), ("steps", which_steps, STEP_VALUES), ("messages", which_steps, ("payload",)))
+    for table, which, columns in tables:
         for column in columns:
             sql = f"SELECT {column} FROM {table} WHERE {which} AND substr({column}, 1, 1) = x'00'"  # noqa: S608 -- our own names
             found.update(reference for (reference,) in db.execute(sql, values).fetchall())

@@ -1,0 +1,17 @@
+"""What can be waited for is one thing for sync and async code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Effect:
+    """Something to wait for: `act` blocks, `act_async` is awaited; both give the same result."""
+
+    __slots__ = ()
+
+    def act(self) -> Any:
+        raise NotImplementedError
+
+    async def act_async(self) -> Any:
+        raise NotImplementedError
