@@ -215,7 +215,7 @@ class SQLiteStore:
 
     def post_message(self, message: Message) -> int:
         """See `Store.post_message`."""
-        return self._locked(lambda open_: writing.post_message(open_.writer, self._blobs, message)) or 0
+        return self._locked(writing.post_message, self._blobs, message) or 0
 
     def next_message(self, run_id: str, name: str, *, after: int = 0) -> Message | None:
         """See `Store.next_message`."""
