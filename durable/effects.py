@@ -7,7 +7,6 @@ So sync and async share every decision, and no class exists twice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -131,17 +130,17 @@ class Durable(Effect):
         execution.check()
 
     async def act_async(self) -> None:
-        with contextlib.suppress(StoreError):  # see above
-            await self._flush()
-        self._execution.check()
-
-    async def _flush(self) -> None:
-        journal = self._execution.journal
-        if journal.durable < self._ticket:
-            alone = not self._execution.tasks
-            if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= self._ticket):
-                waiting = journal.durable_in(asyncio.get_running_loop(), self._ticket)
-                await (uninterrupted(waiting) if self._certain else waiting)
+        execution = self._execution
+        journal = execution.journal
+        try:
+            if journal.durable < self._ticket:
+                alone = not execution.tasks
+                if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= self._ticket):
+                    waiting = journal.durable_in(asyncio.get_running_loop(), self._ticket)
+                    await (uninterrupted(waiting) if self._certain else waiting)
+        except StoreError:  # see above
+            pass
+        execution.check()
 
 
 class Execute(Effect):
