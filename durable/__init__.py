@@ -33,15 +33,18 @@ from durable.errors import (
     StoreFailedError,
     StoreTooNewError,
     StoreUnusableError,
+    UpstreamFailedError,
     WouldDeadlockError,
 )
 
 if TYPE_CHECKING:
     from durable.blocks import run
     from durable.checkpoints import checkpoint
+    from durable.completions import MapResults, Waited, as_completed, wait, wait_async
     from durable.contexts import context
     from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
+    from durable.futures import TaskFuture
     from durable.handles import Run, StepView, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
     from durable.sessions import configure
@@ -63,6 +66,7 @@ __all__ = [
     "InputsChangedError",
     "LeaseLostError",
     "LostAttributeError",
+    "MapResults",
     "MissingContextError",
     "NotFoundError",
     "NotSerializableError",
@@ -83,8 +87,12 @@ __all__ = [
     "StoreTooNewError",
     "StoreUnusableError",
     "Task",
+    "TaskFuture",
+    "UpstreamFailedError",
+    "Waited",
     "Workflow",
     "WouldDeadlockError",
+    "as_completed",
     "checkpoint",
     "configure",
     "context",
@@ -102,6 +110,8 @@ __all__ = [
     "state",
     "task",
     "uuid4",
+    "wait",
+    "wait_async",
     "workflow",
 ]
 
@@ -109,8 +119,12 @@ _IMPORTED_AT_FIRST_USE = {
     "Current": "inside",
     "DidNotHappen": "doubts",
     "Happened": "doubts",
+    "MapResults": "completions",
     "Run": "handles",
     "StepView": "handles",
+    "TaskFuture": "futures",
+    "Waited": "completions",
+    "as_completed": "completions",
     "checkpoint": "checkpoints",
     "configure": "sessions",
     "context": "contexts",
@@ -127,6 +141,8 @@ _IMPORTED_AT_FIRST_USE = {
     "scope": "inside",
     "state": "states",
     "uuid4": "inside",
+    "wait": "completions",
+    "wait_async": "completions",
 }
 
 

@@ -22,6 +22,7 @@ from durable.replaying import replay_failure
 from durable.result_cache import keep
 from durable.retries import pause_after, pause_after_result
 from durable.serializers import Unserializable
+from durable.settling import complete, leave, overlooked_steps
 from durable.step_keys import Scope, shown_label
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
+_SKIPPED = StepStatus.SKIPPED.value
 _CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
 _KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED
@@ -124,8 +126,11 @@ class Attempts:
                 execution.executed += 1
                 try:
                     value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
+                    if execution.flow is not None:
+                        yield from complete(execution.flow, body)
                     pause = None if task.retry is None else (yield from self._refuse(value, body, time.monotonic() - begun))
                 except BaseException as error:
+                    yield from leave(execution.flow, body, uncarried(error))
                     self._discard_changes(body)
                     pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
@@ -145,7 +150,7 @@ class Attempts:
             self.execution.state.forget(body)
 
     @property
-    def _seq(self) -> int:
+    def seq(self) -> int:
         return self._identity[1]
 
     def open_body(self) -> Body:
@@ -212,7 +217,7 @@ class Attempts:
         )
 
     def _note_cancellation(self) -> None:
-        self.execution.interrupted.append(self._seq)
+        self.execution.interrupted.append(self.seq)
 
     def _fail(self, error: BaseException, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
         """Record a failed attempt; gives the seconds to wait before the next one, None if there is none."""
@@ -227,7 +232,10 @@ class Attempts:
         cancelled = isinstance(error, _CANCELLATIONS) and (not task.is_async or _was_cancelled())
         self.tries += 1
         self.interruptions = 0
-        blame = tuple(sorted(culprits(error, execution.id)))
+        blamed = culprits(error, execution.id)
+        if execution.flow is not None:
+            blamed |= overlooked_steps(execution.flow, body)
+        blame = tuple(sorted(blamed))
         details = replace(Details.read(self._details), tries=self.tries, retry=blame)
         if isinstance(error, Exception) and (self._is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
@@ -241,7 +249,7 @@ class Attempts:
             error=self._encode_error(error),
             details=details.write(),
         )
-        mark(error, execution.id, self._seq)
+        mark(error, execution.id, self.seq)
         if isinstance(error, (*_CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
         if not cancelled and not self._is_idempotent:
@@ -268,6 +276,15 @@ class Attempts:
         yield Quiet(self.execution, body)
         until = self.execution.clock() + pause
         self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
+
+    @property
+    def done(self) -> int | None:
+        """Number of the recorded completion."""
+        return self._record.done if self._record is not None else None
+
+    def skip(self, error: BaseException) -> None:
+        """Record that the body is not executed, and why."""
+        self._append(_SKIPPED, error=self._encode_error(error))
 
     def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
         """Record a result, and with it what the body changed in the run's state, and give it to the caller."""

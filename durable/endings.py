@@ -14,6 +14,7 @@ from durable.execution import warn_once
 from durable.failures import culprits
 from durable.records import RunRecord, RunStatus, StepFlag, StepStatus
 from durable.serializers import Unserializable
+from durable.settling import overlooked_steps
 from durable.step_keys import idempotency_key
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRe
             outcome |= {"step": error.step_key, "idempotency_key": error.idempotency_key}
     else:
         retry = culprits(error, run.id)
+        if execution.flow is not None:
+            retry |= overlooked_steps(execution.flow, execution.body)
         if isinstance(error, _CANCELLATIONS):
             retry |= set(execution.interrupted)
         if not execution.executed and execution.replayed_failures:

@@ -16,6 +16,7 @@ Exception
     │   ├── RunEndedError            a step was called after the end of its run
     │   ├── RunCancelledError        the run was cancelled
     │   ├── RunSupersededError       a fresh run took this one's place
+    │   ├── UpstreamFailedError      a submitted task was skipped: one that it depends on failed
     │   ├── RunBlockedError          the run cannot go on without a decision
     │   │   ├── StepInDoubtError     nobody can know whether a step's effect happened
     │   │   └── CrashLoopError       the same step was interrupted three times in a row
@@ -69,6 +70,7 @@ __all__ = [
     "StoreFailedError",
     "StoreTooNewError",
     "StoreUnusableError",
+    "UpstreamFailedError",
     "WouldDeadlockError",
 ]
 
@@ -150,6 +152,20 @@ class RunCancelledError(RunError):
 
 class RunSupersededError(RunError):
     """A fresh run with the same inputs took this run's place."""
+
+
+class UpstreamFailedError(RunError):
+    """A submitted task was skipped because a task that it depends on failed; `__cause__` is that failure.
+
+    `step_key` names the step that was skipped, `culprit` the one that failed.
+    """
+
+    def __init__(self, message: str, run_id: str = "", step_key: str = "", culprit: str = "") -> None:
+        """Keep the message, the run's id and the keys of both steps."""
+        super().__init__(message, run_id)
+        self.args = (message, run_id, step_key, culprit)
+        self.step_key = step_key
+        self.culprit = culprit
 
 
 class RunBlockedError(RunError):
