@@ -35,6 +35,7 @@ from durable.errors import (
     StoreFailedError,
     StoreTooNewError,
     StoreUnusableError,
+    UpstreamFailedError,
     WaitTimeoutError,
     WouldDeadlockError,
 )
@@ -42,9 +43,11 @@ from durable.errors import (
 if TYPE_CHECKING:
     from durable.blocks import run
     from durable.checkpoints import checkpoint
+    from durable.completions import MapResults, Waited, as_completed, wait, wait_async
     from durable.contexts import context
     from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
+    from durable.futures import TaskFuture
     from durable.handles import Run, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
     from durable.sending import send
@@ -69,6 +72,7 @@ __all__ = [
     "InputsChangedError",
     "LeaseLostError",
     "LostAttributeError",
+    "MapResults",
     "MissingContextError",
     "NotFoundError",
     "NotSerializableError",
@@ -91,9 +95,13 @@ __all__ = [
     "StoreTooNewError",
     "StoreUnusableError",
     "Task",
+    "TaskFuture",
+    "UpstreamFailedError",
     "WaitTimeoutError",
+    "Waited",
     "Workflow",
     "WouldDeadlockError",
+    "as_completed",
     "checkpoint",
     "configure",
     "context",
@@ -113,6 +121,8 @@ __all__ = [
     "state",
     "task",
     "uuid4",
+    "wait",
+    "wait_async",
     "wait_for",
     "workflow",
 ]
@@ -121,8 +131,12 @@ _IMPORTED_AT_FIRST_USE = {
     "Current": "inside",
     "DidNotHappen": "doubts",
     "Happened": "doubts",
+    "MapResults": "completions",
     "Run": "handles",
     "StepView": "step_views",
+    "TaskFuture": "futures",
+    "Waited": "completions",
+    "as_completed": "completions",
     "checkpoint": "checkpoints",
     "configure": "sessions",
     "context": "contexts",
@@ -141,6 +155,8 @@ _IMPORTED_AT_FIRST_USE = {
     "sleep": "waits",
     "state": "states",
     "uuid4": "inside",
+    "wait": "completions",
+    "wait_async": "completions",
     "wait_for": "waits",
 }
 

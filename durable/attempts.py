@@ -22,6 +22,7 @@ from durable.replaying import replay_failure
 from durable.result_cache import keep
 from durable.retries import pause_after, pause_after_result
 from durable.serializers import Unserializable
+from durable.settling import complete, leave, overlooked_steps
 from durable.step_keys import Scope, shown_label
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
+_SKIPPED = StepStatus.SKIPPED.value
 CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
 _KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED
@@ -105,9 +107,10 @@ class Attempts:
 
     def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
         """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
+        return self._execute(until) if self.task.has_body else self.succeed(self._function())
+
+    def _execute(self, until: float | None) -> Generator[Effect, Any, Any]:
         execution, task = self.execution, self.task
-        if not task.has_body:
-            return (yield from self.succeed(self._function()))
         begun = time.monotonic()
         execution.in_flight[self] = self.frame.body
         try:
@@ -124,20 +127,20 @@ class Attempts:
                     raise
                 body = self.open_body()
                 execution.executed += 1
+                pause = None
                 try:
                     value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
-                    pause = None if task.retry is None else (yield from self._refuse(value, body, time.monotonic() - begun))
+                    if execution.flow is not None or task.retry is not None:
+                        pause = yield from self._review(value, body, time.monotonic() - begun)
                 except BaseException as error:
-                    self._discard_changes(body)
                     pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
                         raise
-                    yield from self._back_off(execution.clock() + pause)
                 else:
                     if pause is None:
                         return (yield from self.succeed(value, body=body))
                     self._discard_changes(body)
-                    yield from self._back_off(execution.clock() + pause)
+                yield from self._back_off(execution.clock() + pause)
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
 
@@ -157,7 +160,7 @@ class Attempts:
             raise
 
     @property
-    def _seq(self) -> int:
+    def seq(self) -> int:
         return self._identity[1]
 
     def open_body(self) -> Body:
@@ -224,26 +227,24 @@ class Attempts:
         )
 
     def _note_cancellation(self) -> None:
-        self.execution.interrupted.append(self._seq)
+        self.execution.interrupted.append(self.seq)
 
     def _fail(self, error: BaseException, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
         """Record a failed attempt; gives the seconds to wait before the next one, None if there is none."""
         execution, task = self.execution, self.task
+        yield from leave(execution.flow, body, error)
+        self._discard_changes(body)
         if isinstance(error, ExecutionStopped) or execution.stopped is not None:
-            if execution.is_cancelled:
-                no_effect = isinstance(error, task.no_effect_on)
-                self._append(_CANCELLED, StepFlag.NO_EFFECT * no_effect, error=self._encode_error(error))
-                self._note_cancellation()
-            elif self._is_idempotent:
-                self._append(_STARTED, StepFlag.RETRYING)
-            if not isinstance(error, ExecutionStopped):
-                execution.check()
+            self._interrupt(error)
             return None
         no_effect = isinstance(error, task.no_effect_on)
         cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or _was_cancelled())
         self.tries += 1
         self.interruptions = 0
-        blame = tuple(sorted(culprits(error, execution.id)))
+        blamed = culprits(error, execution.id)
+        if execution.flow is not None:
+            blamed |= overlooked_steps(execution.flow, body)
+        blame = tuple(sorted(blamed))
         details = replace(Details.read(self._details), tries=self.tries, retry=blame)
         if isinstance(error, Exception) and (self._is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
@@ -257,7 +258,7 @@ class Attempts:
             error=self._encode_error(error),
             details=details.write(),
         )
-        mark(error, execution.id, self._seq)
+        mark(error, execution.id, self.seq)
         if isinstance(error, (*CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
         if not cancelled and not self._is_idempotent:
@@ -266,10 +267,27 @@ class Attempts:
             yield Arrival(execution)
         return None
 
-    def _refuse(self, value: Any, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
-        """Ask `retry` whether the result will do; gives the seconds to wait before the next attempt, None if it does."""
+    def _interrupt(self, error: BaseException) -> None:
+        """Record an attempt that the end of the execution interrupted, and raise what ended it."""
+        execution = self.execution
+        if execution.is_cancelled:
+            no_effect = isinstance(error, self.task.no_effect_on)
+            self._append(_CANCELLED, StepFlag.NO_EFFECT * no_effect, error=self._encode_error(error))
+            self._note_cancellation()
+        elif self._is_idempotent:
+            self._append(_STARTED, StepFlag.RETRYING)
+        if not isinstance(error, ExecutionStopped):
+            execution.check()
+
+    def _review(self, value: Any, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
+        """Wait for what the body submitted, and ask `retry` whether the result will do.
+
+        Gives the seconds to wait before the next attempt, None if there is none.
+        """
+        if self.execution.flow is not None:
+            yield from complete(self.execution.flow, body)
         call, tries = self.call, self.tries + 1
-        if not self._is_idempotent:
+        if self.task.retry is None or not self._is_idempotent:
             return None
         pause = yield from pause_after_result(self.task, value, tries, elapsed, call.args, call.kwargs)
         if pause is not None:
@@ -284,6 +302,15 @@ class Attempts:
         yield Quiet(self.execution, body)
         until = self.execution.clock() + pause
         self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
+
+    @property
+    def done(self) -> int | None:
+        """Number of the recorded completion."""
+        return self._record.done if self._record is not None else None
+
+    def skip(self, error: BaseException) -> None:
+        """Record that the body is not executed, and why."""
+        self._append(_SKIPPED, error=self._encode_error(error))
 
     def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
         """Record a result, and with it what the body changed in the run's state, and give it to the caller."""

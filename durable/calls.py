@@ -68,6 +68,11 @@ class Call:
         return {name: data for name, data, _ in self.arguments}
 
     @property
+    def shared_content(self) -> bytes:
+        """What the call says to other runs."""
+        return self.content
+
+    @property
     def label(self) -> str:
         """Task and discriminator for people."""
         return shown_label(self.task.segment, self.content, self.business_key, hidden=self.task.sensitive)
@@ -136,6 +141,26 @@ class Call:
 
     def _variadic(self) -> dict[str, Any]:
         return {name: item for value in self.values.values() if isinstance(value, dict) for name, item in value.items()}
+
+
+class LateCall(Call):
+    """A call some of whose arguments were not known when its content was fixed, which stays as it was."""
+
+    __slots__ = ("_values_digest",)
+
+    def __init__(self, early: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.task, self.instance, self.args, self.kwargs = early.task, early.instance, args, kwargs
+        self.content, self.business_key = early.content, early.business_key
+        self._data = early._data  # noqa: SLF001 -- one of this class
+        self._binding = early._binding  # noqa: SLF001 -- as above
+        self._bound = self._binding.signature.bind(*args, **kwargs)
+        self.arguments = []
+        self._values_digest = content_digest(self.task.label_prefix, self._encode(strict=False))
+
+    @property
+    def shared_content(self) -> bytes:
+        """What the call says to other runs: its arguments, where no key stands for them."""
+        return self.content if self.business_key is not None else self._values_digest
 
 
 def _says_nothing(key: object, data: bytes) -> bool:

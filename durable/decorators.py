@@ -13,15 +13,18 @@ import wrapt
 
 from durable import registry
 from durable.definitions import TaskDefinition, WorkflowDefinition, task_options, workflow_options
+from durable.errors import ConfigurationError
 from durable.options import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from datetime import timedelta
     from types import ModuleType
 
+    from durable.completions import MapResults
+    from durable.futures import TaskFuture
     from durable.handles import Run
-    from durable.options import AfterSuccess, Key, OnCodeChange, OnDrift, OnRunning
+    from durable.options import AfterSuccess, ExecutorOption, Key, OnCodeChange, OnDrift, OnRunning
 
 _loaded: ModuleType | None = None
 
@@ -42,6 +45,30 @@ def _call_task(definition: TaskDefinition, /, *call: Any) -> Any:
 
 def _call_anonymous_task(definition: TaskDefinition, /, *call: Any) -> Any:
     return (_loaded or _engine()).call_anonymous_task(definition, *call)
+
+
+def _call_on_executor(definition: TaskDefinition, /, *call: Any) -> Any:
+    return _submitting().call_on_executor(definition, *call)
+
+
+def _refuse_call(definition: TaskDefinition, /, *_: Any) -> Any:
+    raise ConfigurationError(
+        f"Task {definition.full_name!r} was not executed: after=, when= and priority= belong to submit(...) and map(...)."
+    )
+
+
+def _wrapper_of(definition: TaskDefinition) -> Callable[..., Any]:
+    if definition.has_submit_options:
+        return _refuse_call
+    if definition.executor is not None:
+        return _call_on_executor
+    return _call_anonymous_task if definition.is_anonymous else _call_task
+
+
+def _submitting() -> Any:
+    from durable import submitting  # noqa: PLC0415 -- slow to import, as the engine
+
+    return submitting
 
 
 def _call_workflow(definition: WorkflowDefinition, /, *call: Any) -> Any:
@@ -80,6 +107,31 @@ class BoundTask(_BoundWrapper, Generic[P, R]):
         bound: BoundTask[P, R] = self._self_parent.with_options(**options).__get__(self._self_instance)
         return bound
 
+    @overload
+    def submit(self: BoundTask[P, Coroutine[Any, Any, S]], *args: Any, **kwargs: Any) -> TaskFuture[S]: ...
+    @overload
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[Any]:
+        """Submit a call of the method; see `Task.submit`."""
+        bound = (self._self_parent.definition, self.__wrapped__, self._self_instance)
+        future: TaskFuture[Any] = _submitting().submit_task(*bound, args, kwargs)
+        return future
+
+    @overload
+    def map(
+        self: BoundTask[P, Coroutine[Any, Any, S]],
+        *iterables: Iterable[Any],
+        concurrency: int | None = None,
+        ordered: bool = True,
+    ) -> MapResults[S]: ...
+    @overload
+    def map(self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True) -> MapResults[R]: ...
+    def map(self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True) -> MapResults[Any]:
+        """Submit a call of the method for each item; see `Task.map`."""
+        bound = (self._self_parent.definition, self.__wrapped__, self._self_instance)
+        results: MapResults[Any] = _submitting().map_task(*bound, iterables, concurrency, ordered=ordered)
+        return results
+
 
 class Task(_Wrapper, Generic[P, R]):
     """A function whose calls inside a run are steps: recorded once, replayed afterwards."""
@@ -88,8 +140,7 @@ class Task(_Wrapper, Generic[P, R]):
 
     def __init__(self, definition: TaskDefinition) -> None:
         """Wrap the function of a definition."""
-        call = _call_anonymous_task if definition.is_anonymous else _call_task
-        super().__init__(definition.function, partial(call, definition))
+        super().__init__(definition.function, partial(_wrapper_of(definition), definition))
         self._self_definition = definition
 
     if TYPE_CHECKING:
@@ -110,9 +161,52 @@ class Task(_Wrapper, Generic[P, R]):
     def with_options(self, **options: Any) -> Task[P, R]:
         """Return the same task with some options of `@task` changed, for one call.
 
+        Three more are for `submit` and `map`: `after`, futures that have to be completed first; `when="always"`, to be
+        executed even if one of them failed or was skipped (default `"succeeded"`); `priority`, a number: of the tasks that
+        wait for a free place, those with the largest begin first.
+
         Raises `DefinitionError` for options that are unknown or of the wrong type.
         """
         return Task(self._self_definition.with_options(**options))
+
+    @overload
+    def submit(self: Task[P, Coroutine[Any, Any, S]], *args: Any, **kwargs: Any) -> TaskFuture[S]: ...
+    @overload
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[Any]:
+        """Have a call executed in a thread of the run, or as an asyncio task if both are async; gives its future at once.
+
+        The step key is fixed here. Futures among the arguments, also inside lists, tuples, sets and dicts, are
+        dependencies: the task gets their results, or is skipped with `UpstreamFailedError` if one failed. All that was
+        submitted is waited for when the body that submitted it ends; if a failure was not looked at by then, the body
+        fails with an `ExceptionGroup`.
+
+        Raises `OutsideRunError` outside a run, and `ConfigurationError` for futures of another run.
+        """
+        future: TaskFuture[Any] = _submitting().submit_task(self._self_definition, self.__wrapped__, None, args, kwargs)
+        return future
+
+    @overload
+    def map(
+        self: Task[P, Coroutine[Any, Any, S]],
+        *iterables: Iterable[Any],
+        concurrency: int | None = None,
+        ordered: bool = True,
+    ) -> MapResults[S]: ...
+    @overload
+    def map(self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True) -> MapResults[R]: ...
+    def map(self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True) -> MapResults[Any]:
+        """Submit a call for each item (several iterables: as the builtin `map` takes them), all at once.
+
+        At most `concurrency` of them are under execution at a time. Iterate over what comes back for the results, in the
+        order of the items or, with `ordered=False`, as they are completed; in async code use `async for`, or await it for
+        a list. All calls are checked before the first is executed.
+
+        Raises what `submit` raises, and `ConfigurationError` for a `concurrency` below 1.
+        """
+        bound = self._self_definition, self.__wrapped__, None
+        results: MapResults[Any] = _submitting().map_task(*bound, iterables, concurrency, ordered=ordered)
+        return results
 
     def __reduce_ex__(self, protocol: Any) -> str:
         """Pickle by reference, as functions are."""
@@ -251,6 +345,7 @@ def task(
     on_code_change: OnCodeChange | None = None,
     sensitive: bool = False,
     cache: bool | timedelta = False,
+    executor: ExecutorOption | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task: inside a run each call of it is a step that is executed once and then replayed.
@@ -263,7 +358,9 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     executions within one execution of the run. `retry`: a `tenacity.Retrying` or `AsyncRetrying` instead. `timeout`:
     seconds or `timedelta` per attempt. `replay=False`: recorded, but executed in every execution of the run. `on_drift`,
     `on_code_change`: what to do when inputs or the body changed under a run. `sensitive`: no preview of arguments, key
-    or error is stored. `cache`: True or a time to live; the result is shared by all runs.
+    or error is stored. `cache`: True or a time to live; the result is shared by all runs. `executor`: where the body
+    runs: `"threads"`, `"processes"`, any `concurrent.futures.Executor` or a function that makes one, which is shut down
+    with the run. A body in another process does not see the run: it calls neither tasks nor `durable.current()`.
 
     Raises `DefinitionError` for options of the wrong type, unknown parameters, generators and classes.
     """
@@ -292,6 +389,8 @@ def workflow(
     idempotent: bool | None = None,
     on_drift: OnDrift | None = None,
     on_code_change: OnCodeChange | None = None,
+    max_workers: int | None = None,
+    executor: ExecutorOption | None = None,
 ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
 def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a workflow: same inputs, same run.
@@ -302,7 +401,8 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
     (default: a digest of workflow, version and inputs). `version`: bump it for new runs. `after_success="rerun"`: a call
     after a success is a new run. `timeout`: seconds or `timedelta` that one execution of the run may take; then what runs
     is cancelled and `RunTimeoutError` raised, and a call goes on with what is left. `idempotent`, `on_drift`,
-    `on_code_change`: defaults for its tasks.
+    `on_code_change`: defaults for its tasks. `max_workers`: how many submitted tasks are executed at once (default: 32 in
+    threads, any number of async ones). `executor`: default for the tasks that are submitted.
 
     Raises `DefinitionError` for options of the wrong type, unknown parameters, generators and classes.
     """

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    from durable.options import AfterSuccess, Key, OnCodeChange, OnDrift, OnRunning
+    from durable.futures import TaskFuture
+    from durable.options import AfterSuccess, ExecutorOption, Key, OnCodeChange, OnDrift, OnRunning, When
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,6 +196,10 @@ class TaskDefinition(Definition):
     on_drift: OnDrift | None = None
     on_code_change: OnCodeChange | None = None
     cache: bool | timedelta = False
+    executor: ExecutorOption | None = None
+    after: tuple[TaskFuture[Any], ...] = ()
+    when: When = "succeeded"
+    priority: float = 0
     has_body: bool = True
     is_child_run: bool = False
 
@@ -218,6 +223,11 @@ class TaskDefinition(Definition):
         return self.has_body and not self.is_child_run
 
     @property
+    def has_submit_options(self) -> bool:
+        """Whether options were given that mean nothing in a plain call."""
+        return bool(self.after or self.when != "succeeded" or self.priority)
+
+    @property
     def may_repeat(self) -> bool:
         """Whether one execution of the run may execute the body more than once."""
         return self.attempts > 1 or self.retry is not None
@@ -230,7 +240,10 @@ class TaskDefinition(Definition):
 
     def with_options(self, **options: Any) -> TaskDefinition:
         """Return the same task with some options changed; checks them like the decorator does."""
-        return replace(self, **task_options(options))
+        given = {name: options.pop(name) for name in _SUBMIT_OPTIONS & options.keys()}
+        if "after" in given:
+            given["after"] = as_tuple("task", "after", given["after"])
+        return replace(self, **given, **task_options(options))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -246,6 +259,8 @@ class WorkflowDefinition(Definition):
     on_code_change: OnCodeChange | None = None
     fresh: bool | None = None
     on_running: OnRunning = "error"
+    max_workers: int | None = None
+    executor: ExecutorOption | None = None
     retry_failed: bool | None = None
     is_block: bool = False
     context: Any = ABSENT
@@ -285,14 +300,16 @@ class WorkflowDefinition(Definition):
 
 
 _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "context", "snapshot", "trust_snapshot"})
-_TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - {"function", "anchor", "has_body", "is_child_run"}
+_SUBMIT_OPTIONS = frozenset({"after", "when", "priority"})
+_NO_TASK_OPTIONS = {"function", "anchor", "has_body", "is_child_run"}
+_TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - _NO_TASK_OPTIONS - _SUBMIT_OPTIONS
 _NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block"}
 _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS
 
 
 def task_options(options: dict[str, Any]) -> dict[str, Any]:
     """Bring what a user passed to `@task` into the form that the definition keeps."""
-    check_known("task", options, _TASK_OPTIONS)
+    check_known("task", options, _TASK_OPTIONS, elsewhere=_SUBMIT_OPTIONS)
     return _converted("task", options)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.errors import StepInDoubtError
 from durable.notices import shell_command
+from durable.progress import hidden
 from durable.step_keys import idempotency_key
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def ask_whether_to_run(message: str) -> bool:
 
 
 def _prompt(question: str) -> str:
-    sys.stderr.write(f"durable: {question}")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip()
+    with hidden():
+        sys.stderr.write(f"durable: {question}")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()

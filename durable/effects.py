@@ -114,17 +114,17 @@ async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
 class Durable(Effect):
     """Everything that the execution appended up to the ticket is on disk."""
 
-    __slots__ = ("_certain", "_execution", "_ticket")
+    __slots__ = ("_certain", "_execution", "ticket")
 
     def __init__(self, execution: Execution, ticket: int, *, certain: bool = False) -> None:
         self._execution = execution
-        self._ticket = ticket
+        self.ticket = ticket
         self._certain = certain
 
     def act(self) -> None:
         execution = self._execution
         try:  # noqa: SIM105 -- `suppress` costs three calls on every step
-            execution.journal.flush(self._ticket)
+            execution.journal.flush(self.ticket)
         except StoreError:  # `check` stops the execution for it
             pass
         execution.check()
@@ -133,10 +133,10 @@ class Durable(Effect):
         execution = self._execution
         journal = execution.journal
         try:
-            if journal.durable < self._ticket:
+            if journal.durable < self.ticket:
                 alone = not execution.tasks
-                if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= self._ticket):
-                    waiting = journal.durable_in(asyncio.get_running_loop(), self._ticket)
+                if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= self.ticket):
+                    waiting = journal.durable_in(asyncio.get_running_loop(), self.ticket)
                     await (uninterrupted(waiting) if self._certain else waiting)
         except StoreError:  # see above
             pass

@@ -23,6 +23,7 @@ from durable.failures import culprits
 from durable.notices import shell_command
 from durable.records import RunRecord, RunStatus, StepFlag, StepStatus
 from durable.serializers import Unserializable
+from durable.settling import overlooked_steps
 from durable.step_keys import idempotency_key
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRe
             outcome |= {"step": error.step_key, "idempotency_key": error.idempotency_key}
     else:
         retry = culprits(error, run.id)
+        if execution.flow is not None:
+            retry |= overlooked_steps(execution.flow, execution.body)
         if isinstance(error, _CANCELLATIONS):
             retry |= set(execution.interrupted)
         if not execution.executed and execution.replayed_failures:

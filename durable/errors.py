@@ -18,6 +18,7 @@ Exception
     │   ├── RunPausedError           the run is paused, and nobody executes it
     │   ├── RunTimeoutError          the run did not end in time (also a TimeoutError)
     │   ├── RunSupersededError       a fresh run took this one's place
+    │   ├── UpstreamFailedError      a submitted task was skipped: one that it depends on failed
     │   ├── RunBlockedError          the run cannot go on without a decision
     │   │   ├── StepInDoubtError     nobody can know whether a step's effect happened
     │   │   └── CrashLoopError       the same step was interrupted three times in a row
@@ -74,6 +75,7 @@ __all__ = [
     "StoreFailedError",
     "StoreTooNewError",
     "StoreUnusableError",
+    "UpstreamFailedError",
     "WaitTimeoutError",
     "WouldDeadlockError",
 ]
@@ -168,6 +170,20 @@ class RunTimeoutError(RunError, TimeoutError):
 
 class RunSupersededError(RunError):
     """A fresh run with the same inputs took this run's place."""
+
+
+class UpstreamFailedError(RunError):
+    """A submitted task was skipped because a task that it depends on failed; `__cause__` is that failure.
+
+    `step_key` names the step that was skipped, `culprit` the one that failed.
+    """
+
+    def __init__(self, message: str, run_id: str = "", step_key: str = "", culprit: str = "") -> None:
+        """Keep the message, the run's id and the keys of both steps."""
+        super().__init__(message, run_id)
+        self.args = (message, run_id, step_key, culprit)
+        self.step_key = step_key
+        self.culprit = culprit
 
 
 class RunBlockedError(RunError):

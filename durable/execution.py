@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from durable.definitions import WorkflowDefinition
     from durable.errors import DurableError
+    from durable.flow import Flow
     from durable.options import OnDrift
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
@@ -84,6 +85,7 @@ class Execution:
         self.timed_bodies: list[TimedBody] = []
         self.in_flight: dict[object, Body] = {}
         self.standby = Standby(self)
+        self.flow: Flow | None = None
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
         self.ended = False

@@ -10,15 +10,21 @@ from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from durable.errors import DefinitionError
+from durable.futures import TaskFuture
 from durable.naming import check_run_id, is_unicode
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from durable.definitions import Definition, TaskDefinition, WorkflowDefinition
+
+    ExecutorOption = Literal["threads", "processes"] | Executor | Callable[[], Executor]
 
 OnDrift = Literal["error", "run", "reuse"]
 OnCodeChange = Literal["keep", "rerun", "error"]
 AfterSuccess = Literal["return", "rerun"]
 OnRunning = Literal["error", "join"]
+When = Literal["succeeded", "always"]
 Key = str | Callable[..., object]
 
 
@@ -60,7 +66,7 @@ def check_known(kind: str, options: dict[str, Any], known: Iterable[str], elsewh
 
 def as_tuple(kind: str, option: str, value: Any) -> tuple[Any, ...]:
     """Take one or several as several."""
-    if isinstance(value, str | type):
+    if isinstance(value, str | type | TaskFuture):
         return (value,)
     if not isinstance(value, Iterable):
         raise DefinitionError(f"@{kind}({option}=...) takes one or several, not {value!r}.")
@@ -152,12 +158,34 @@ def check_task(task: TaskDefinition) -> None:
     _check_choice("task", "on_drift", task.on_drift, get_args(OnDrift))
     _check_choice("task", "on_code_change", task.on_code_change, get_args(OnCodeChange))
     _check_type("task", "cache", task.cache, (bool, timedelta))
+    _check_executor("task", task.executor)
+    _check_submission(task)
     for exception in task.no_effect_on:
         if not (isinstance(exception, type) and issubclass(exception, BaseException)):
             raise DefinitionError(f"@task(no_effect_on=...) takes exception types, not {exception!r}.")
     _check_task_functions(task)
     _check_task_parameters(task)
     _check_task_combinations(task)
+
+
+def _check_executor(kind: str, executor: object) -> None:
+    if executor is None or executor in ("threads", "processes"):
+        return
+    if isinstance(executor, str) or not (callable(executor) or callable(getattr(executor, "submit", None))):
+        raise DefinitionError(
+            f"@{kind}(executor={executor!r}): executor is 'threads', 'processes', a concurrent.futures.Executor or a function "
+            f"that makes one."
+        )
+
+
+def _check_submission(task: TaskDefinition) -> None:
+    _check_choice("task", "when", task.when, get_args(When), optional=False)
+    _check_type("task", "priority", task.priority, (int, float))
+    if task.priority != task.priority:
+        raise DefinitionError("@task(priority=nan): a priority is a number, the larger the sooner.")
+    for future in task.after:
+        if not isinstance(future, TaskFuture):
+            raise DefinitionError(f"@task(after=...) takes futures of submit(...), not {future!r}.")
 
 
 def _check_task_functions(task: TaskDefinition) -> None:
@@ -218,6 +246,10 @@ def check_workflow(workflow: WorkflowDefinition) -> None:
     _check_choice("workflow", "on_code_change", workflow.on_code_change, get_args(OnCodeChange))
     _check_type("workflow", "snapshot", workflow.snapshot, Mapping, optional=True)
     _check_type("workflow", "trust_snapshot", workflow.trust_snapshot, bool)
+    _check_executor("workflow", workflow.executor)
+    _check_type("workflow", "max_workers", workflow.max_workers, int, optional=True)
+    if workflow.max_workers is not None and workflow.max_workers < 1:
+        raise DefinitionError(f"@workflow(max_workers={workflow.max_workers}): at least one worker is needed.")
     _check_type("workflow", "run_id", workflow.run_id, str, optional=True)
     if workflow.run_id is not None:
         _check_template("workflow", "run_id", check_run_id(workflow.run_id), workflow)

@@ -62,7 +62,7 @@ def keep(session: Session, call: Call, value: Any, now: float) -> None:
 
 def _name(call: Call) -> str:
     if not call.task.is_anonymous:
-        return f"cache:{call.content.hex()}"
+        return f"cache:{call.shared_content.hex()}"
     try:
         function = encode(call.task.plain)
     except Unencodable as error:
@@ -73,7 +73,7 @@ def _name(call: Call) -> str:
                 f"that says what is shared."
             ) from error
         function = b""
-    return f"cache:{content_digest(call.content, function).hex()}"
+    return f"cache:{content_digest(call.shared_content, function).hex()}"
 
 
 def _is_young(run: RunRecord, task: TaskDefinition, now: float) -> bool:

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from durable import notices, sessions
+from durable import notices, sessions, settling
 from durable.branches import scoped_tasks
 from durable.claims import Claiming, Opening, before, in_progress, leave
 from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, carried, drive, uncarried
@@ -224,8 +224,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
                 raise
             error = uncarried(raised)
         execution = _owned(call)
-        error = (yield from _quiet(execution)) or error
-        execution.standby.end()
+        error = yield from _come_to_rest(execution, error)
         error = yield from _record_end(call, execution, value, error)
     finally:
         if call.execution is not None:  # no function of ours is called here: a signal handler could run before it
@@ -253,6 +252,18 @@ def _scoped(workflow: WorkflowDefinition, execution: Execution, function: Callab
             return await function()
 
     return scoped
+
+
+def _come_to_rest(execution: Execution, error: BaseException | None) -> Generator[Effect, Any, BaseException | None]:
+    """Wait until nothing of the run executes any more; gives what it ends with."""
+    flow = execution.flow
+    if flow is not None:
+        error = yield from settling.end(flow, error)
+    error = (yield from _quiet(execution)) or error
+    execution.standby.end()
+    if flow is not None:
+        flow.close()
+    return error
 
 
 def _quiet(execution: Execution) -> Generator[Effect, Any, BaseException | None]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from durable.effects import Effect
     from durable.matching import Match
+    from durable.options import OnCodeChange
     from durable.records import StepRecord
 
 _DELIVERED = (Verdict.REPLAY, Verdict.REPLAY_FAILURE)
@@ -75,19 +76,30 @@ class Step:
     def _attempts(self) -> Attempts:
         return Attempts(self.match, self._function)
 
-    def _follow(self, record: StepRecord) -> Generator[Effect, Any, Any]:
-        execution, task = self.execution, self.task
-        if task.is_anonymous:
-            refuse_foreign_record(task, record)
-        on_code_change = task.on_code_change or execution.workflow.on_code_change or "keep"
-        verdict = decide(
+    def is_delivered(self, record: StepRecord) -> bool:
+        """Whether a call with this record gets what is recorded."""
+        return self._decide(record, self._on_code_change()) in _DELIVERED
+
+    def _on_code_change(self) -> OnCodeChange:
+        return self.task.on_code_change or self.execution.workflow.on_code_change or "keep"
+
+    def _decide(self, record: StepRecord, on_code_change: OnCodeChange) -> Verdict:
+        task = self.task
+        return decide(
             record,
-            execution.past,
+            self.execution.past,
             idempotent=self.match.is_idempotent,
             replay=task.replay,
             code=task.code if on_code_change != "keep" else None,
             on_code_change=on_code_change,
         )
+
+    def _follow(self, record: StepRecord) -> Generator[Effect, Any, Any]:
+        execution, task = self.execution, self.task
+        if task.is_anonymous:
+            refuse_foreign_record(task, record)
+        on_code_change = self._on_code_change()
+        verdict = self._decide(record, on_code_change)
         if record.done is not None and verdict in _DELIVERED:
             yield Arrival(execution, record.done)
         match verdict:

@@ -203,7 +203,7 @@ class _Wait(Attempts):
         cancelled = isinstance(error, CANCELLATIONS)
         status = StepStatus.CANCELLED if cancelled else StepStatus.FAILED
         self._append(status, StepFlag.NO_EFFECT, error=self._encode_error(error))
-        mark(error, execution.id, self._seq)
+        mark(error, execution.id, self.seq)
         if cancelled:
             self._note_cancellation()
 

@@ -176,14 +176,26 @@ def million(scale: Scale, home: Path) -> Iterator[Figure]:
 
 def gathers(scale: Scale, home: Path) -> Iterator[Figure]:
     """Measure the cost of a task in a gather of 1,000 that do nothing."""
-    count, plain, subject = 1000, [], []
-    for _ in range(scale.rounds):
-        with tempfile.TemporaryDirectory(dir=home) as folder:
-            found = measure("gather", Path(folder), count)
-        plain.append(found["plain_seconds"] / count * 1e6)
-        subject.append(found["seconds"] / count * 1e6)
+    plain, subject = _beside_plain("gather", 1000, scale, home)
     yield figure_of("floor: plain asyncio.gather of 1,000", plain, "µs a task")
     yield figure_of("gather of 1,000", subject, "µs a task", target=90, aim=60)
+
+
+def maps(scale: Scale, home: Path) -> Iterator[Figure]:
+    """Measure the cost of a task in a map over 10,000 items by 8 threads that do nothing."""
+    plain, subject = _beside_plain("map", 10_000, scale, home)
+    yield figure_of("floor: ThreadPoolExecutor(8).map of 10,000", plain, "µs a task")
+    yield figure_of("map of 10,000, 8 threads", subject, "µs a task", target=60)
+
+
+def _beside_plain(name: str, count: int, scale: Scale, home: Path) -> tuple[list[float], list[float]]:
+    plain, subject = [], []
+    for _ in range(scale.rounds):
+        with tempfile.TemporaryDirectory(dir=home) as folder:
+            found = measure(name, Path(folder), count)
+        plain.append(found["plain_seconds"] / count * 1e6)
+        subject.append(found["seconds"] / count * 1e6)
+    return plain, subject
 
 
 def imports(scale: Scale) -> Iterator[Figure]:
@@ -241,7 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and no long runs")
     parser.add_argument("--million", action="store_true", help="also resume a run of 1,000,000 steps")
-    parser.add_argument("--only", choices=("steps", "replay", "gather", "import"), help="one group of figures")
+    parser.add_argument("--only", choices=("steps", "replay", "gather", "map", "import"), help="one group of figures")
     parser.add_argument("--json", metavar="FILE", help="write the figures there instead of printing them as JSON")
     parser.add_argument("--folder", help="where the stores go; on a disk")
     options = parser.parse_args()
@@ -250,6 +262,7 @@ def main() -> None:
         "steps": [first_executions(scale, home)],
         "replay": [replays(scale, home), async_replays(scale, home)],
         "gather": [gathers(scale, home)],
+        "map": [maps(scale, home)],
         "import": [imports(scale)],
     }
     chosen = groups[options.only] if options.only else [group for several in groups.values() for group in several]

@@ -13,6 +13,7 @@ import sqlite3
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,10 @@ def failing_step() -> None:
 
 
 async def plain_step(number: int) -> int:
+    return number
+
+
+def plain_function(number: int) -> int:
     return number
 
 
@@ -158,6 +163,15 @@ async def gathered(count: int) -> None:
     measured["seconds"] = _since(begun)
 
 
+@workflow(max_workers=8)
+def mapped(count: int) -> None:
+    step(-1)
+    begun = time.perf_counter()
+    for _ in step.map(range(count), concurrency=8):
+        pass
+    measured["seconds"] = _since(begun)
+
+
 @workflow
 def failing(count: int) -> None:
     begun = time.perf_counter()
@@ -209,6 +223,16 @@ def gather_beside_plain(_: Path, count: int) -> None:
 
     measured["plain_seconds"] = asyncio.run(plain())
     asyncio.run(gathered(count))
+
+
+def map_beside_plain(_: Path, count: int) -> None:
+    """Map a plain function over a pool of 8 threads, then a task."""
+    with ThreadPoolExecutor(8) as pool:
+        begun = time.perf_counter()
+        for number in pool.map(plain_function, range(count)):
+            assert number >= 0
+        measured["plain_seconds"] = _since(begun)
+    mapped(count)
 
 
 class MergingStore:
@@ -270,6 +294,7 @@ MEASURES: dict[str, Callable[[Path, int], object]] = {
     "sync, idempotent=False": partial(alternate, sequential_risky),
     "async": partial(alternate, lambda: asyncio.run(sequential_async())),
     "gather": gather_beside_plain,
+    "map": map_beside_plain,
     "record": record,
     "replay": lambda _, count: _resume(count),
     "replay async": lambda _, count: _call_failing(lambda: asyncio.run(failing_async(count))),

@@ -1,0 +1,200 @@
+"""Submits calls of tasks: `submit` one, `map` many. What is wrong with a call is said before anything is executed."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from durable import sessions
+from durable.calls import Call, LateCall
+from durable.completions import MapResults
+from durable.engine import call_anonymous_task, call_task
+from durable.errors import ConfigurationError, OutsideRunError
+from durable.execution import FRAME
+from durable.executors import Elsewhere
+from durable.flow import flow_of
+from durable.futures import TaskFuture
+from durable.matching import Match
+from durable.namesakes import refuse_equal_call, refuse_other_object
+from durable.places import Group
+from durable.submissions import Submission, submission_of
+from durable.submitted_steps import SubmittedStep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from durable.definitions import TaskDefinition
+    from durable.execution import Frame
+    from durable.flow import Flow
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
+
+
+def submit_task(
+    task: TaskDefinition, function: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TaskFuture[Any]:
+    """Submit one call; its step key is fixed here."""
+    frame = _frame(task, "submit")
+    submitting = _Submitting(task, function, instance, frame, None)
+    submission = submitting.make(submitting.call(args, kwargs))
+    submitting.flow.submit([submission])
+    return TaskFuture(submission)
+
+
+def call_on_executor(
+    task: TaskDefinition, function: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a task whose body runs on an executor, and wait for it as for any other."""
+    frame = FRAME.get()
+    if frame is not None and task.executor is not None:
+        frame.body.check()
+        function = Elsewhere(flow_of(frame.body.execution).executors, task.executor, task, function, instance)
+        function.check(args, kwargs)
+    call = call_anonymous_task if task.is_anonymous else call_task
+    return call(task, function, instance, args, kwargs)
+
+
+def map_task(
+    task: TaskDefinition,
+    function: Callable[..., Any],
+    instance: Any,
+    iterables: tuple[Iterable[Any], ...],
+    concurrency: int | None,
+    *,
+    ordered: bool,
+) -> MapResults[Any]:
+    """Submit one call for each item; all of them are checked before the first is executed."""
+    if concurrency is not None and (
+        not isinstance(concurrency, int) or isinstance(concurrency, bool) or concurrency < 1
+    ):
+        raise ConfigurationError(
+            f"Task {task.full_name!r} was not executed: map(concurrency={concurrency!r}) takes a number of 1 or more."
+        )
+    if not iterables:
+        raise ConfigurationError(
+            f"Task {task.full_name!r} was not executed: map takes at least one iterable of arguments."
+        )
+    frame = _frame(task, "map")
+    submitting = _Submitting(task, function, instance, frame, concurrency)
+    calls = [submitting.call(args, {}) for args in zip(*iterables)]  # noqa: B905 -- up to the shortest, as `map` does
+    submissions = [submitting.make(call) for call in calls]
+    submitting.flow.submit(submissions)
+    return MapResults([TaskFuture(submission) for submission in submissions], ordered=ordered)
+
+
+def _frame(task: TaskDefinition, what: str) -> Frame:
+    frame = FRAME.get()
+    if frame is None:
+        disabled = " DURABLE_DISABLE is set, so there are no runs." if sessions.is_disabled() else ""
+        raise OutsideRunError(
+            f"Task {task.full_name!r} was not executed: {what}(...) was called outside a run, or in a thread that carries no "
+            f"run context.{disabled} Call it in a @workflow or in `with durable.run(...)`; threads need "
+            f"contextvars.copy_context().run."
+        )
+    frame.body.check()
+    return frame
+
+
+class _Submitting:
+    """What calls that are submitted together have in common."""
+
+    def __init__(
+        self, task: TaskDefinition, function: Callable[..., Any], instance: Any, frame: Frame, places: int | None
+    ) -> None:
+        execution = frame.body.execution
+        self._task = task = task.at(execution.anchor)
+        self._instance = instance
+        self._frame = frame
+        self._group = None if places is None else Group(places)
+        self.flow: Flow = flow_of(execution)
+        self._after = tuple(self._own(future) for future in task.after)
+        self._loop = _loop_of(frame) if task.is_async and execution.workflow.is_async else None
+        option = task.executor if task.executor is not None else execution.workflow.executor
+        self._elsewhere: Elsewhere | None = None
+        if option is not None and (option != "threads" or task.is_async):
+            self._elsewhere = Elsewhere(self.flow.executors, option, task, function, instance)
+        self._function = self._elsewhere or function
+
+    def _own(self, future: object) -> Submission:
+        submission = submission_of(future, "after= and arguments")
+        if submission.flow is not self.flow:
+            raise ConfigurationError(
+                f"Task {self._task.full_name!r} was not executed: it depends on step {submission.key!r} of another run, "
+                f"{submission.flow.execution.id}. Pass that run's result."
+            )
+        return submission
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, tuple[Submission, ...], Arguments]:
+        """Check a call: what it says, the submissions that it needs, and its arguments as they were given."""
+        needed = tuple(dict.fromkeys(self._own(future) for future in _futures_in((args, kwargs))))
+        if not needed:
+            if self._elsewhere is not None:
+                self._elsewhere.check(args, kwargs)
+            return Call(self._task, self._instance, args, kwargs), (), (args, kwargs)
+        early_args, early_kwargs = _replaced((args, kwargs), _reference)
+        return Call(self._task, self._instance, early_args, early_kwargs), needed, (args, kwargs)
+
+    def make(self, checked: tuple[Call, tuple[Submission, ...], Arguments]) -> Submission:
+        """Fix the step key of a call."""
+        call, needed, given = checked
+        match = Match(self._task, call, self._frame)
+        if self._instance is not None:
+            refuse_other_object(match)
+        if self._task.is_anonymous:
+            refuse_equal_call(match)
+        return Submission(
+            self.flow,
+            SubmittedStep(match, self._function, depends_on_results=bool(needed)),
+            order=next(self.flow.orders),
+            needed=needed,
+            resolve=partial(self._resolve, call, given) if needed else None,
+            after=self._after,
+            loop=self._loop,
+            group=self._group,
+        )
+
+    def _resolve(self, call: Call, given: Arguments) -> Call:
+        args, kwargs = _replaced(given, _result)
+        if self._elsewhere is not None:
+            self._elsewhere.check(args, kwargs)
+        return LateCall(call, args, kwargs)
+
+
+def _loop_of(frame: Frame) -> asyncio.AbstractEventLoop:
+    root = frame.body.execution.root_task
+    return root.get_loop() if root is not None else asyncio.get_running_loop()
+
+
+def _futures_in(value: Any) -> list[TaskFuture[Any]]:
+    """Find the futures in arguments and in the lists, tuples, sets and dicts that they consist of."""
+    found: list[TaskFuture[Any]] = []
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        if type(current) in _CONTAINERS:
+            waiting += current.values() if type(current) is dict else current
+        elif isinstance(current, TaskFuture):
+            found.append(current)
+    found.reverse()
+    return found
+
+
+def _replaced(value: Any, replacement: Callable[[TaskFuture[Any]], Any]) -> Any:
+    """Give the value with each future replaced; parts that hold none are the same objects."""
+    if isinstance(value, TaskFuture):
+        return replacement(value)
+    if type(value) not in _CONTAINERS or not _futures_in(value):
+        return value
+    if type(value) is dict:
+        return {key: _replaced(each, replacement) for key, each in value.items()}
+    return type(value)(_replaced(each, replacement) for each in value)
+
+
+def _reference(future: TaskFuture[Any]) -> Any:
+    return submission_of(future, "arguments").reference
+
+
+def _result(future: TaskFuture[Any]) -> Any:
+    return submission_of(future, "arguments").value

@@ -1,0 +1,229 @@
+"""Bodies on executors: they run there, records are written here, and what cannot be sent there is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import durable
+from durable import task, workflow
+from durable.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+executed: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path) -> Iterator[None]:
+    """A store of its own for each test."""
+    executed.clear()
+    opened = open_store(tmp_path / "durable.db")
+    durable.configure(opened)
+    yield
+    durable.configure(None)
+    opened.close()
+
+
+@task(executor="processes")
+def where(number: int) -> tuple[int, int]:
+    return number, os.getpid()
+
+
+@task(executor="processes")
+async def where_async(number: int) -> tuple[int, int]:
+    await asyncio.sleep(0)
+    return number, os.getpid()
+
+
+@task(executor="processes")
+def fail_there(number: int) -> None:
+    raise ZeroDivisionError(number)
+
+
+class Place:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @task(executor="processes")
+    def look(self) -> tuple[str, int]:
+        return self.name, os.getpid()
+
+
+@workflow(max_workers=2)
+def in_processes() -> list[Any]:
+    try:
+        fail_there(1)
+    except ZeroDivisionError as error:
+        failure = str(error)
+    return [where(1), *where.map([2, 3]), where_async.submit(4).result(), Place("here").look(), failure]
+
+
+@workflow(max_workers=2)
+async def async_in_processes() -> list[Any]:
+    return [await where_async(1), *await where.map([2, 3]), await where_async.submit(4)]
+
+
+def test_bodies_in_processes() -> None:
+    """With `executor="processes"` bodies run in other processes, called or submitted; a replay gives what they gave."""
+    found = in_processes()
+    assert [each[0] for each in found[:4]] == [1, 2, 3, 4]
+    assert (found[4][0], found[5]) == ("here", "1")
+    assert os.getpid() not in {each[1] for each in found[:5]}
+    assert in_processes() == found
+    again = asyncio.run(async_in_processes())
+    assert [each[0] for each in again] == [1, 2, 3, 4]
+    assert os.getpid() not in {each[1] for each in again}
+
+
+def test_what_cannot_be_sent_is_refused() -> None:
+    """A function or an argument that cannot be sent to another process is an error before anything is executed."""
+
+    @task(executor="processes")
+    def local() -> None: ...
+
+    @workflow
+    def sends_function() -> None:
+        local()
+
+    @workflow
+    def submits_function() -> None:
+        local.submit()
+
+    @workflow
+    def sends_argument() -> None:
+        where(threading.Lock())  # type: ignore[arg-type]  # what is wrong is what is tested
+
+    @workflow
+    def maps_argument() -> None:
+        where.map([1, threading.Lock()])
+
+    for program in (sends_function, submits_function):
+        with pytest.raises(durable.ConfigurationError, match="another process, which cannot import it"):
+            program()
+    for program in (sends_argument, maps_argument):
+        with pytest.raises(durable.ConfigurationError, match="its arguments cannot be sent there: TypeError"):
+            program()
+    assert [step for run in durable.list_runs() for step in run.steps] == []
+
+
+def test_bodies_in_threads_carry_the_context() -> None:
+    """With `executor="threads"` the body runs in another thread, with the run and the context variables of the call."""
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    @task
+    def inner() -> str:
+        return variable.get()
+
+    @task(executor="threads")
+    def outer() -> tuple[bool, str, str]:
+        return threading.current_thread() is threading.main_thread(), inner(), durable.current().run_id
+
+    @task(executor="threads")
+    async def async_outer() -> str:
+        await asyncio.sleep(0)
+        return threading.current_thread().name
+
+    @workflow(run_id="threads")
+    def program() -> Any:
+        variable.set("set")
+        return outer(), async_outer.submit().result().startswith("durable-body")
+
+    assert program() == ((False, "set", "threads"), True)
+    assert [step.parent for step in durable.get_run("threads").steps][1] == 1
+
+
+class Counting(Executor):
+    """Runs everything at once, and counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_shut_down = False
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.count += 1
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.is_shut_down = True
+
+
+def test_any_executor_and_functions_that_make_one() -> None:
+    """An executor of the user's own is used and left open; one that a function made is shut down with the run; a
+    workflow's executor is for what it submits."""
+    own, made, default = Counting(), Counting(), Counting()
+
+    @task(executor=own)
+    def on_own() -> str:
+        return "own"
+
+    @task(executor=lambda: made)
+    def on_made() -> str:
+        return "made"
+
+    @task
+    def plain(name: str) -> str:
+        return name
+
+    @workflow(executor=default)
+    def program() -> list[str]:
+        return [on_own(), on_own.submit().result(), on_made(), on_made(), plain("called"), plain.submit("sent").result()]
+
+    assert program() == ["own", "own", "made", "made", "called", "sent"]
+    assert (own.count, made.count, default.count) == (2, 2, 1)
+    assert (own.is_shut_down, made.is_shut_down, default.is_shut_down) == (False, True, False)
+
+
+def test_a_function_that_makes_no_executor() -> None:
+    """What makes something else than an executor is named, and the body is not executed."""
+
+    @task(executor=lambda: 5)  # type: ignore[arg-type]  # what is wrong is what is tested
+    def never() -> None:
+        executed.append("never")
+
+    @workflow
+    def program() -> None:
+        never()
+
+    with pytest.raises(durable.ConfigurationError, match="which is no concurrent"):
+        program()
+    assert executed == []
+
+
+def test_a_pool_of_threads_of_the_users_own() -> None:
+    """Bodies on a `ThreadPoolExecutor` carry the run's context: tasks that they call are steps."""
+
+    @task
+    def inner() -> str:
+        return durable.current().step_key
+
+    with ThreadPoolExecutor(1) as pool:
+
+        @task(executor=pool)
+        def outer() -> str:
+            return inner()
+
+        @workflow
+        def program() -> str:
+            return outer.submit().result()
+
+        assert "/" in program()
+
+
+def test_outside_a_run_the_body_runs_here() -> None:
+    """A task with an executor that is called outside a run is a plain function, with a warning."""
+    with pytest.warns(durable.DurableWarning, match="outside a run"):
+        assert where(1) == (1, os.getpid())
