@@ -22,6 +22,7 @@ from durable.result_cache import keep
 from durable.retries import pause_after
 from durable.serializers import Unserializable
 from durable.step_keys import Scope
+from durable.undoables import describe, keep_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -33,7 +34,7 @@ _STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
 _CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
-_KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY
+_KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.UNDO
 
 
 class Attempts:
@@ -91,9 +92,11 @@ class Attempts:
             self._key = record.key
             self._attempts = record.attempts
             self.interruptions = record.interruptions
-            self._flags = record.flags & _KEPT_FLAGS
+            self._flags = record.flags & _KEPT_FLAGS | task.flags & StepFlag.UNDO
         if not self._is_idempotent:
             self._flags |= StepFlag.NOT_IDEMPOTENT
+        if task.may_be_undone:
+            self._details = describe(execution, self.call, self._seq, self._key, self._details)
 
     def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
         """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
@@ -266,6 +269,8 @@ class Attempts:
             data = execution.serializer.encode(value, run=execution.id, step=self._key)
         except Unserializable as error:
             self._flags |= StepFlag.VALUE_UNAVAILABLE
+            if self.task.undo is not None:
+                keep_result(execution, self._seq, value)
             unavailable = self._encode_error(self._value_unavailable(error))
             return self._append(_SUCCEEDED, error=unavailable)
         return self._append(_SUCCEEDED, value=data)

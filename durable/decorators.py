@@ -228,6 +228,7 @@ def task(
     idempotent: bool | None = None,
     no_effect_on: type[BaseException] | Iterable[type[BaseException]] = (),
     reconcile: Callable[..., Any] | None = None,
+    undo: Callable[..., Any] | None = None,
     attempts: int = 1,
     retry: Any = None,
     timeout: float | timedelta | None = None,
@@ -244,11 +245,13 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     the arguments or a function of them, in place of the fingerprint of the arguments. `ignore`: parameters left out of
     the fingerprint. `version`: bump it to set recorded results aside. `idempotent=False`: never executed again unless it
     is known that it did not happen. `no_effect_on`: exception types that prove that nothing happened. `reconcile`: asks
-    the outside world whether a step in doubt happened; returns `happened(value)` or `did_not_happen`. `attempts`:
-    executions within one execution of the run. `retry`: a `tenacity.Retrying` or `AsyncRetrying` instead. `timeout`:
-    seconds or `timedelta` per attempt. `replay=False`: recorded, but executed in every execution of the run. `on_drift`,
-    `on_code_change`: what to do when inputs or the body changed under a run. `sensitive`: no preview of arguments, key
-    or error is stored. `cache`: True or a time to live; the result is shared by all runs.
+    the outside world whether a step in doubt happened; returns `happened(value)` or `did_not_happen`. `undo`: called as
+    `undo(result, *args, **kwargs)`, or with the result alone if it takes one parameter, for each finished step of a run that
+    fails, the last one first; it is a step of its own, with its own options if it is a task. `attempts`: executions within
+    one execution of the run. `retry`: a `tenacity.Retrying` or `AsyncRetrying` instead. `timeout`: seconds or `timedelta`
+    per attempt. `replay=False`: recorded, but executed in every execution of the run. `on_drift`, `on_code_change`: what
+    to do when inputs or the body changed under a run. `sensitive`: no preview of arguments, key or error is stored.
+    `cache`: True or a time to live; the result is shared by all runs.
 
     Raises `DefinitionError` for options of the wrong type, unknown parameters, generators and classes.
     """

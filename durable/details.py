@@ -29,7 +29,8 @@ class Argument:
 @dataclass(frozen=True, slots=True)
 class Details:
     """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
-    `retry` the steps whose failure made this one fail.
+    `retry` the steps whose failure made this one fail, `undo` the name of its compensation and the stored arguments of the
+    call, in base64 (empty: they could not be stored).
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Details:
     tries: int = 0
     until: float | None = None
     retry: tuple[int, ...] = ()
+    undo: tuple[str, str] | None = None
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
@@ -51,6 +53,8 @@ class Details:
             data["u"] = self.until
         if self.retry:
             data["r"] = self.retry
+        if self.undo is not None:
+            data["x"] = self.undo
         return json.dumps(data).encode()
 
     @staticmethod
@@ -66,6 +70,7 @@ class Details:
                 found.get("t", 0),
                 found.get("u"),
                 tuple(found.get("r", ())),
+                (found["x"][0], found["x"][1]) if "x" in found else None,
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise CorruptRecordError(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
     from durable.timed_bodies import TimedBody
+    from durable.undoables import Undoable
     from durable.verdicts import Past
 
 
@@ -79,6 +80,9 @@ class Execution:
         self.tasks: dict[asyncio.Task[Any], Body] = {}
         self.timed_bodies: list[TimedBody] = []
         self.in_flight: dict[object, Body] = {}
+        self.undoables: dict[int, Undoable] = {}
+        self.undoing: RunRecord | None = None
+        self.undone = False
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
         self.ended = False

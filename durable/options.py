@@ -142,12 +142,30 @@ def check_task(task: TaskDefinition) -> None:
 def _check_task_functions(task: TaskDefinition) -> None:
     if task.reconcile is not None and not callable(task.reconcile):
         raise DefinitionError(f"@task(reconcile={task.reconcile!r}): reconcile is a function of the task's arguments.")
+    if task.undo is not None:
+        _check_undo(task, task.undo)
     if task.retry is not None and not all(hasattr(task.retry, part) for part in ("retry", "stop", "wait", "copy")):
         raise DefinitionError(f"@task(retry={task.retry!r}): retry is a tenacity.Retrying or AsyncRetrying object.")
     if task.retry is not None and task.attempts != 1:
         raise DefinitionError(
             "@task takes attempts= or retry=, not both: put the number of attempts into retry's stop."
         )
+
+
+def _check_undo(task: TaskDefinition, undo: TaskDefinition) -> None:
+    parameters = list(inspect.signature(task.plain).parameters.values())[task.takes_self :]
+    named = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    count = sum(parameter.kind not in several for parameter in parameters)
+    try:
+        if not undo.takes_one:
+            inspect.signature(undo.plain).bind(*[None] * (1 + count), **dict.fromkeys(named))
+    except TypeError as error:
+        raise DefinitionError(
+            f"@task(undo={undo.qualname}) of {task.qualname}: it is called with the result and then the arguments of the "
+            f"call, (result, {', '.join(map(str, parameters))}), and does not take them: {error}. Give it these "
+            f"parameters, or *args and **kwargs, or a single one for the result alone."
+        ) from None
 
 
 def _check_task_parameters(task: TaskDefinition) -> None:
@@ -174,6 +192,11 @@ def _check_task_combinations(task: TaskDefinition) -> None:
         raise DefinitionError(
             f"{task.qualname}: a cached result stands for an effect that did not happen in this run, so cache= is "
             f"refused with idempotent=False."
+        )
+    if task.undo is not None and task.cache:
+        raise DefinitionError(
+            f"{task.qualname}: a cached result stands for an effect of another run, which this one must not undo, so "
+            f"cache= is refused with undo=."
         )
     if isinstance(task.cache, timedelta) and task.cache <= timedelta(0):
         raise DefinitionError(f"@task(cache={task.cache!r}): a time to live is positive.")

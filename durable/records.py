@@ -55,6 +55,8 @@ class StepFlag:
     CHILD_RUN: Final = 64  # the step is a run of its own
     ALWAYS: Final = 128  # replay=False: executed in every execution of the run
     RETRYING: Final = 256  # `started`, but between two attempts: no body was running
+    UNDO: Final = 4096  # it has a compensation: when the run fails, what it did is undone
+    REOPENED: Final = 8192  # `undone` because steps below it were: executed again as itself, not as a new occurrence
 
 
 def step_key(container: str, branch: str, label: str, occurrence: int) -> str:
@@ -174,7 +176,7 @@ class Batch(NamedTuple):
 class StepQuery:
     """Which steps of a run to read, in the order of `seq`; all conditions that are not None must hold.
 
-    `after` leaves out steps up to that `seq`. At most `limit` rows come back. Of steps that succeeded and whose value
+    `after` leaves out steps up to that `seq`. At most `limit` rows come back; with `flags` such as have one of them. Of steps that succeeded and whose value
     is stored, `lean` allows to leave out what replaying does not need: their `epoch` is 0 then, and `attempts`,
     `interruptions`, times and `error` are empty. A store may ignore it.
     """
@@ -186,6 +188,7 @@ class StepQuery:
     scope: tuple[str, str] | None = None  # container and branch
     tasks: tuple[str, ...] | None = None
     statuses: tuple[str, ...] | None = None
+    flags: int | None = None
     lean: bool = False
 
 

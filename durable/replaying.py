@@ -27,8 +27,7 @@ def replay_at_once(match: Match, record: StepRecord) -> Any:
         record.status != _SUCCEEDED
         or record.flags & StepFlag.VALUE_UNAVAILABLE
         or task.label not in match.execution.code_seen
-        or not task.replay
-        or task.key is not None
+        or not task.replays_at_once
     ):
         return NotImplemented
     return replay(match.execution, record)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable import notices, sessions
 from durable.branches import scoped_tasks
+from durable.compensation import failure_of, is_being_undone, run_after_undoing, undo
 from durable.claims import Claiming, Opening, before, in_progress, leave
 from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, drive
 from durable.endings import ended_run, stored_outcome
@@ -196,6 +197,11 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             if run is not None:
                 return stored_outcome(call.session, run)
             execution = _owned(call)
+            if is_being_undone(execution.run):
+                execution.undoing = execution.run
+                if not call.is_block:  # which cannot be kept from its body but by an exception
+                    yield Execute(execution.body, _scoped(call.workflow, execution, _nothing(call.workflow)))
+                raise failure_of(call.session, execution.run)
             value = yield Execute(execution.body, _scoped(call.workflow, execution, function))
         except GeneratorExit as closed:  # nothing can be awaited any more
             if call.execution is not None:
@@ -207,6 +213,8 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             error = raised
         execution = _owned(call)
         error = (yield from _quiet(execution)) or error
+        if error is not None:
+            error = yield from _undo(call, execution, error)
         execution.ended = True
         error = yield from _record_end(call, execution, value, error)
     finally:
@@ -219,6 +227,24 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             raise call.parent.execution.stop(execution.stopped)
         raise error
     return value
+
+
+def _undo(call: RunCall, execution: Execution, error: BaseException) -> Generator[Effect, Any, BaseException]:
+    """Undo what the run did if it fails; gives the error that it ends with."""
+    try:
+        error = yield from undo(execution, error)
+    except GeneratorExit as closed:  # nothing can be awaited any more
+        drive(_record_end(call, execution, None, closed))
+        raise
+    if execution.undoing is not None:
+        error = (yield from _quiet(execution)) or error
+    return error
+
+
+def _nothing(workflow: WorkflowDefinition) -> Callable[[], Any]:
+    async def nothing() -> None: ...
+
+    return nothing if workflow.is_async else lambda: None
 
 
 def _owned(call: RunCall) -> Execution:
@@ -262,7 +288,10 @@ def _record_end(
         return error
     if isinstance(error, LeaseLostError | RunInProgressError) and execution.stopped is error:
         return error
-    run, error = ended_run(execution, value, error)
+    if execution.undoing is not None and error is not None:
+        run = run_after_undoing(execution, error)
+    else:
+        run, error = ended_run(execution, value, error)
     ticket = session.journal.append(execution.fence, run)
     try:
         yield Durable(execution, ticket, certain=True)

@@ -27,7 +27,8 @@ from durable.records import StepFlag
 from durable.replaying import replay, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
 from durable.step_keys import idempotency_key
-from durable.verdicts import Verdict, decide, interruptions
+from durable.undoables import note_replayed
+from durable.verdicts import Verdict, decide, interruptions, is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -53,6 +54,8 @@ class Step:
     def life(self) -> Generator[Effect, Any, Any]:
         """Match the call, decide, and execute or replay it."""
         execution, match = self.execution, self.match
+        if match.record is not None and is_undone(match.record):
+            match.pass_over_undone()
         if match.record is None and not execution.history.is_empty:
             if self.task.is_async:
                 yield Arrival(execution)
@@ -86,6 +89,8 @@ class Step:
             yield Arrival(execution, record.done)
         match verdict:
             case Verdict.REPLAY:
+                if task.may_be_undone:
+                    note_replayed(execution, self.match.call, record)
                 if on_code_change == "keep":
                     warn_of_new_code(execution, task, record)
                 return replay(execution, record)
