@@ -230,9 +230,13 @@ class _Compensation:
         except CorruptRecordError as error:
             raise execution.stop(error) from error
         except Exception as error:
-            problem = error if isinstance(error, ConfigurationError) else ConfigurationError(
-                f"The compensation of step {step.key!r} of run {execution.id} cannot be called: "
-                f"{type(error).__name__}: {error}. Mend it and resume the run."
+            problem = (
+                error
+                if isinstance(error, ConfigurationError)
+                else ConfigurationError(
+                    f"The compensation of step {step.key!r} of run {execution.id} cannot be called: "
+                    f"{type(error).__name__}: {error}. Mend it and resume the run."
+                )
             )
             raise execution.stop(problem) from error
 

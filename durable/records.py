@@ -176,9 +176,9 @@ class Batch(NamedTuple):
 class StepQuery:
     """Which steps of a run to read, in the order of `seq`; all conditions that are not None must hold.
 
-    `after` leaves out steps up to that `seq`. At most `limit` rows come back; with `flags` such as have one of them. Of steps that succeeded and whose value
-    is stored, `lean` allows to leave out what replaying does not need: their `epoch` is 0 then, and `attempts`,
-    `interruptions`, times and `error` are empty. A store may ignore it.
+    `after` leaves out steps up to that `seq`, `flags` those that have none of them. At most `limit` rows come back. Of
+    steps that succeeded and whose value is stored, `lean` allows to leave out what replaying does not need: their `epoch`
+    is 0 then, and `attempts`, `interruptions`, times and `error` are empty. A store may ignore it.
     """
 
     after: int = 0

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from durable import notices, sessions
 from durable.branches import scoped_tasks
-from durable.compensation import failure_of, is_being_undone, run_after_undoing, undo
 from durable.claims import Claiming, Opening, before, in_progress, leave
+from durable.compensation import failure_of, is_being_undone, run_after_undoing, undo
 from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, drive
 from durable.endings import ended_run, stored_outcome
 from durable.errors import (
@@ -24,7 +24,7 @@ from durable.errors import (
     StoreError,
     WouldDeadlockError,
 )
-from durable.execution import FRAME, Execution
+from durable.execution import FRAME, Execution, warn_once
 from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
 from durable.stopping import ended_when_stopped
 from durable.verdicts import Past
@@ -165,6 +165,13 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
 def _supersede(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
     with Opening(call.session, run):
         claim: Claim = yield Claiming(call.session, run.id)
+        if is_being_undone(before(claim)):
+            warn_once(
+                "superseded",
+                run.id,
+                f"Run {run.id} failed and was interrupted while its steps were undone. It is superseded by a fresh run, and "
+                f"what was not undone stays as it is: {notices.shell_command('show', run.id)}",
+            )
         superseded = replace(claim.run, status=RunStatus.SUPERSEDED, ended_at=sessions.clock())
         yield from _leave(call, claim, before(claim) if before(claim).status in _FINAL else superseded)
 
@@ -196,13 +203,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             run = yield from _open(call)
             if run is not None:
                 return stored_outcome(call.session, run)
-            execution = _owned(call)
-            if is_being_undone(execution.run):
-                execution.undoing = execution.run
-                if not call.is_block:  # which cannot be kept from its body but by an exception
-                    yield Execute(execution.body, _scoped(call.workflow, execution, _nothing(call.workflow)))
-                raise failure_of(call.session, execution.run)
-            value = yield Execute(execution.body, _scoped(call.workflow, execution, function))
+            value = yield from _execute_body(call, function)
         except GeneratorExit as closed:  # nothing can be awaited any more
             if call.execution is not None:
                 drive(_record_end(call, call.execution, None, closed))
@@ -227,6 +228,17 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             raise call.parent.execution.stop(execution.stopped)
         raise error
     return value
+
+
+def _execute_body(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, Any, Any]:
+    """Execute the workflow's body, unless the run is being undone: then nothing happens but that it fails again."""
+    execution, workflow = _owned(call), call.workflow
+    if not is_being_undone(execution.run):
+        return (yield Execute(execution.body, _scoped(workflow, execution, function)))
+    execution.undoing = execution.run
+    if not call.is_block:  # whose body is kept from execution by nothing but an exception
+        yield Execute(execution.body, _scoped(workflow, execution, _nothing(workflow)))
+    raise failure_of(call.session, execution.run)
 
 
 def _undo(call: RunCall, execution: Execution, error: BaseException) -> Generator[Effect, Any, BaseException]:

@@ -6,8 +6,8 @@ stored, and what was recorded before the task had a compensation, is held as lon
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import sys
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,8 @@ def keep_result(execution: Execution, seq: int, value: Any) -> None:
 def compensation_of(execution: Execution, step: StepRecord) -> tuple[TaskDefinition, tuple[Any, ...], dict[str, Any]]:
     """Give the compensation of a step with its arguments: the result first, then those of the call.
 
-    Raises `ConfigurationError` if this program has no such function, or if something is needed that was not stored.
+    Raises `ConfigurationError` if this program has no such function. Where something is needed that was not stored, the
+    compensation is one that fails and says so.
     """
     known = execution.undoables.get(step.seq) or Undoable(None, is_flagged=True)
     name, stored = Details.read(step.details).undo or ("", "")
@@ -89,20 +90,24 @@ def compensation_of(execution: Execution, step: StepRecord) -> tuple[TaskDefinit
             f"not define. Resume the run with the program that does."
         )
     if step.value is None and not known.results:
-        raise ConfigurationError(
-            f"Step {step.key!r} of run {execution.id} cannot be undone: its result could not be stored, and the process "
-            f"that had it has ended."
-        )
+        return _lost(undo, step, "result")
     result = known.results[0] if known.results else _result(execution, step)
     if undo.takes_one:
         return undo, (result,), {}
     if known.arguments is None and not stored:
-        raise ConfigurationError(
-            f"Step {step.key!r} of run {execution.id} cannot be undone: its arguments could not be stored, and the process "
-            f"that had them has ended."
-        )
+        return _lost(undo, step, "arguments")
     args, kwargs = known.arguments or _stored_arguments(execution, step, stored)
     return undo, (result, *args), kwargs
+
+
+def _lost(undo: TaskDefinition, step: StepRecord, what: str) -> tuple[TaskDefinition, tuple[Any, ...], dict[str, Any]]:
+    def lost() -> None:
+        raise ConfigurationError(
+            f"Step {step.key!r} of run {step.run_id} cannot be undone by {undo.qualname}: the {what} of the call could not "
+            f"be stored, and the process that had them has ended. Undo it by hand."
+        )
+
+    return TaskDefinition(function=lost, name=undo.full_name), (), {}
 
 
 def _place(key: str) -> str:
@@ -136,13 +141,14 @@ def _find(step: StepRecord, name: str) -> TaskDefinition | None:
     task = registry.tasks.get(step.task.partition("@")[0])
     if task is not None and task.undo is not None:
         return task.undo
-    return registry.tasks.get(name) or _import(name)
+    return registry.tasks.get(name) or _loaded(name)
 
 
-def _import(name: str) -> TaskDefinition | None:
-    module, _, qualname = name.rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), qualname) if module else None
-    except (ImportError, AttributeError):
-        return None
-    return TaskDefinition(function=function) if callable(function) else None
+def _loaded(name: str) -> TaskDefinition | None:
+    """Find a function in what is imported already: importing could execute a script."""
+    module, _, function_name = name.rpartition(".")
+    for loaded in (sys.modules.get(module), sys.modules.get("__main__")):
+        function = getattr(loaded, function_name, None)
+        if callable(function) and (found := TaskDefinition(function=function)).full_name == name:
+            return found
+    return None
