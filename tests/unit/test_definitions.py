@@ -172,7 +172,7 @@ def test_a_compensation_takes_the_result_and_the_arguments() -> None:
         undo = make_task(undo=function).undo
         assert undo is not None
         assert (undo.plain, undo.takes_one) == (function, takes_one)
-    paid = Task(make_task(undo_one, idempotent=False))
+    paid: Task[..., None] = Task(make_task(undo_one, idempotent=False))
     assert make_task(undo=paid).undo is paid.definition
     assert make_task(undo=undo_one).with_options(version=2).undo is not None
     assert make_task(undo=undo_one).with_options(undo=None).undo is None
