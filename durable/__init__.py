@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from durable.encoding import register_live_type
     from durable.handles import Run, StepView, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
+    from durable.observers import Event, subscribe
     from durable.sessions import configure
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "DidNotHappen",
     "DurableError",
     "DurableWarning",
+    "Event",
     "ExecutionStopped",
     "FingerprintError",
     "Happened",
@@ -90,6 +92,7 @@ __all__ = [
     "register_live_type",
     "run",
     "scope",
+    "subscribe",
     "task",
     "uuid4",
     "workflow",
@@ -98,6 +101,7 @@ __all__ = [
 _IMPORTED_AT_FIRST_USE = {
     "Current": "inside",
     "DidNotHappen": "doubts",
+    "Event": "observers",
     "Happened": "doubts",
     "Run": "handles",
     "StepView": "handles",
@@ -113,6 +117,7 @@ _IMPORTED_AT_FIRST_USE = {
     "register_live_type": "encoding",
     "run": "blocks",
     "scope": "inside",
+    "subscribe": "observers",
     "uuid4": "inside",
 }
 

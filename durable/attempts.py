@@ -16,6 +16,7 @@ from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
 from durable.execution import Body, warn_once
 from durable.failures import culprits, mark
+from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
@@ -176,6 +177,8 @@ class Attempts:
             self._details if details is None else details,
         )
         self._record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
+        if observers:
+            execution.tell_step(record)
         return execution.append(record)
 
     def _withdraw(self, error: BaseException) -> None:

@@ -26,6 +26,7 @@ from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStop
 from durable.execution import Body, Execution, Frame
 from durable.failures import culprits
 from durable.matching import Match
+from durable.observers import observers
 from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.step_keys import Scope
 from durable.steps import Step
@@ -268,13 +269,19 @@ def _note_undone(execution: Execution, step: StepRecord) -> None:
         if outer.status == StepStatus.SUCCEEDED and not outer.flags & StepFlag.UNDO:
             _reopen(execution, outer)
         parent = outer.parent
-    execution.append(step._replace(status=StepStatus.UNDONE.value, epoch=execution.run.epoch))
+    _set_undone(execution, step, step.flags)
 
 
 def _reopen(execution: Execution, step: StepRecord) -> None:
     """Let a finished step be executed again as itself, so that it calls anew what was undone below it."""
-    flags = step.flags | StepFlag.REOPENED
-    execution.append(step._replace(status=StepStatus.UNDONE.value, flags=flags, epoch=execution.run.epoch))
+    _set_undone(execution, step, step.flags | StepFlag.REOPENED)
+
+
+def _set_undone(execution: Execution, step: StepRecord, flags: int) -> None:
+    undone = step._replace(status=StepStatus.UNDONE.value, flags=flags, epoch=execution.run.epoch)
+    execution.append(undone)
+    if observers:
+        execution.tell_step(undone)
 
 
 def _children(execution: Execution) -> dict[str | None, RunRecord]:

@@ -28,6 +28,7 @@ from durable.explaining import is_left_in_doubt, recorded_past
 from durable.loading import load_workflow
 from durable.naming import is_unicode
 from durable.notices import shell_command
+from durable.observers import notify, observers, run_event
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
@@ -261,6 +262,8 @@ class Run:
             claim = Claiming(session, self.id).act()
             run = change(replace(before(claim), updated_at=sessions.clock()))
             session.journal.flush(leave(session, claim, run, steps))
+            if observers and run.status == RunStatus.CANCELLED != before(claim).status:
+                notify(run_event(run, run.status, run.updated_at))
 
     @property
     def record(self) -> RunRecord:

@@ -8,6 +8,7 @@ from durable.errors import CorruptRecordError
 from durable.exceptions import decode_exception
 from durable.execution import warn_once
 from durable.failures import mark
+from durable.observers import observers
 from durable.records import StepFlag, StepStatus
 from durable.verdicts import code_changed
 
@@ -30,6 +31,8 @@ def replay_at_once(match: Match, record: StepRecord) -> Any:
         or not task.replays_at_once
     ):
         return NotImplemented
+    if observers:
+        match.execution.tell_replayed(record)
     return replay(match.execution, record)
 
 

@@ -25,6 +25,7 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME, Execution, warn_once
+from durable.observers import notify, observe_into_file, observers, run_event
 from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
 from durable.stopping import ended_when_stopped
 from durable.verdicts import Past
@@ -68,6 +69,7 @@ def _outcome_of(call: RunCall, joined: str | None) -> RunRecord | None:
 def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
     """Make the call own a run that it is to execute, or give the run that is over: its stored outcome is the answer."""
     session, workflow = call.session, call.workflow
+    observe_into_file(call.switches.events)
     now = sessions.clock()
     run = session.store.load_run(call.lineage)
     fresh = workflow.fresh if workflow.fresh is not None else call.switches.fresh and call.parent is None
@@ -116,6 +118,7 @@ def _next_id(lineage: str, last: str) -> str:
 def _begin(call: RunCall, run: RunRecord) -> None:
     execution = _own(call, run, Past())
     call.session.journal.append(execution.fence, run, created=True)
+    _tell(execution, run, "started")
 
 
 def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
@@ -130,7 +133,7 @@ def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
             past = past_of(claim, retry_failed=_retries_failed(call))
             if call.parent is None:
                 notices.tell_resumed(previous, previous.status, claim.history.steps, sessions.clock())
-            _own(call, claim.run, past)
+            _tell(_own(call, claim.run, past), claim.run, "resumed")
         except BaseException:
             if call.execution is None:
                 leave(call.session, claim, previous)
@@ -173,7 +176,10 @@ def _supersede(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
                 f"what was not undone stays as it is: {notices.shell_command('show', run.id)}",
             )
         superseded = replace(claim.run, status=RunStatus.SUPERSEDED, ended_at=sessions.clock())
-        yield from _leave(call, claim, before(claim) if before(claim).status in _FINAL else superseded)
+        is_final = before(claim).status in _FINAL
+        yield from _leave(call, claim, before(claim) if is_final else superseded)
+        if observers and not is_final:
+            notify(run_event(superseded, superseded.status, sessions.clock()))
 
 
 def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
@@ -308,8 +314,15 @@ def _record_end(
     try:
         yield Durable(execution, ticket, certain=True)
     except ExecutionStopped as stopped:
-        return stopped.error
+        if stopped.error is not error:
+            return stopped.error
+    _tell(execution, run, run.status, error)
     return error
+
+
+def _tell(execution: Execution, run: RunRecord, kind: str, error: BaseException | None = None) -> None:
+    if observers:
+        execution.tell(run_event(run, kind, execution.clock(), error))
 
 
 def _refuse_to_join_oneself(error: RunInProgressError) -> None:

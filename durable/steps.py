@@ -23,6 +23,7 @@ from durable.errors import CodeChangedError, CrashLoopError
 from durable.execution import warn_once
 from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
+from durable.observers import observers
 from durable.records import StepFlag
 from durable.replaying import replay, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
 
 _DELIVERED = (Verdict.REPLAY, Verdict.REPLAY_FAILURE)
+_REPLAYED = (*_DELIVERED, Verdict.AWAIT_CANCELLATION)
 
 
 class Step:
@@ -87,6 +89,8 @@ class Step:
         )
         if record.done is not None and verdict in _DELIVERED:
             yield Arrival(execution, record.done)
+        if observers and verdict in _REPLAYED:
+            execution.tell_replayed(record)
         match verdict:
             case Verdict.REPLAY:
                 if task.may_be_undone:
