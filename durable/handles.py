@@ -25,6 +25,7 @@ from durable.errors import (
 )
 from durable.execution import FRAME
 from durable.explaining import is_left_in_doubt, recorded_past
+from durable.graphs import draw
 from durable.loading import load_workflow
 from durable.naming import is_unicode
 from durable.notices import shell_command
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from durable.graphs import GraphFormat
     from durable.options import OnDrift
     from durable.records import RunRecord, RunSummary
     from durable.sessions import Session
@@ -106,9 +108,16 @@ class Run:
     @property
     def steps(self) -> list[StepView]:
         """The recorded steps in the order of their calls."""
-        record, steps = self.record, list(self.step_records())
-        past = None if self._is_under_way(record) else recorded_past(record, steps)
+        _, steps, past = self._look()
         return [view_of(step, past) for step in steps]
+
+    def graph(self, format: GraphFormat = "mermaid") -> str:  # noqa: A002 -- what it is called everywhere
+        """Draw the steps with their status, nesting and order, in the language of Mermaid or of Graphviz (`dot`)."""
+        return draw(*self._look(), format)
+
+    def _look(self) -> tuple[RunRecord, list[StepRecord], Past | None]:
+        record, steps = self.record, list(self.step_records())
+        return record, steps, None if is_under_way(self._session, record) else recorded_past(record, steps)
 
     def step_records(self) -> Iterator[StepRecord]:
         """Read the records of the steps page by page."""
@@ -131,7 +140,7 @@ class Run:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             record = self.record
-            if not self._is_under_way(record):
+            if not is_under_way(self._session, record):
                 return final_outcome(self._session, record)
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"Run {self.id} did not end within {timeout:g} s.")
@@ -142,7 +151,7 @@ class Run:
         if self._outcome is not None:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._outcome)), timeout)
         async with asyncio.timeout(timeout):
-            while self._is_under_way(record := self.record):
+            while is_under_way(self._session, record := self.record):
                 await asyncio.sleep(_POLL)
         return final_outcome(self._session, record)
 
@@ -192,7 +201,7 @@ class Run:
         execution = self._session.active.get(self.id)
         if execution is not None:
             execution.receive("cancel")
-        elif self._is_under_way(record):
+        elif is_under_way(self._session, record):
             self._session.store.post_request(self.id, "cancel")
         else:
             self._change(_cancelled)
@@ -245,7 +254,7 @@ class Run:
     def delete(self) -> None:
         """Remove the run with its steps and values. Raises `RunInProgressError` while it executes."""
         record = self.record
-        if self._is_under_way(record):
+        if is_under_way(self._session, record):
             raise RunInProgressError(
                 f"Run {self.id} is in progress on {record.host} with pid {record.pid} and was not removed. Stop it first, "
                 f"with: {shell_command('cancel', self.id)}",
@@ -272,9 +281,6 @@ class Run:
         if record is None:
             raise NotFoundError(f"There is no run {self.id!r} in {self._session.store.url}. List them with: durable ls")
         return record
-
-    def _is_under_way(self, record: RunRecord) -> bool:
-        return is_under_way(self._session, record)
 
     def _refuse_to_wait_for_oneself(self) -> None:
         try:

@@ -1,8 +1,9 @@
-"""Commands that look and change nothing: ls, show, explain, doctor."""
+"""Commands that look and change nothing: ls, show, graph, explain, doctor."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,7 +32,7 @@ StepKey = Annotated[str, typer.Argument(metavar="STEP", help="Step key, a unique
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this group."""
-    for command in (ls, show, explain, doctor):
+    for command in (ls, show, graph, explain, doctor):
         application.command()(command)
 
 
@@ -103,6 +104,17 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     console.print(table(("#", "step", "status", "attempts", "started", "took", "error"), rows))
     if goes_on:
         say(f"go on with: {shell_command('resume', record.id)}")
+
+
+def graph(
+    run_id: RunId,
+    form: Annotated[str, typer.Option("--format", metavar="mermaid|dot", help="For Mermaid or Graphviz.")] = "mermaid",
+) -> None:
+    """Draw a run's steps with their status, nesting and order."""
+    run = find_run(run_id)
+    with usage():
+        drawn = run.graph(form)  # type: ignore[arg-type]  # checked there
+    sys.stdout.write(f"{drawn}\n")
 
 
 def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:

@@ -32,8 +32,8 @@ def unload(name: str) -> None:
 @task(attempts=2, undo=unload)
 def store(name: str) -> str:
     did(f"store {name}")
-    if os.environ.get("FLAKY") == name and "told" not in os.environ:
-        os.environ["told"] = "yes"
+    if os.environ.get("FLAKY") == name and "TOLD" not in os.environ:
+        os.environ["TOLD"] = "yes"
         raise ConnectionError(name)
     return name
 
