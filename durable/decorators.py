@@ -43,6 +43,10 @@ def _call_anonymous_task(definition: TaskDefinition, /, *call: Any) -> Any:
     return (_loaded or _engine()).call_anonymous_task(definition, *call)
 
 
+def _call_generator(definition: TaskDefinition, /, *call: Any) -> Any:
+    return (_loaded or _engine()).call_generator(definition, *call)
+
+
 def _call_workflow(definition: WorkflowDefinition, /, *call: Any) -> Any:
     return (_loaded or _engine()).call_workflow(definition, *call)
 
@@ -88,6 +92,8 @@ class Task(_Wrapper, Generic[P, R]):
     def __init__(self, definition: TaskDefinition) -> None:
         """Wrap the function of a definition."""
         call = _call_anonymous_task if definition.is_anonymous else _call_task
+        if definition.is_generator:
+            call = _call_generator
         super().__init__(definition.function, partial(call, definition))
         self._self_definition = definition
 
@@ -253,7 +259,12 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     to do when inputs or the body changed under a run. `sensitive`: no preview of arguments, key or error is stored.
     `cache`: True or a time to live; the result is shared by all runs.
 
-    Raises `DefinitionError` for options of the wrong type, unknown parameters, generators and classes.
+    A generator, sync or async, is recorded with its items. A replay gives those of one that ended or that its consumer
+    closed (`break`); asked for more, it is executed again, and what was given is left out. One that a crash interrupted is
+    executed again from its start under the same idempotency key, whatever it had given. With `idempotent=False` both are
+    in doubt. `send` into it is refused, `throw` closes it. An async one is closed at once by `contextlib.aclosing` only.
+
+    Raises `DefinitionError` for options of the wrong type, unknown parameters and classes.
     """
     if function is None:
         return partial(_make_task, task_options(options))

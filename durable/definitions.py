@@ -203,6 +203,16 @@ class TaskDefinition(Definition):
         )
 
     @cached_property
+    def is_async_generator(self) -> bool:
+        """Whether the function is an async generator."""
+        return inspect.isasyncgenfunction(self.plain)
+
+    @cached_property
+    def is_generator(self) -> bool:
+        """Whether the function gives items one after the other."""
+        return self.is_async_generator or inspect.isgeneratorfunction(self.plain)
+
+    @cached_property
     def may_be_undone(self) -> bool:
         """Whether the failure of a run may undo what a call of the task did."""
         return self.undo is not None or self.is_child_run

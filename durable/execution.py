@@ -35,7 +35,7 @@ from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from weakref import ref
 
     from durable.definitions import WorkflowDefinition
@@ -86,6 +86,7 @@ class Execution:
         self.undoables: dict[int, Undoable] = {}
         self.undoing: RunRecord | None = None
         self.undone = False
+        self.streams: dict[Any, Generator[Any, Any, Any]] = {}
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
         self.ended = False

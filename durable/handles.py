@@ -35,7 +35,7 @@ from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
 from durable.runs import run_life
 from durable.serializers import Unserializable
-from durable.step_keys import idempotency_key
+from durable.step_keys import idempotency_key, is_items_container
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +125,7 @@ class Run:
             self._session.journal.flush_all()
         after = 0
         while page := self._session.store.steps(self.id, StepQuery(after=after)):
-            yield from page
+            yield from (step for step in page if not is_items_container(step.container))
             after = page[-1].seq
 
     def result(self, timeout: float | None = None) -> Any:

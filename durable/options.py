@@ -62,10 +62,10 @@ def _check_common(kind: str, definition: Definition) -> None:
         raise DefinitionError(f"@{kind} decorates functions, not {type(function).__name__}: {function!r}.")
     if inspect.isclass(function):
         raise DefinitionError(f"@{kind} decorates functions and methods, not the class {function.__qualname__}.")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if kind == "workflow" and (inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)):
         raise DefinitionError(
-            f"{definition.qualname} is a generator, and generators cannot be a {kind} yet. "
-            f"Return a list instead, or make each item a call of a {kind} of its own."
+            f"{definition.qualname} is a generator, and generators cannot be a workflow, only a task. "
+            f"Return a list instead, or make each item a call of a task."
         )
     try:
         _ = definition.signature
@@ -153,6 +153,8 @@ def _check_task_functions(task: TaskDefinition) -> None:
 
 
 def _check_undo(task: TaskDefinition, undo: TaskDefinition) -> None:
+    if undo.is_generator:
+        raise DefinitionError(f"@task(undo={undo.qualname}) of {task.qualname}: a compensation is no generator.")
     parameters = list(inspect.signature(task.plain).parameters.values())[task.takes_self :]
     named = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -198,10 +200,27 @@ def _check_task_combinations(task: TaskDefinition) -> None:
             f"{task.qualname}: a cached result stands for an effect of another run, which this one must not undo, so "
             f"cache= is refused with undo=."
         )
+    if task.is_generator:
+        _check_generator(task)
     if isinstance(task.cache, timedelta) and task.cache <= timedelta(0):
         raise DefinitionError(f"@task(cache={task.cache!r}): a time to live is positive.")
     if task.cache and task.ignore and task.key is None:
         raise DefinitionError(f"{task.qualname}: cache= with ignored parameters needs a key= that says what is shared.")
+
+
+def _check_generator(task: TaskDefinition) -> None:
+    refused = {
+        "attempts": task.attempts > 1,
+        "retry": task.retry is not None,
+        "timeout": task.timeout is not None,
+        "cache": task.cache is not False,
+        "undo": task.undo is not None,
+    }
+    if wrong := [option for option, is_given in refused.items() if is_given]:
+        raise DefinitionError(
+            f"{task.qualname} is a generator, whose items are handed out before it ends, so {wrong[0]}= is refused. Give "
+            f"the option to tasks that it calls, or return a list."
+        )
 
 
 def check_workflow(workflow: WorkflowDefinition) -> None:

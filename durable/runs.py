@@ -15,6 +15,7 @@ from durable import notices, sessions
 from durable.branches import scoped_tasks
 from durable.claims import Claiming, Opening, before, in_progress, leave
 from durable.compensation import failure_of, is_being_undone, run_after_undoing, undo
+from durable.consumers import end_streams
 from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, drive
 from durable.endings import ended_run, stored_outcome
 from durable.errors import (
@@ -219,9 +220,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
                 raise
             error = raised
         execution = _owned(call)
-        error = (yield from _quiet(execution)) or error
-        if error is not None:
-            error = yield from _undo(call, execution, error)
+        error = yield from _wind_up(call, execution, error)
         execution.ended = True
         error = yield from _record_end(call, execution, value, error)
     finally:
@@ -247,10 +246,16 @@ def _execute_body(call: RunCall, function: Callable[[], Any]) -> Generator[Effec
     raise failure_of(call.session, execution.run)
 
 
-def _undo(call: RunCall, execution: Execution, error: BaseException) -> Generator[Effect, Any, BaseException]:
-    """Undo what the run did if it fails; gives the error that it ends with."""
+def _wind_up(
+    call: RunCall, execution: Execution, error: BaseException | None
+) -> Generator[Effect, Any, BaseException | None]:
+    """End what the body left open, and undo what the run did if it fails; gives the error that it ends with."""
     try:
-        error = yield from undo(execution, error)
+        error = (yield from _quiet(execution)) or error
+        if execution.streams:
+            yield from end_streams(execution, error)
+        if error is not None:
+            error = yield from undo(execution, error)
     except GeneratorExit as closed:  # nothing can be awaited any more
         drive(_record_end(call, execution, None, closed))
         raise
