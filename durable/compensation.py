@@ -299,7 +299,7 @@ def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Gene
         claim = yield Claiming(session, child.id)
         execution = Execution(
             run=claim.run,
-            workflow=registry.workflows.get(child.workflow) or parent.workflow,
+            workflow=registry.workflows.get(child.workflow, parent.anchor) or parent.workflow,
             session=session,
             past=Past(
                 last_call=claim.history.last_seq,

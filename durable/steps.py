@@ -89,12 +89,10 @@ class Step:
         )
         if record.done is not None and verdict in _DELIVERED:
             yield Arrival(execution, record.done)
-        if observers and verdict in _REPLAYED:
-            execution.tell_replayed(record)
+        if (observers or task.may_be_undone) and verdict in _REPLAYED:
+            self._note_replayed(record, verdict)
         match verdict:
             case Verdict.REPLAY:
-                if task.may_be_undone:
-                    note_replayed(execution, self.match.call, record)
                 if on_code_change == "keep":
                     warn_of_new_code(execution, task, record)
                 return replay(execution, record)
@@ -107,6 +105,12 @@ class Step:
             case Verdict.CRASH_LOOP:
                 raise execution.stop(self._crash_loop(record))
         return (yield from self._execute_again(record, verdict))
+
+    def _note_replayed(self, record: StepRecord, verdict: Verdict) -> None:
+        if observers:
+            self.execution.tell_replayed(record)
+        if self.task.may_be_undone and verdict is Verdict.REPLAY:
+            note_replayed(self.execution, self.match.call, record)
 
     def _execute_again(self, record: StepRecord, verdict: Verdict) -> Generator[Effect, Any, Any]:
         past, attempts, details = self.execution.past, self._attempts(), Details.read(record.details)

@@ -210,7 +210,7 @@ class _StreamAttempts(Attempts):
         """The consumer, or the end of the run, closes the generator."""
         yield Execute(body, close)
         if isinstance(ending, ExecutionStopped) or (isinstance(ending, Ends) and ending.failed):
-            if self.match.is_idempotent:  # else it stays `started`, and is in doubt
+            if self._is_idempotent:  # else it stays `started`, and is in doubt
                 self._append(StepStatus.STARTED.value, StepFlag.RETRYING)
         else:
             yield from self.succeed(self._manifest(closed=True))

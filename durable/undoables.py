@@ -57,7 +57,7 @@ def describe(execution: Execution, call: Call, seq: int, key: str, details: byte
             f"as long as this process lives, but after a crash in the middle of undoing nobody can call {undo.qualname}. "
             f"Give the task what can be stored, and make the rest inside it.",
         )
-    recorded = (undo.full_name, b64encode(data).decode())
+    recorded = (undo.at(execution.anchor).full_name, b64encode(data).decode())
     return replace(Details.read(details), undo=recorded).write()
 
 
@@ -83,12 +83,14 @@ def compensation_of(execution: Execution, step: StepRecord) -> tuple[TaskDefinit
     """
     known = execution.undoables.get(step.seq) or Undoable(None, is_flagged=True)
     name, stored = Details.read(step.details).undo or ("", "")
-    undo = known.undo or _find(step, name)
+    anchor = execution.anchor
+    undo = known.undo or _find(step, name, anchor)
     if undo is None:
         raise ConfigurationError(
             f"Step {step.key!r} of run {execution.id} has to be undone with {name or 'its undo='}, which this program does "
             f"not define. Resume the run with the program that does."
         )
+    undo = undo.at(anchor)
     if step.value is None and not known.results:
         return _lost(undo, step, "result")
     result = known.results[0] if known.results else _result(execution, step)
@@ -136,19 +138,19 @@ def _stored_arguments(execution: Execution, step: StepRecord, stored: str) -> Ar
     return args, kwargs
 
 
-def _find(step: StepRecord, name: str) -> TaskDefinition | None:
+def _find(step: StepRecord, name: str, anchor: str | None) -> TaskDefinition | None:
     """Find a compensation by the task that has it now, else by its recorded name."""
-    task = registry.tasks.get(step.task.partition("@")[0])
+    task = registry.tasks.get(step.task.partition("@")[0], anchor)
     if task is not None and task.undo is not None:
         return task.undo
-    return registry.tasks.get(name) or _loaded(name)
+    return registry.tasks.get(name, anchor) or _loaded(name, anchor)
 
 
-def _loaded(name: str) -> TaskDefinition | None:
+def _loaded(name: str, anchor: str | None) -> TaskDefinition | None:
     """Find a function in what is imported already: importing could execute a script."""
     module, _, function_name = name.rpartition(".")
     for loaded in (sys.modules.get(module), sys.modules.get("__main__")):
         function = getattr(loaded, function_name, None)
-        if callable(function) and (found := TaskDefinition(function=function)).full_name == name:
+        if callable(function) and (found := TaskDefinition(function=function).at(anchor)).full_name == name:
             return found
     return None
