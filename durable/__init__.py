@@ -16,6 +16,7 @@ from durable.errors import (
     InputsChangedError,
     LeaseLostError,
     LostAttributeError,
+    MissingContextError,
     NotFoundError,
     NotSerializableError,
     OutsideRunError,
@@ -26,6 +27,7 @@ from durable.errors import (
     RunError,
     RunInProgressError,
     RunSupersededError,
+    SnapshotError,
     StepInDoubtError,
     StoreError,
     StoreFailedError,
@@ -36,12 +38,15 @@ from durable.errors import (
 
 if TYPE_CHECKING:
     from durable.blocks import run
+    from durable.checkpoints import checkpoint
+    from durable.contexts import context
     from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
     from durable.handles import Run, StepView, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
     from durable.observers import Event, subscribe
     from durable.sessions import configure
+    from durable.states import state
 
 __all__ = [
     "CodeChangedError",
@@ -60,6 +65,7 @@ __all__ = [
     "InputsChangedError",
     "LeaseLostError",
     "LostAttributeError",
+    "MissingContextError",
     "NotFoundError",
     "NotSerializableError",
     "OutsideRunError",
@@ -71,6 +77,7 @@ __all__ = [
     "RunError",
     "RunInProgressError",
     "RunSupersededError",
+    "SnapshotError",
     "StepInDoubtError",
     "StepView",
     "StoreError",
@@ -80,7 +87,9 @@ __all__ = [
     "Task",
     "Workflow",
     "WouldDeadlockError",
+    "checkpoint",
     "configure",
+    "context",
     "current",
     "did_not_happen",
     "get_run",
@@ -92,6 +101,7 @@ __all__ = [
     "register_live_type",
     "run",
     "scope",
+    "state",
     "subscribe",
     "task",
     "uuid4",
@@ -105,7 +115,9 @@ _IMPORTED_AT_FIRST_USE = {
     "Happened": "doubts",
     "Run": "handles",
     "StepView": "handles",
+    "checkpoint": "checkpoints",
     "configure": "sessions",
+    "context": "contexts",
     "current": "inside",
     "did_not_happen": "doubts",
     "get_run": "handles",
@@ -117,6 +129,7 @@ _IMPORTED_AT_FIRST_USE = {
     "register_live_type": "encoding",
     "run": "blocks",
     "scope": "inside",
+    "state": "states",
     "subscribe": "observers",
     "uuid4": "inside",
 }

@@ -9,20 +9,21 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from durable.details import Details
+from durable.contexts import missing_context
+from durable.details import Details, render
 from durable.doubts import resolve_command
-from durable.effects import Arrival, Durable, Execute, Quiet, Sleep
+from durable.effects import Arrival, Durable, Execute, Quiet, Sleep, uncarried
 from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
-from durable.execution import Body, warn_once
+from durable.execution import NOTHING, Body, warn_once
 from durable.failures import culprits, mark
 from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
-from durable.retries import pause_after
+from durable.retries import pause_after, pause_after_result
 from durable.serializers import Unserializable
-from durable.step_keys import Scope
+from durable.step_keys import Scope, shown_label
 from durable.undoables import describe, keep_result
 
 if TYPE_CHECKING:
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
 
     from durable.effects import Effect
     from durable.matching import Match
+    from durable.states import Recorded, RunState
 
 _STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
 _CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
-_KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.UNDO
+_KEPT_FLAGS = (
+    StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED | StepFlag.UNDO
+)
 
 
 class Attempts:
@@ -68,12 +72,13 @@ class Attempts:
         self.execution = execution = match.execution
         self.tries = 0
         self._function = function
-        self._is_idempotent = match.is_idempotent
-        self._record = record = match.whole_record()
+        self._is_idempotent = task.is_idempotent(execution.workflow.idempotent)
+        self._record = record = match.whole_record() if match.record is not None else None
         self._started_at = execution.clock()
-        self._details = call.details(task.code_hex)
+        self._details = render(call.arguments, task.code_hex, hidden=task.sensitive)
         if record is None:
-            occurrence, label = match.occurrence, call.label
+            content, occurrence = call.content, match.occurrence
+            label = shown_label(task.segment, content, call.business_key, hidden=task.sensitive)
             self._identity: Identity = (
                 execution.id,
                 execution.tick(),
@@ -82,7 +87,7 @@ class Attempts:
                 scope.branch,
                 task.label,
                 label,
-                call.content,
+                content,
                 occurrence,
             )
             self._key = step_key(scope.container, scope.branch, label, occurrence)
@@ -94,8 +99,13 @@ class Attempts:
             self._attempts = record.attempts
             self.interruptions = record.interruptions
             self._flags = record.flags & _KEPT_FLAGS | task.flags & StepFlag.UNDO
+            if record.flags & StepFlag.COPIED:
+                copied = replace(Details.read(self._details), key=Details.read(record.details).key)
+                self._details = copied.write()
         if not self._is_idempotent:
             self._flags |= StepFlag.NOT_IDEMPOTENT
+            if execution.lacks_context:  # its body may ask for it when its effect has begun
+                raise execution.stop(missing_context(execution))
         if task.may_be_undone:
             self._details = describe(execution, self.call, self._seq, self._key, self._details)
 
@@ -120,15 +130,25 @@ class Attempts:
                 execution.executed += 1
                 try:
                     value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
+                    pause = None if task.retry is None else (yield from self._refuse(value, body, time.monotonic() - begun))
                 except BaseException as error:
-                    pause = yield from self._fail(error, body, time.monotonic() - begun)
+                    self._discard_changes(body)
+                    pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
                         raise
                     yield Sleep(pause)
                 else:
-                    return (yield from self.succeed(value))
+                    if pause is None:
+                        return (yield from self.succeed(value, body=body))
+                    self._discard_changes(body)
+                    yield Sleep(pause)
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
+
+    def _discard_changes(self, body: Body) -> None:
+        """Forget what an attempt that did not succeed changed in the run's state."""
+        if self.execution.state is not None:
+            self.execution.state.forget(body)
 
     @property
     def _seq(self) -> int:
@@ -139,7 +159,7 @@ class Attempts:
         execution, record = self.execution, self._record
         assert record is not None
         # what an earlier attempt recorded below this step is read from the store, where its intent put it
-        history = execution.open_history(record.seq, execution.tick() - 1 if self._attempts > 1 else 0)
+        history = execution.open_history(record.seq, execution.tick() - 1) if self._attempts > 1 else NOTHING
         return Body(
             execution,
             self.frame.body,
@@ -220,15 +240,8 @@ class Attempts:
         if isinstance(error, Exception) and (self._is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
             if pause is not None:
-                yield Quiet(execution, body)
                 execution.past.retry.update(blame)
-                until = execution.clock() + pause
-                self._append(
-                    _STARTED,
-                    StepFlag.RETRYING,
-                    error=self._encode_error(error),
-                    details=replace(details, until=until).write(),
-                )
+                yield from self._record_pause(pause, body, details, self._encode_error(error))
                 return pause
         ticket = self._append(
             _CANCELLED if cancelled else _FAILED,
@@ -245,13 +258,33 @@ class Attempts:
             yield Arrival(execution)
         return None
 
-    def succeed(self, value: Any, flags: int = 0) -> Generator[Effect, Any, Any]:
-        """Record a result and give it to the caller."""
+    def _refuse(self, value: Any, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
+        """Ask `retry` whether the result will do; gives the seconds to wait before the next attempt, None if it does."""
+        call, tries = self.call, self.tries + 1
+        if not self._is_idempotent:
+            return None
+        pause = yield from pause_after_result(self.task, value, tries, elapsed, call.args, call.kwargs)
+        if pause is not None:
+            self.tries, self.interruptions = tries, 0
+            yield from self._record_pause(pause, body, replace(Details.read(self._details), tries=tries), None)
+        return pause
+
+    def _record_pause(
+        self, pause: float, body: Body, details: Details, error: bytes | None
+    ) -> Generator[Effect, Any, None]:
+        """Wait until what the body started has ended, and record that another attempt follows."""
+        yield Quiet(self.execution, body)
+        until = self.execution.clock() + pause
+        self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
+
+    def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
+        """Record a result, and with it what the body changed in the run's state, and give it to the caller."""
         self._flags |= flags
+        state = self.execution.state if body is not None else None
         try:
-            ticket = self._record_success(value)
+            ticket = self._record_success(value, state, body)
         except KeyboardInterrupt:
-            self._record_success(value)
+            self._record_success(value, state, body)
             raise
         if not self._is_idempotent:
             yield Durable(self.execution, ticket, certain=True)
@@ -262,10 +295,13 @@ class Attempts:
             raise replay_failure(self.execution, self._record)
         if self.task.cache and self._attempts:
             keep(self.execution.session, self.call, value, self.execution.clock())
-        self._warn_of_mutation()
+        if state is not None and body is not None:
+            state.close(body)
+        if self.task.has_body and (changed := self.call.mutated()) is not None:
+            self._warn_of_mutation(changed)
         return value
 
-    def _record_success(self, value: Any) -> int:
+    def _record_success(self, value: Any, state: RunState | None, body: Body | None) -> int:
         execution = self.execution
         self.interruptions = 0
         try:
@@ -276,7 +312,16 @@ class Attempts:
                 keep_result(execution, self._seq, value)
             unavailable = self._encode_error(self._value_unavailable(error))
             return self._append(_SUCCEEDED, error=unavailable)
+        if state is not None and body is not None and (changes := state.changes_of(body)):
+            return self._record_changes(data, changes, state, body)
         return self._append(_SUCCEEDED, value=data)
+
+    def _record_changes(self, data: bytes, changes: Recorded, state: RunState, body: Body) -> int:
+        joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self._key)
+        with state.guard:  # so that changes take effect in the order in which they are recorded
+            ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=joined)
+            state.commit(body)
+        return ticket
 
     def _value_unavailable(self, error: Unserializable) -> NotSerializableError:
         return NotSerializableError(
@@ -286,14 +331,11 @@ class Attempts:
             f"{resolve_command(self.execution.id, self._key)} --happened 'JSON'."
         )
 
-    def _warn_of_mutation(self) -> None:
-        name = self.call.mutated() if self.task.has_body else None
-        if name is None:
-            return
+    def _warn_of_mutation(self, argument: str) -> None:
         warn_once(
             "mutation",
             self.task.label,
-            f"Task {self.task.full_name!r} changed its argument {name!r} in place. A replay returns the stored result and "
+            f"Task {self.task.full_name!r} changed its argument {argument!r} in place. A replay returns the stored result and "
             f"cannot repeat the change: return the new value instead.",
         )
 

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 class RunBlock:
     """Context manager, sync and async, that makes its block a run; gives the `Run`."""
 
-    def __init__(self, run_id: str, label: str, *, options: dict[str, Any]) -> None:
+    def __init__(self, run_id: str, made_in: FrameType | None, *, options: dict[str, Any]) -> None:
         self._run_id = run_id
-        self._label = label
+        self._made_in = made_in
+        self._label = _statement(made_in) if made_in is not None else "block"
         self._options = options
         self._life: Generator[Effect, Any, Any] | None = None
         self._effect: Execute | None = None
@@ -55,6 +56,10 @@ class RunBlock:
         effect = open_life(self._life)
         self._effect = effect
         execution = effect.body.execution
+        entered = _entered_in(inspect.currentframe())
+        if entered is not None and entered is not self._made_in:
+            self._label = _statement(entered)
+        self._made_in = None
         self._tokens.append(FRAME.set(Frame(execution.body, execution.body.scope.named(self._label))))
         return Run(call.session, execution.id)
 
@@ -105,7 +110,7 @@ def run(run_id: str, **options: Any) -> RunBlock:
     check_run_id(run_id)
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None
-    return RunBlock(run_id, _statement(caller) if caller is not None else "block", options=options)
+    return RunBlock(run_id, caller, options=options)
 
 
 def _block() -> None: ...
@@ -117,8 +122,24 @@ async def _async_block() -> None: ...
 def _nothing() -> None: ...
 
 
+def _entered_in(frame: FrameType | None) -> FrameType | None:
+    """Give the frame of the statement that enters a block, through `contextlib` and generators that it drives."""
+    while frame is not None and (_is_in(frame, __file__, contextlib.__file__) or _is_driven(frame)):
+        frame = frame.f_back
+    return frame
+
+
+def _is_in(frame: FrameType, *files: str) -> bool:
+    return frame.f_code.co_filename in files
+
+
+def _is_driven(frame: FrameType) -> bool:
+    is_generator = frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+    return bool(is_generator) and frame.f_back is not None and _is_in(frame.f_back, contextlib.__file__)
+
+
 def _statement(frame: FrameType) -> str:
-    """Name a `with` statement by its function and its place among those that read the same there."""
+    """Name a statement that enters a block by its function and its place among those that read the same there."""
     code = frame.f_code
     name = code.co_qualname.replace("<locals>.", "").replace("<module>", "block")
     position = _position(code, frame.f_lineno)
@@ -128,16 +149,19 @@ def _statement(frame: FrameType) -> str:
 def _position(code: CodeType, line: int) -> int:
     source = "".join(linecache.getlines(code.co_filename))
     try:
-        statements = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.With | ast.AsyncWith)]
+        nodes = list(ast.walk(ast.parse(source)))
     except (SyntaxError, ValueError):
         return 1
+    statements = [node for node in nodes if isinstance(node, ast.With | ast.AsyncWith)]
     mine = [
         node
         for node in statements
         if any(i.context_expr.lineno <= line <= (i.context_expr.end_lineno or 0) for i in node.items)
     ]
     if not mine:
-        return 1
+        simple = [node for node in nodes if isinstance(node, ast.stmt) and not hasattr(node, "body")]
+        this = [ast.unparse(node) for node in simple if node.lineno <= line <= (node.end_lineno or 0)]
+        return sum(node.lineno <= line and ast.unparse(node) in this for node in simple) or 1
     text = ast.unparse(mine[-1].items[0].context_expr)
     alike = sorted(node.lineno for node in statements if ast.unparse(node.items[0].context_expr) == text)
     return alike.index(mine[-1].lineno) + 1

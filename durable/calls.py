@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from durable.details import render, short_digest
+from durable.details import short_digest
 from durable.encoding import SCALARS, encode_type
 from durable.errors import ConfigurationError, FingerprintError
 from durable.fingerprints import encode, encode_argument, encode_self
@@ -21,14 +21,14 @@ _SELF = "self"
 
 
 class Call:
-    """One call of a task: bound arguments, their encodings, and the digest of what it says."""
+    """One call of a task: `arguments` that count, by name, encoding and value, and `content`, the digest of what it says."""
 
     __slots__ = (
         "_binding",
         "_bound",
         "_data",
-        "_parts",
         "args",
+        "arguments",
         "business_key",
         "content",
         "instance",
@@ -43,7 +43,7 @@ class Call:
         self.kwargs = kwargs
         self._binding = task.binding if instance is None or task.takes_self else task.bound_binding
         self._bound = self._binding.signature.bind(*args, **kwargs)
-        self._parts: list[tuple[str, bytes, object]] = []
+        self.arguments: list[tuple[str, bytes, object]] = []
         self.business_key: str | None = None
         if task.key is None:
             self._data = self._encode(strict=True)
@@ -65,7 +65,7 @@ class Call:
     @property
     def encoded(self) -> dict[str, bytes]:
         """The arguments that count, encoded; those equal to their default are left out."""
-        return {name: data for name, data, _ in self._parts}
+        return {name: data for name, data, _ in self.arguments}
 
     @property
     def label(self) -> str:
@@ -76,13 +76,9 @@ class Call:
         """Digest the same call as a task of another name."""
         return content_digest(label_prefix(label), self._data)
 
-    def details(self, code: str | None = None) -> bytes:
-        """Render a short digest and a preview of each argument for the record."""
-        return render(self._parts, code, hidden=self.task.sensitive)
-
     def digests(self) -> dict[str, str]:
         """Give the short digest of each argument."""
-        return {name: short_digest(data) for name, data, _ in self._parts}
+        return {name: short_digest(data) for name, data, _ in self.arguments}
 
     def mutated(self) -> str | None:
         """Name an argument that encodes differently now than before the body ran."""
@@ -99,7 +95,7 @@ class Call:
         return None
 
     def _encode(self, *, strict: bool) -> bytes:
-        label, parts, framed = self.task.label, self._parts, []
+        label, parts, framed = self.task.label, self.arguments, []
         if self.instance is not None:
             data = encode_self(self.instance)
             parts.append((_SELF, data, self.instance))

@@ -11,7 +11,7 @@ import sys
 from inspect import GEN_CLOSED, getgeneratorstate
 from typing import TYPE_CHECKING, Any
 
-from durable.effects import drive, drive_async
+from durable.effects import carried, drive, drive_async
 from durable.errors import ExecutionStopped
 from durable.execution import warn_once
 from durable.streams import Ends, Item
@@ -51,7 +51,7 @@ def items_of(stream: Stream) -> Generator[Any, Any, Any]:
                         drive(_ended(life, Ends(failed=False)))
                 raise
             except BaseException as error:
-                go_on, answer = life.throw, error
+                go_on, answer = life.throw, carried(error)
     finally:
         if getgeneratorstate(life) == GEN_CLOSED:
             streams.pop(stream, None)
@@ -82,7 +82,7 @@ async def items_of_async(stream: Stream) -> AsyncGenerator[Any, Any]:
                         await drive_async(_ended(life, Ends(failed=False)))
                 raise
             except BaseException as error:
-                go_on, answer = life.throw, error
+                go_on, answer = life.throw, carried(error)
     finally:
         if getgeneratorstate(life) == GEN_CLOSED:
             streams.pop(stream, None)
@@ -126,4 +126,4 @@ def _ended(life: Generator[Effect, Any, Any], ending: BaseException) -> Generato
         except GeneratorExit:
             raise
         except BaseException as error:
-            go_on, answer = life.throw, error
+            go_on, answer = life.throw, carried(error)

@@ -13,9 +13,10 @@ import wrapt
 
 from durable import registry
 from durable.definitions import TaskDefinition, WorkflowDefinition, task_options, workflow_options
+from durable.options import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
     from types import ModuleType
 
@@ -185,18 +186,32 @@ class Workflow(_Wrapper, Generic[P, R]):
         fresh: bool | None = None,
         on_running: OnRunning | None = None,
         retry_failed: bool | None = None,
+        context: Any = ABSENT,
+        snapshot: Mapping[str, Any] | None = None,
+        trust_snapshot: bool | None = None,
         **options: Any,
     ) -> Workflow[P, R]:
         """Return the same workflow with options for one call.
 
         `run_id` alone decides which run is meant. `fresh=True` starts a new run; an unfinished one with the same inputs
         becomes superseded. `on_running="join"` waits for a run that is alive elsewhere. `retry_failed=True` tries every
-        failed step again. The other options are those of `@workflow`.
+        failed step again. `context` is a live object that is never stored: bodies get it from `durable.context()`.
+        `snapshot` is what `Run.snapshot` gave: its finished steps are not executed again; `trust_snapshot=True` accepts
+        one that holds pickled values and no signature. The other options are those of `@workflow`.
 
-        Raises `DefinitionError` for options that are unknown or of the wrong type.
+        Raises `DefinitionError` for options that are unknown or of the wrong type. The call raises `SnapshotError` for a
+        snapshot that cannot be used, before anything is executed.
         """
-        named = {"run_id": run_id, "fresh": fresh, "on_running": on_running, "retry_failed": retry_failed}
+        named: dict[str, Any] = {
+            "run_id": run_id,
+            "fresh": fresh,
+            "on_running": on_running,
+            "retry_failed": retry_failed,
+        }
+        named |= {"snapshot": snapshot, "trust_snapshot": trust_snapshot}
         given = {option: value for option, value in named.items() if value is not None}
+        if context is not ABSENT:
+            given["context"] = context
         return Workflow(self._self_definition.with_options(**given, **options))
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Run:

@@ -6,19 +6,20 @@ A definition knows the function and how to name it, and nothing of runs, stores 
 from __future__ import annotations
 
 import inspect
+import os
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import DefinitionError
-from durable.naming import check_run_id, is_script, stable_module_name
-from durable.options import as_tuple, check_known, check_task, check_workflow
+from durable.naming import check_run_id, is_script, script_path, stable_module_name
+from durable.options import ABSENT, as_tuple, check_known, check_task, check_workflow
 from durable.signatures import Binding, Signature
 from durable.step_keys import escape, label_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from durable.options import AfterSuccess, Key, OnCodeChange, OnDrift, OnRunning
@@ -138,6 +139,19 @@ class Definition:
         """Labels of records under former names."""
         suffix = "" if self.version is None else f"@{self.version}"
         return tuple(alias + suffix for alias in self.aliases)
+
+    def is_meant_by(self, label: str) -> bool:
+        """Whether a label is that of this function in a script that lies elsewhere beside its store."""
+        name, _, version = label.partition("@")
+        return version == (self.version or "") and self.is_named(name)
+
+    def is_named(self, name: str) -> bool:
+        """Whether a full name is that of this function in a script that lies elsewhere beside its store."""
+        if not is_script(self.plain) or not name.endswith(f".{self.qualname}"):
+            return False
+        scripts = name.removesuffix(f".{self.qualname}"), str(script_path(self.plain)).replace(os.sep, "/")
+        there, here = (script.rpartition("/")[2].removesuffix(".py").rpartition(".")[2] for script in scripts)
+        return there == here
 
     @cached_property
     def label_prefix(self) -> bytes:
@@ -263,6 +277,9 @@ class WorkflowDefinition(Definition):
     on_running: OnRunning = "error"
     retry_failed: bool | None = None
     is_block: bool = False
+    context: Any = ABSENT
+    snapshot: Mapping[str, Any] | None = None
+    trust_snapshot: bool = False
 
     def __post_init__(self) -> None:
         check_workflow(self)
@@ -296,7 +313,7 @@ class WorkflowDefinition(Definition):
         )
 
 
-_CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed"})
+_CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "context", "snapshot", "trust_snapshot"})
 _TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - {"function", "anchor", "has_body", "is_child_run"}
 _NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block"}
 _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS

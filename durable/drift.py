@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from durable.details import Details
+from durable.details import Details, render
 from durable.doubts import ask_whether_to_run, can_ask, in_doubt
 from durable.effects import Invoke
 from durable.errors import InputsChangedError
@@ -30,14 +30,17 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
 
 
-def consider_drift(match: Match) -> Generator[Effect, Any, None]:
-    """Decide about a call without a record: it goes on as a new one, takes a record over, or stops the execution."""
+def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
+    """Decide about a call without a record: it goes on as a new one, takes a record over, or stops the execution.
+
+    Gives the record of the latest call that it may be if a crash interrupted that one.
+    """
     execution, task = match.execution, match.task
     if match.is_idempotent and task.key is not None:
-        return
+        return None
     on_drift: OnDrift | None = execution.on_drift or task.on_drift or execution.workflow.on_drift
     if match.is_idempotent and on_drift in (None, "run") and task.label in execution.drifted:
-        return
+        return None
     if not match.is_idempotent:
         _refuse_doubt_under_another_version(match)
     with execution.lock:
@@ -72,6 +75,7 @@ def consider_drift(match: Match) -> Generator[Effect, Any, None]:
     elif verdict is Drift.EXECUTE:
         execution.drifted.add(task.label)
         warn_once("drift", f"{execution.id}:{task.label}", _describe(match, unused[0], verdict))
+    return unused[-1] if unused and is_in_doubt(unused[-1]) else None
 
 
 def _refuse_doubt_under_another_version(match: Match) -> None:
@@ -192,7 +196,8 @@ def _new_steps(body: Body | None, last: int) -> Iterator[Body]:
 
 def _describe(match: Match, record: StepRecord, verdict: Drift) -> str:
     execution, call = match.execution, match.call
-    recorded, current = Details.read(record.details).arguments, Details.read(call.details()).arguments
+    now = render(call.arguments, None, hidden=match.task.sensitive)
+    recorded, current = Details.read(record.details).arguments, Details.read(now).arguments
     changed = [
         f"{name}: recorded {_shown(recorded, name)}, now {_shown(current, name)}"
         for name in sorted({*recorded, *current})

@@ -35,6 +35,24 @@ class Effect:
         raise NotImplementedError
 
 
+class Carried(BaseException):
+    """Carries a StopIteration through the lives, which are generators: one that leaves a generator ends it."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def carried(error: BaseException) -> BaseException:
+    """Give what a life can raise in the place of an exception of the user."""
+    return Carried(error) if isinstance(error, StopIteration) else error
+
+
+def uncarried(error: BaseException) -> BaseException:
+    """Give the exception of the user that a life got."""
+    return error.error if isinstance(error, Carried) else error
+
+
 def advance(life: Generator[Effect, Any, Any], effect: Effect) -> Effect:
     """Perform an effect, blocking, and give the next one; raises StopIteration at the end of the life."""
     try:
@@ -61,8 +79,12 @@ def drive(life: Generator[Effect, Any, Any]) -> Any:
                 answer = None  # it may be the error, which would hold itself
                 if isinstance(error, StopIteration):
                     return error.value
-                raise
+                if not isinstance(error, Carried):
+                    raise
+                stop = error.error
+                break
             go_on, answer = life.throw, error
+    raise stop
 
 
 async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
@@ -135,10 +157,13 @@ class Execute(Effect):
         self._timeout = timeout
 
     def act(self) -> Any:
-        if self._timeout is not None:
-            return execute_in_thread(self.body, partial(self._function, *self._args, **self._kwargs), self._timeout)
-        with self.body:
-            return self._function(*self._args, **self._kwargs)
+        try:
+            if self._timeout is not None:
+                return execute_in_thread(self.body, partial(self._function, *self._args, **self._kwargs), self._timeout)
+            with self.body:
+                return self._function(*self._args, **self._kwargs)
+        except StopIteration as error:
+            raise Carried(error) from None
 
     async def act_async(self) -> Any:
         if self._timeout is None:

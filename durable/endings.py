@@ -47,6 +47,9 @@ def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRe
         if not execution.executed and execution.replayed_failures:
             notices.tell_only_replayed(run.id, execution.replayed_failures)
     outcome["retry"] = sorted(retry)
+    if execution.state is not None:
+        nothing = execution.serializer.encode(None, run=run.id, step=_RESULT)
+        run = replace(run, result=_with_state(execution, nothing))
     stored = encode_exception(error, execution.serializer, run=run.id, step=_ERROR)
     return replace(run, status=_status_after(error), error=stored, outcome=json.dumps(outcome))
 
@@ -62,7 +65,22 @@ def _succeeded(execution: Execution, run: RunRecord, value: Any) -> tuple[RunRec
         )
         stored = encode_exception(error, serializer, run=run.id, step=_ERROR)
         return replace(run, status=RunStatus.SUCCEEDED, error=stored), error
-    return replace(run, status=RunStatus.SUCCEEDED, result=data), None
+    return replace(run, status=RunStatus.SUCCEEDED, result=_with_state(execution, data)), None
+
+
+def _with_state(execution: Execution, data: bytes) -> bytes:
+    """Put the run's state beside its result: what the workflow itself changed is recorded here only."""
+    if execution.state is None:
+        return data
+    return execution.serializer.join(data, execution.state.whole(), run=execution.id, step=_RESULT)
+
+
+def stored_state(session: Session, run: RunRecord) -> Any:
+    """Give the state that a run ended with, as changes; None if it has not ended, or ended without one."""
+    if run.result is None or run.status == RunStatus.RUNNING:
+        return None
+    result = session.fetch(run.result, run=run.id, step=_RESULT)
+    return session.serializer.decode_beside(result, run=run.id, step=_RESULT)
 
 
 def _warn_of_doubts_left(execution: Execution) -> None:

@@ -10,6 +10,7 @@ Exception
     ├── ReplayedError                stands for a recorded exception whose class cannot be imported any more
     ├── LostAttributeError           an attribute of a rebuilt exception was not stored (also an AttributeError)
     ├── NotFoundError                no such run or step (also a LookupError)
+    ├── SnapshotError                a snapshot cannot be used: damaged, newer, not trusted (also a ValueError)
     ├── RunError                     something about one run
     │   ├── RunInProgressError       the run is alive elsewhere
     │   ├── RunEndedError            a step was called after the end of its run
@@ -18,6 +19,7 @@ Exception
     │   ├── RunBlockedError          the run cannot go on without a decision
     │   │   ├── StepInDoubtError     nobody can know whether a step's effect happened
     │   │   └── CrashLoopError       the same step was interrupted three times in a row
+    │   ├── MissingContextError      a run asks for its live context, and none was given
     │   ├── CodeChangedError         a task's body changed and `on_code_change="error"` holds
     │   └── LeaseLostError           another process took the run over: nothing was written
     ├── OutsideRunError              something that needs a run was called outside one (also a RuntimeError)
@@ -50,6 +52,7 @@ __all__ = [
     "InputsChangedError",
     "LeaseLostError",
     "LostAttributeError",
+    "MissingContextError",
     "NotFoundError",
     "NotSerializableError",
     "OutsideRunError",
@@ -60,6 +63,7 @@ __all__ = [
     "RunError",
     "RunInProgressError",
     "RunSupersededError",
+    "SnapshotError",
     "StepInDoubtError",
     "StoreError",
     "StoreFailedError",
@@ -115,6 +119,10 @@ class NotFoundError(DurableError, LookupError):
     """No such run or step in the store; nothing was executed."""
 
 
+class SnapshotError(DurableError, ValueError):
+    """A snapshot cannot be used here; nothing was executed or recorded."""
+
+
 class RunError(DurableError):
     """Something about one run, whose id is `run_id`."""
 
@@ -161,6 +169,10 @@ class StepInDoubtError(RunBlockedError):
 
 class CrashLoopError(RunBlockedError):
     """The same step was interrupted by a crash three times in a row; it was not executed again."""
+
+
+class MissingContextError(RunError):
+    """A run asks for its live context and none was given; what is recorded stays, and nothing counts as failed."""
 
 
 class CodeChangedError(RunError):

@@ -20,7 +20,7 @@ from durable.rebuilt_exceptions import EVERYTHING, message_of, rebuild, recorded
 if TYPE_CHECKING:
     from durable.serializers import Serializer
 
-__all__ = ["StoredError", "decode_exception", "describe", "encode_exception"]
+__all__ = ["StoredError", "decode_exception", "describe", "encode_exception", "move_exception"]
 
 _HIDDEN = "(sensitive)"
 _MAX_CHAIN = 10  # causes of causes, groups in groups
@@ -49,6 +49,13 @@ def encode_exception(
 def decode_exception(data: bytes, serializer: Serializer, *, run: str, step: str) -> BaseException:
     """An exception to raise; its recorded traceback is the text in `__durable_traceback__`."""
     return _Stored(serializer, run, step).revived(_read(data, serializer, run, step))
+
+
+def move_exception(data: bytes, serializer: Serializer, *, run: str, step: str, to: str) -> bytes:
+    """The same exception, sealed for the same step of another run; nothing is unpickled."""
+    stored = _Stored(serializer, run, step)
+    text = json.dumps(stored.moved(_read(data, serializer, run, step), to), ensure_ascii=False)
+    return serializer.seal_text(text, run=to, step=step)
 
 
 def describe(data: bytes, serializer: Serializer, *, run: str, step: str) -> StoredError:
@@ -121,6 +128,19 @@ class _Stored:
             return b85encode(self.serializer.encode(value, run=self.run, step=self.step)).decode()
         except Unserializable:
             return None
+
+    def moved(self, stored: dict[str, Any], to: str) -> dict[str, Any]:
+        found = dict(stored)
+        for part in ("object", "attributes"):
+            if found.get(part) is not None:
+                unsealed = self.serializer.unseal(b85decode(found[part]), run=self.run, step=self.step)
+                found[part] = b85encode(self.serializer.seal(unsealed, run=to, step=self.step)).decode()
+        for part in ("cause", "context"):
+            if part in found:
+                found[part] = self.moved(found[part], to)
+        if "members" in found:
+            found["members"] = [self.moved(member, to) for member in found["members"]]
+        return found
 
     def revived(self, stored: dict[str, Any]) -> BaseException:
         exc = self._object(stored)

@@ -31,6 +31,7 @@ from durable.history import StepHistory
 from durable.journal import Fence
 from durable.notices import shell_command
 from durable.observers import doubt_event, notify, observers, replay_event, step_event
+from durable.options import ABSENT
 from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from durable.options import OnDrift
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
+    from durable.states import RunState
     from durable.timed_bodies import TimedBody
     from durable.undoables import Undoable
     from durable.verdicts import Past
@@ -101,13 +103,17 @@ class Execution:
         self.drifted: set[str] = set()
         self.reused: set[int] = set()
         self.undoubted: set[tuple[str, str, str]] = set()
+        self.state: RunState | None = None
+        self.context: Any = ABSENT
+        self.lacks_context = False
+        self.labels_elsewhere: list[str] = []
         self.root_task: asyncio.Task[Any] | None = None
         self.history = self.open_history(0, past.last_event)
         self.body = Body(self, None, Scope("", "", self.history), name=workflow.title)
 
     def open_history(self, parent: int, last: int) -> StepHistory:
         """Open what is recorded below a step up to the event `last`."""
-        return StepHistory(self.journal.store, self.id, parent, last) if last else _NOTHING
+        return StepHistory(self.journal.store, self.id, parent, last) if last else NOTHING
 
     def tell(self, event: Event | None) -> None:
         """Tell observers of an event; what they call in turn is no part of the run."""
@@ -196,8 +202,8 @@ class Execution:
         return any(owner.is_below(body) for owner in list(self.in_flight.values()))
 
     def is_gone(self, label: str) -> bool:
-        """Whether no task of this program goes by a recorded label any more."""
-        return registry.tasks.get(label.partition("@")[0], self.anchor) is None
+        """Whether no task of this program goes by a recorded label any more; what is ours, as durable.now, never goes."""
+        return not label.startswith("durable.") and registry.tasks.get(label.partition("@")[0], self.anchor) is None
 
 
 class Body:
@@ -283,7 +289,7 @@ class Frame:
         self.scope = scope
 
 
-_NOTHING = StepHistory(None, "", 0, 0)
+NOTHING = StepHistory(None, "", 0, 0)
 
 FRAME: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("durable_frame", default=None)
 

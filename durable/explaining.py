@@ -83,7 +83,7 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
     return Past(
         retry=_with_causes(set(outcome.get("retry", ())), steps),
         crashed=run.status == RunStatus.RUNNING,
-        progressed=last_done > run.mark,
+        progressed=any((each.done or 0) > run.mark and not each.flags & StepFlag.ALWAYS for each in steps),
         last_call=last_call,
         last_event=max(last_call, last_done),
     )

@@ -24,12 +24,13 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME
-from durable.explaining import is_left_in_doubt, recorded_past
-from durable.graphs import draw
+from durable.explaining import is_left_in_doubt
 from durable.loading import load_workflow
 from durable.naming import is_unicode
 from durable.notices import shell_command
 from durable.observers import notify, observers, run_event
+from durable.options import ABSENT
+from durable.recorded_runs import RecordedRun, is_under_way
 from durable.records import RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from durable.graphs import GraphFormat
     from durable.options import OnDrift
     from durable.records import RunRecord, RunSummary
     from durable.sessions import Session
@@ -66,7 +66,7 @@ class StepView:
     idempotency_key: str
 
 
-class Run:
+class Run(RecordedRun):
     """A run in the store.
 
     `repr` is one line. `status`, `steps` and `result` read the store anew each time.
@@ -92,7 +92,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """One of running, blocked, succeeded, failed, cancelled, superseded; `running` also if its process has died."""
+        """One of pending, running (also if its process died), blocked, succeeded, failed, cancelled, superseded."""
         return str(self.record.status)
 
     @property
@@ -110,14 +110,6 @@ class Run:
         """The recorded steps in the order of their calls."""
         _, steps, past = self._look()
         return [view_of(step, past) for step in steps]
-
-    def graph(self, format: GraphFormat = "mermaid") -> str:  # noqa: A002 -- what it is called everywhere
-        """Draw the steps with their status, nesting and order, in the language of Mermaid or of Graphviz (`dot`)."""
-        return draw(*self._look(), format)
-
-    def _look(self) -> tuple[RunRecord, list[StepRecord], Past | None]:
-        record, steps = self.record, list(self.step_records())
-        return record, steps, None if is_under_way(self._session, record) else recorded_past(record, steps)
 
     def step_records(self) -> Iterator[StepRecord]:
         """Read the records of the steps page by page."""
@@ -155,12 +147,19 @@ class Run:
                 await asyncio.sleep(_POLL)
         return final_outcome(self._session, record)
 
-    def resume(self, *, on_drift: OnDrift | None = None, retry_failed: bool | None = None, fresh: bool = False) -> Any:
+    def resume(
+        self,
+        *,
+        on_drift: OnDrift | None = None,
+        retry_failed: bool | None = None,
+        fresh: bool = False,
+        context: Any = ABSENT,
+    ) -> Any:
         """Execute what is left of the run and give its result (an awaitable for an async workflow).
 
-        With `fresh` the whole is executed again, as a new run with the same inputs; an unfinished one is superseded.
-        The workflow is taken from this program or imported from the module or script that was recorded. Raises
-        `NotFoundError` if it cannot be found and `ConfigurationError` if inputs were not stored.
+        `context` is what `durable.context()` gives. With `fresh` the whole is executed again, as a new run with the same
+        inputs; an unfinished one is superseded. The workflow is taken from this program or imported from the module or
+        script that was recorded. Raises `NotFoundError` if it cannot be found, `ConfigurationError` if inputs are missing.
         """
         record = self.record
         if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED) and not fresh:
@@ -183,7 +182,7 @@ class Run:
             record, self._session.anchor
         )
         args, kwargs = stored_inputs(self._session, record)
-        options: dict[str, Any] = {"run_id": record.lineage if fresh else self.id, "fresh": fresh}
+        options: dict[str, Any] = {"run_id": record.lineage if fresh else self.id, "fresh": fresh, "context": context}
         if on_drift is not None:
             options["on_drift"] = on_drift
         if retry_failed is not None:
@@ -309,13 +308,6 @@ def _cancelled(run: RunRecord) -> RunRecord:
     return run if run.status in _NOT_CANCELLED else replace(run, status=RunStatus.CANCELLED)
 
 
-def is_under_way(session: Session, record: RunRecord) -> bool:
-    """Whether a living process executes the run."""
-    if record.id in session.active:
-        return True
-    return bool(record.owner) and record.owner != session.store.owner and session.store.is_alive(record.owner)
-
-
 def final_outcome(session: Session, record: RunRecord) -> Any:
     """Give the result of a run that nobody executes, or raise how it ended."""
     if record.status == RunStatus.SUCCEEDED:
@@ -394,7 +386,5 @@ def summaries(
     if not all(is_unicode(name) for name in (workflow, parent) if name is not None):
         return []
     statuses = (status,) if status is not None else ()
-    which = RunFilter(
-        workflow=workflow, other_than=CACHE_WORKFLOW, statuses=statuses, parent_run=parent, limit=limit
-    )
+    which = RunFilter(workflow=workflow, other_than=CACHE_WORKFLOW, statuses=statuses, parent_run=parent, limit=limit)
     return list(sessions.current().store.runs(which))

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from durable.records import StepQuery, StepStatus
+from durable.records import StepQuery, StepRecord, StepStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from durable.records import StepRecord
     from durable.step_keys import Scope
     from durable.stores.protocol import Store
 
@@ -25,6 +25,8 @@ _Where = tuple[str, str]  # container and branch
 _Place = tuple[str, str, bytes, int]  # container, branch, content and occurrence
 _PAGE = 1000
 _WINDOW = 2  # pages of unused records in memory beyond which a miss is looked up in the store
+_SEQ = attrgetter("seq")
+_place: Callable[[StepRecord], _Place] = attrgetter("container", "branch", "content", "occurrence")  # no call in Python
 
 
 class StepHistory:
@@ -167,27 +169,30 @@ class StepHistory:
         self._trim()
         query = StepQuery(after=self._loaded, limit=self._page, parent=self._parent, lean=True)
         page = self._store.steps(self._run_id, query)
-        last, used, add, order = self._last, self._used_ahead, self._add, self._order
-        for record in page:
-            seq = record.seq
-            if seq > last:
-                break
-            self._loaded = seq
-            if seq in used:
-                used.discard(seq)
-            else:
-                order.append((seq, add(record)))
-        else:
-            if page:
-                return
-        self._complete = True
-
-    def _add(self, record: StepRecord) -> _Place:
-        place = (record.container, record.branch, record.content, record.occurrence)
-        self._index[place] = record
+        if not page or page[-1].seq > self._last:
+            self._complete = True
+            page = [record for record in page if record.seq <= self._last]
+        if page:
+            self._loaded = page[-1].seq
+        if self._used_ahead:
+            unused = [record for record in page if record.seq not in self._used_ahead]
+            self._used_ahead.difference_update(map(_SEQ, page))
+            page = unused
+        places = list(map(_place, page))
+        self._index.update(zip(places, page, strict=True))
+        self._order.extend(zip(map(_SEQ, page), places, strict=True))
         if self._by_content is not None:
-            self._by_content.setdefault((record.container, record.content), {})[place] = record
-        return place
+            for record in page:
+                self._add_content(record)
+
+    def _add(self, record: StepRecord) -> None:
+        self._index[_place(record)] = record
+        if self._by_content is not None:
+            self._add_content(record)
+
+    def _add_content(self, record: StepRecord) -> None:
+        assert self._by_content is not None
+        self._by_content.setdefault((record.container, record.content), {})[_place(record)] = record
 
     def _drop(self, place: _Place) -> None:
         del self._index[place]
@@ -229,15 +234,13 @@ class StepHistory:
     def _content_index(self) -> dict[tuple[str, bytes], dict[_Place, StepRecord]]:
         if self._by_content is None:
             self._by_content = {}
-            for place, record in self._index.items():
-                self._by_content.setdefault((record.container, record.content), {})[place] = record
+            for record in self._index.values():
+                self._add_content(record)
         return self._by_content
 
     def _trim(self) -> None:
         order, index = self._order, self._index
+        if not index:
+            order.clear()
         while order and (order[0][1] not in index or order[0][0] <= self._not_awaited):
             order.popleft()
-
-
-def _place(record: StepRecord) -> _Place:
-    return (record.container, record.branch, record.content, record.occurrence)

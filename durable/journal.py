@@ -211,7 +211,8 @@ class Journal:
         with self._guard:
             if self._flusher is None and not self._closed:
                 self._flusher = threading.Thread(target=self._flush_in_background, name="durable-journal", daemon=True)
-                self._flusher.start()
+                with contextlib.suppress(RuntimeError):  # the interpreter ends: whoever needs durability flushes
+                    self._flusher.start()
         self._asleep = False
         self._wake.set()
 

@@ -59,14 +59,17 @@ class Match:
                 self.occurrence = scope.next_occurrence(content)
                 self.record = scope.history.take(scope, content, self.occurrence)
 
-    def look_elsewhere(self) -> Generator[Effect, Any, None]:
-        """Take a record of the same content in another branch, or under a former name of the task; else consider drift."""
+    def look_elsewhere(self) -> Generator[Effect, Any, StepRecord | None]:
+        """Take a record of the same content in another branch, or under a former name of the task; else consider drift.
+
+        Gives the record of an interrupted call that this one may be in other words.
+        """
         call, scope, history = self.call, self.scope, self.scope.history
         with self.execution.lock:
             self.record = history.take_elsewhere(scope, call.content)
             while self.record is not None and is_undone(self.record):
                 self.record = history.take_elsewhere(scope, call.content)
-            for label in () if self.record is not None else self.task.former_labels:
+            for label in () if self.record is not None else self._other_labels():
                 former = call.content_under(label)
                 self.record = history.take(scope, former, self.occurrence) or history.take_elsewhere(scope, former)
                 if self.record is not None:
@@ -74,7 +77,13 @@ class Match:
             while self.record is None and history.is_occupied(scope, call.content, self.occurrence):
                 self.occurrence = scope.next_occurrence(call.content)
         if self.record is None and self.task.has_body:
-            yield from consider_drift(self)
+            return (yield from consider_drift(self))
+        return None
+
+    def _other_labels(self) -> tuple[str, ...]:
+        """Give the labels that records of this call may have: of former names, and of its script in another place."""
+        elsewhere = self.execution.labels_elsewhere
+        return (*self.task.former_labels, *filter(self.task.is_meant_by, elsewhere)) if elsewhere else self.task.former_labels
 
     def prefer_equal_arguments(self) -> None:
         """Among records under one business key, use the one that was recorded with these very arguments."""

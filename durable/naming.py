@@ -66,10 +66,10 @@ def _script_name(path: str, anchor: str) -> str:
 
 
 def script_path(function: Callable[..., object]) -> str | None:
-    """Give the absolute path of the script that a function of `__main__` stands in, None in a shell or notebook."""
+    """Give the absolute path of the script that a function of `__main__` stands in, None where there is no file."""
     main = sys.modules.get(getattr(function, "__module__", "") or "")
     path = getattr(main, "__file__", None)
-    return os.path.abspath(path) if path else None
+    return os.path.abspath(path) if path and path != "<stdin>" else None
 
 
 def check_run_id(run_id: object) -> str:

@@ -55,6 +55,14 @@ def tell_returned(run: RunRecord, now: float) -> None:
     )
 
 
+def tell_left_behind(run_id: str) -> None:
+    """Say that the process ends in the middle of a run."""
+    _tell(
+        f"this process ends while it executes run {run_id} in the background: the run is interrupted, and resumed when it is "
+        f"called again. To wait for its end: run.result()."
+    )
+
+
 def tell_only_replayed(run_id: str, failures: list[str]) -> None:
     """Say that an execution failed without executing anything."""
     shown = ", ".join(failures[:5]) + (f" and {len(failures) - 5} more" if len(failures) > 5 else "")  # noqa: PLR2004 -- five fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -19,6 +19,16 @@ OnCodeChange = Literal["keep", "rerun", "error"]
 AfterSuccess = Literal["return", "rerun"]
 OnRunning = Literal["error", "join"]
 Key = str | Callable[..., object]
+
+
+class Absent:
+    """Stands for an option that was not given, where None is a value."""
+
+    def __repr__(self) -> str:
+        return "<absent>"
+
+
+ABSENT = Absent()
 
 
 def template_fields(template: str) -> set[str]:
@@ -79,7 +89,11 @@ def _check_common(kind: str, definition: Definition) -> None:
     _check_type(kind, "version", definition.version, str, optional=True)
     if not all(isinstance(alias, str) and alias for alias in definition.aliases):
         raise DefinitionError(f"@{kind}(aliases=...) takes former names, not {definition.aliases!r}.")
-    for option, texts in (("name", (definition.name,)), ("version", (definition.version,)), ("aliases", definition.aliases)):
+    for option, texts in (
+        ("name", (definition.name,)),
+        ("version", (definition.version,)),
+        ("aliases", definition.aliases),
+    ):
         for text in texts:
             if text is not None and ("\0" in text or not is_unicode(text)):
                 raise DefinitionError(f"@{kind}({option}={text!r}): {option} has to be valid Unicode without NUL.")
@@ -146,6 +160,10 @@ def _check_task_functions(task: TaskDefinition) -> None:
         _check_undo(task, task.undo)
     if task.retry is not None and not all(hasattr(task.retry, part) for part in ("retry", "stop", "wait", "copy")):
         raise DefinitionError(f"@task(retry={task.retry!r}): retry is a tenacity.Retrying or AsyncRetrying object.")
+    if getattr(task.retry, "retry_error_callback", None) is not None:
+        raise DefinitionError(
+            "@task(retry=...) does not call retry_error_callback: handle the exception of the last attempt in the workflow."
+        )
     if task.retry is not None and task.attempts != 1:
         raise DefinitionError(
             "@task takes attempts= or retry=, not both: put the number of attempts into retry's stop."
@@ -232,6 +250,8 @@ def check_workflow(workflow: WorkflowDefinition) -> None:
     _check_choice("workflow", "on_running", workflow.on_running, get_args(OnRunning), optional=False)
     _check_choice("workflow", "on_drift", workflow.on_drift, get_args(OnDrift))
     _check_choice("workflow", "on_code_change", workflow.on_code_change, get_args(OnCodeChange))
+    _check_type("workflow", "snapshot", workflow.snapshot, Mapping, optional=True)
+    _check_type("workflow", "trust_snapshot", workflow.trust_snapshot, bool)
     _check_type("workflow", "run_id", workflow.run_id, str, optional=True)
     if workflow.run_id is not None:
         _check_template("workflow", "run_id", check_run_id(workflow.run_id), workflow)

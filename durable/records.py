@@ -55,6 +55,8 @@ class StepFlag:
     CHILD_RUN: Final = 64  # the step is a run of its own
     ALWAYS: Final = 128  # replay=False: executed in every execution of the run
     RETRYING: Final = 256  # `started`, but between two attempts: no body was running
+    STATE: Final = 512  # what the step changed in the run's state stands beside its value
+    COPIED: Final = 1024  # from another run: the idempotency key that it has there stands in its details
     UNDO: Final = 4096  # it has a compensation: when the run fails, what it did is undone
     REOPENED: Final = 8192  # `undone` because steps below it were: executed again as itself, not as a new occurrence
 
@@ -140,12 +142,16 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a store knows of a run's steps when the run is claimed: enough to read them page by page."""
+    """What a store knows of a run's steps when the run is claimed: enough to read them page by page.
+
+    `last_progress` is the `last_done` of those that are not executed in every execution; None where a store cannot tell.
+    """
 
     steps: int = 0
     last_seq: int = 0
     last_done: int = 0
     succeeded: int = 0
+    last_progress: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from durable.execution import warn_once
 from durable.failures import mark
 from durable.observers import observers
 from durable.records import StepFlag, StepStatus
+from durable.states import state_of
 from durable.verdicts import code_changed
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
 
 _SUCCEEDED = StepStatus.SUCCEEDED.value
+_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE
 
 
 def replay_at_once(match: Match, record: StepRecord) -> Any:
@@ -26,7 +28,7 @@ def replay_at_once(match: Match, record: StepRecord) -> Any:
     task = match.task
     if (
         record.status != _SUCCEEDED
-        or record.flags & StepFlag.VALUE_UNAVAILABLE
+        or record.flags & _NOT_AT_ONCE
         or task.label not in match.execution.code_seen
         or not task.replays_at_once
     ):
@@ -46,6 +48,19 @@ def replay(execution: Execution, record: StepRecord) -> Any:
         return execution.serializer.decode(execution.session.fetch(record.value, run=run, step=step), run=run, step=step)
     except CorruptRecordError as error:
         raise execution.stop(error) from error
+
+
+def replay_changes(match: Match, record: StepRecord) -> None:
+    """Do again what a step changed in the state of its run."""
+    execution = match.execution
+    run, step = record.run_id, record.key
+    assert record.value is not None
+    try:
+        data = execution.session.fetch(record.value, run=run, step=step)
+        recorded: Any = execution.serializer.decode_beside(data, run=run, step=step)
+    except CorruptRecordError as error:
+        raise execution.stop(error) from error
+    state_of(execution).apply(match.frame.body, recorded)
 
 
 def replay_failure(execution: Execution, record: StepRecord) -> BaseException:

@@ -34,15 +34,43 @@ def pause_after(
     """
     if not task.may_repeat:
         return None
+    state = _state(task, tries, elapsed, args, kwargs)
+    state.set_exception((type(error), error, error.__traceback__))
+    if not (yield from _ask(state.retry_object.retry, state)):
+        return None
+    return (yield from _pause(state))
+
+
+def pause_after_result(
+    task: TaskDefinition, value: Any, tries: int, elapsed: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Generator[Effect, Any, float | None]:
+    """Do the same after a result, which `retry_if_result` may refuse; raises `tenacity.RetryError` after the last attempt."""
+    import tenacity  # noqa: PLC0415 -- slow to import, needed for retries only
+
+    state = _state(task, tries, elapsed, args, kwargs)
+    state.set_result(value)
+    if not (yield from _ask(state.retry_object.retry, state)):
+        return None
+    pause = yield from _pause(state)
+    if pause is None:
+        raise tenacity.RetryError(state.outcome)
+    return pause
+
+
+def _state(task: TaskDefinition, tries: int, elapsed: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     import tenacity  # noqa: PLC0415 -- slow to import, needed for retries only
 
     controller = task.retry if task.retry is not None else _default_controller(task.attempts)
     state = tenacity.RetryCallState(controller, task.plain, args, kwargs)
     state.attempt_number = tries
     state.start_time -= elapsed
-    state.set_exception((type(error), error, error.__traceback__))
-    if not (yield from _ask(controller.retry, state)):
-        return None
+    return state
+
+
+def _pause(state: Any) -> Generator[Effect, Any, float | None]:
+    import tenacity  # noqa: PLC0415 -- slow to import, needed for retries only
+
+    controller = state.retry_object
     if controller.after is not None:
         yield from _ask(controller.after, state)
     pause = float((yield from _ask(controller.wait, state)) if controller.wait is not None else 0.0)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from durable import sessions
 from durable.calls import Call
-from durable.errors import ConfigurationError, InputsChangedError
+from durable.errors import ConfigurationError, CorruptRecordError, InputsChangedError
 from durable.loading import stop_before_calls
 from durable.namesakes import refuse_foreign_run
 from durable.naming import check_run_id, module_name, script_path
+from durable.options import ABSENT
+from durable.programs import is_another, program_digest
 from durable.records import RunRecord, RunStatus
 from durable.run_inputs import refuse_inputs_without_value
 from durable.serializers import Unserializable
@@ -47,6 +49,9 @@ class RunCall:
         self.workflow = workflow = workflow.at(self.session.anchor)
         self.switches = sessions.switches()
         self.execution: Execution | None = None
+        self.context = workflow.context
+        if parent is not None and self.context is ABSENT:
+            self.context = parent.execution.context
         self._call = Call(workflow, instance, args, kwargs)
         self.digests = self._call.digests()
         self.lineage = self._identify()
@@ -111,13 +116,28 @@ class RunCall:
                 "missing": missing,
                 "self": self._call.instance is not None,
                 "block": self.is_block,
+                "context": self.context is not ABSENT,
                 **({"code": self.workflow.code_hex} if self.workflow.is_anonymous else {}),
+                **({"program": program} if (program := program_digest(self.workflow)) is not None else {}),
             }
         )
 
     def check_inputs(self, run: RunRecord) -> None:
         """Refuse a run that was started with other inputs, or by another function of the same name."""
-        refuse_foreign_run(self.workflow, run.id, json.loads(run.entry).get("code"))
+        try:
+            entry = dict(json.loads(run.entry))
+        except (ValueError, TypeError) as error:
+            raise CorruptRecordError(
+                f"The record of run {run.id!r} cannot be read: {error}. Nothing was executed. Restore the store from a backup, "
+                f"or begin again with DURABLE_FRESH=1."
+            ) from error
+        refuse_foreign_run(self.workflow, run.id, entry.get("code"))
+        if not self._is_named and is_another(entry.get("program"), program_digest(self.workflow)):
+            raise InputsChangedError(
+                f"Run {run.id} was recorded by another program that had no file either (python -c, or standard input), and "
+                f"such programs cannot be told apart by their names. Nothing was executed. Put the program into a file, give "
+                f"the workflow a name=, or start anew with fresh=True or DURABLE_FRESH=1."
+            )
         recorded = json.loads(run.arguments or b"{}")
         if recorded == self.digests or self.is_block:
             return
@@ -126,6 +146,11 @@ class RunCall:
             f"Run {run.id} was started with other inputs: {', '.join(map(repr, changed))} differ. Nothing was executed. "
             f"Call it with the recorded inputs, or choose another run_id, or start anew with fresh=True."
         )
+
+    @property
+    def _is_named(self) -> bool:
+        """Whether the caller says which run is meant."""
+        return self.workflow.run_id is not None or self.workflow.exact_run_id is not None
 
     def new_run(self, run_id: str, now: float) -> RunRecord:
         """Make the record of a new run that this process owns."""
@@ -151,6 +176,15 @@ class RunCall:
 
 def _run_id(title: str, digest: bytes) -> str:
     return f"{escape(title)[:_SHOWN_NAME]}-{digest.hex()[:16]}"
+
+
+def sealed_inputs(session: Session, run: RunRecord, lineage: str) -> bytes | None:
+    """Give the stored arguments of a run as those of another one."""
+    if run.inputs is None:
+        return None
+    inputs = session.fetch(run.inputs, run=run.lineage, step=_INPUTS)
+    unsealed = session.serializer.unseal(inputs, run=run.lineage, step=_INPUTS)
+    return session.serializer.seal(unsealed, run=lineage, step=_INPUTS)
 
 
 def stored_inputs(session: Session, run: RunRecord) -> tuple[tuple[Any, ...], dict[str, Any]]:

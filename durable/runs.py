@@ -16,7 +16,7 @@ from durable.branches import scoped_tasks
 from durable.claims import Claiming, Opening, before, in_progress, leave
 from durable.compensation import failure_of, is_being_undone, run_after_undoing, undo
 from durable.consumers import end_streams
-from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, drive
+from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, carried, drive, uncarried
 from durable.endings import ended_run, stored_outcome
 from durable.errors import (
     ExecutionStopped,
@@ -27,7 +27,9 @@ from durable.errors import (
 )
 from durable.execution import FRAME, Execution, warn_once
 from durable.observers import notify, observe_into_file, observers, run_event
+from durable.options import ABSENT
 from durable.records import Claim, History, RunFilter, RunRecord, RunStatus
+from durable.snapshots import Hydration
 from durable.stopping import ended_when_stopped
 from durable.verdicts import Past
 
@@ -71,6 +73,7 @@ def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
     """Make the call own a run that it is to execute, or give the run that is over: its stored outcome is the answer."""
     session, workflow = call.session, call.workflow
     observe_into_file(call.switches.events)
+    hydration = Hydration(call) if workflow.snapshot is not None else None
     now = sessions.clock()
     run = session.store.load_run(call.lineage)
     fresh = workflow.fresh if workflow.fresh is not None else call.switches.fresh and call.parent is None
@@ -78,15 +81,15 @@ def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
         latest = session.store.runs(RunFilter(lineage=call.lineage, limit=1))
         run = latest[0].run if latest else run
     if run is None:
-        _begin(call, call.new_run(call.lineage, now))
-        return None
+        return (yield from _begin(call, call.new_run(call.lineage, now), hydration))
     fresh = fresh and not call.has_begun(run)
     if fresh or _is_over(run, call):
         if run.status not in _FINAL:
             yield from _supersede(call, run)
         begun = call.new_run(_next_id(call.lineage, run.id), max(now, run.created_at + 1e-6))
-        _begin(call, begun)
-        return None
+        return (yield from _begin(call, begun, hydration))
+    if hydration is not None:
+        hydration.check_run(run)
     call.check_inputs(run)
     if run.status == RunStatus.SUCCEEDED and not call.is_block:
         if call.parent is None:
@@ -116,10 +119,16 @@ def _next_id(lineage: str, last: str) -> str:
     return f"{lineage}~{int(number[1]) + 1 if number else 2}"
 
 
-def _begin(call: RunCall, run: RunRecord) -> None:
+def _begin(call: RunCall, run: RunRecord, hydration: Hydration | None) -> Generator[Effect, Any, RunRecord | None]:
+    """Own a new run; one that is made from a snapshot is stored with its steps and then claimed like any other."""
+    if hydration is not None:
+        yield Invoke(lambda: hydration.plant(run), in_thread=True)
+        yield from _resume(call, run)
+        return None if call.execution is not None else (yield from _open(call))
     execution = _own(call, run, Past())
     call.session.journal.append(execution.fence, run, created=True)
     _tell(execution, run, "started")
+    return None
 
 
 def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
@@ -156,11 +165,12 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
     assert claim.previous is not None
     outcome = json.loads(claim.previous.outcome or "{}")
     history: History = claim.history
+    last_progress = history.last_done if history.last_progress is None else history.last_progress
     return Past(
         retry=set(outcome.get("retry", ())),
         retry_failed=retry_failed,
         crashed=claim.previous.status == RunStatus.RUNNING,
-        progressed=history.last_done > claim.previous.mark,
+        progressed=last_progress > claim.previous.mark,
         last_call=history.last_seq,
         last_event=max(history.last_seq, history.last_done),
     )
@@ -194,6 +204,10 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
         on_drift=call.switches.on_drift,
         clock=sessions.clock,
     )
+    execution.context = call.context
+    entry = json.loads(run.entry)
+    execution.lacks_context = call.context is ABSENT and bool(entry.get("context"))
+    execution.labels_elsewhere = entry.get("labels", [])
     with session.guard:
         if run.id in session.active:
             raise in_progress(session.active[run.id].run, "in this process")
@@ -218,7 +232,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
         except BaseException as raised:
             if call.execution is None:
                 raise
-            error = raised
+            error = uncarried(raised)
         execution = _owned(call)
         error = yield from _wind_up(call, execution, error)
         execution.ended = True
@@ -231,7 +245,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
     if error is not None:
         if execution.stopped is not None and call.parent is not None:
             raise call.parent.execution.stop(execution.stopped)
-        raise error
+        raise carried(error)
     return value
 
 
@@ -321,6 +335,9 @@ def _record_end(
     except ExecutionStopped as stopped:
         if stopped.error is not error:
             return stopped.error
+    else:
+        if execution.state is not None:
+            execution.state.close(execution.body)
     _tell(execution, run, run.status, error)
     return error
 

@@ -3,7 +3,7 @@
 A codec turns a value into a body, and the envelope around it says how to read it:
 
     D 1   magic and format version
-    j     codec: j JSON, p pickle, d dill, e exception
+    j     codec: j JSON, p pickle, d dill, e exception, s a value and, beside it, what its step changed in the run's state
     c     seal: c CRC-32 or h HMAC-SHA256, in hex, over this header, run, step and body
     ...   the seal (8 or 64 characters), then the body
 
@@ -25,12 +25,13 @@ from durable.rebuilt_exceptions import attributes_of, type_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-__all__ = ["Serializer", "Unserializable", "describe_unserializable"]
+__all__ = ["Serializer", "Unserializable", "describe_unserializable", "has_second", "is_plain"]
 
 _MAGIC = b"D1"
-_LETTERS = {"json": b"j", "pickle": b"p", "dill": b"d", "exception": b"e"}
+_LETTERS = {"json": b"j", "pickle": b"p", "dill": b"d", "exception": b"e", "state": b"s"}
 _NAMES = {letter: name for name, letter in _LETTERS.items()}
 _CHECKSUM, _HMAC = b"c", b"h"
+_SIGNED = b"durable snapshot:"
 _COPIED = 4096  # bytes up to which a copy is quicker than a view
 
 
@@ -48,7 +49,8 @@ class Serializer:
         self._body_at = len(_MAGIC) + 2 + (64 if keys else 8)
         # in the order of ENCODERS, whatever the order in `codecs`
         self._encoders = [(self._header(name), encode) for name, encode in ENCODERS.items() if name in codecs]
-        self._decoders = {_LETTERS[name]: decode for name, decode in DECODERS.items() if name in codecs}
+        self._decoders = {self._header(name): decode for name, decode in DECODERS.items() if name in codecs}
+        self._decoders[self._header("state")] = self._decode_first
 
     def _header(self, codec: str) -> bytes:
         return _MAGIC + _LETTERS[codec] + self._seal
@@ -72,9 +74,10 @@ class Serializer:
 
     def decode(self, data: bytes, *, run: str, step: str) -> object:
         """The value; `CorruptRecordError` if it is not what was written for this step, or not readable here."""
-        letter, body = self._opened(data, run, step)
-        decode = self._decoders.get(letter)
+        header, body = self._opened(data, run, step)
+        decode = self._decoders.get(header)
         if decode is None:
+            letter = header[2:3]
             raise CorruptRecordError(
                 f"{_record(run, step)} is written in the codec {_NAMES.get(letter, letter.decode('latin-1'))!r}, which "
                 "this reader does not accept. Nothing was decoded. Accept the codec in the settings if you trust the "
@@ -90,11 +93,49 @@ class Serializer:
         except MemoryError:
             raise
         except Exception as error:
-            hint = " Code stored by value is tied to the Python that wrote it." if letter == _LETTERS["dill"] else ""
+            hint = " Code stored by value is tied to the Python that wrote it." if header == self._header("dill") else ""
             raise CorruptRecordError(
                 f"{_record(run, step)} cannot be decoded: {type(error).__name__}: {error}.{hint} Nothing was executed "
                 "in its place. Restore the code that wrote it, or execute the step again under a new `version=`."
             ) from error
+
+    def join(self, data: bytes, beside: object, *, run: str, step: str) -> bytes:
+        """Put a second value beside one that `encode` gave; `decode` gives the first one."""
+        first, second = self.unseal(data, run=run, step=step), self.encode(beside, run=run, step=step)
+        body = b"%d %b%b" % (len(first), first, self.unseal(second, run=run, step=step))
+        return self._sealed(self._header("state"), body, run, step)
+
+    def decode_beside(self, data: bytes, *, run: str, step: str) -> object:
+        """The second value of those that `join` put together, None if there is only one."""
+        header, body = self._opened(data, run, step)
+        if header != self._header("state"):
+            return None
+        second = _halves(body)[1]
+        return self.decode(self.seal(second, run=run, step=step), run=run, step=step)
+
+    def unseal(self, data: bytes, *, run: str, step: str) -> bytes:
+        """Letter and body of something sealed, checked and not decoded."""
+        header, body = self._opened(data, run, step)
+        return header[2:3] + body
+
+    def seal(self, unsealed: bytes, *, run: str, step: str) -> bytes:
+        """Seal what `unseal` gave, for this run and step."""
+        return self._sealed(_MAGIC + unsealed[:1] + self._seal, unsealed[1:], run, step)
+
+    def sign(self, data: bytes) -> str:
+        """Seal something that leaves the store; empty if no secret key is configured."""
+        return hmac.digest(self._keys[0], _SIGNED + data, "sha256").hex() if self._keys else ""
+
+    def is_signed(self, data: bytes, signature: str) -> bool:
+        """Whether `sign` gave this signature, with any of the keys."""
+        return any(
+            hmac.compare_digest(signature.encode(), hmac.digest(key, _SIGNED + data, "sha256").hex().encode())
+            for key in self._keys
+        )
+
+    def _decode_first(self, body: bytes | memoryview) -> object:
+        first = _halves(body)[0]
+        return self._decoders[_MAGIC + first[:1] + self._seal](first[1:])
 
     def seal_text(self, text: str, *, run: str, step: str) -> bytes:
         """Seal the text of a stored exception."""
@@ -102,8 +143,8 @@ class Serializer:
 
     def open_text(self, data: bytes, *, run: str, step: str) -> str:
         """The text of a stored exception; nothing is unpickled."""
-        letter, body = self._opened(data, run, step)
-        if letter != _LETTERS["exception"]:
+        header, body = self._opened(data, run, step)
+        if header != self._header("exception"):
             raise CorruptRecordError(f"{_record(run, step)} holds a value where an exception is expected.")
         return str(body, "utf-8")
 
@@ -113,21 +154,38 @@ class Serializer:
         return header + _checksum(header, body, run, step) + body
 
     def _opened(self, data: bytes, run: str, step: str) -> tuple[bytes, bytes | memoryview]:
-        if data[:2] != _MAGIC or data[3:4] != self._seal:
-            _refuse_header(data[:4], run, step)
-        at = self._body_at
+        header, at = data[:4], self._body_at
+        if header[:2] != _MAGIC or header[3:] != self._seal:
+            _refuse_header(header, run, step)
         body = data[at:] if len(data) < _COPIED else memoryview(data)[at:]
         if self._keys:
-            valid = any(hmac.compare_digest(data[4:at], _mac(key, data[:4], body, run, step)) for key in self._keys)
+            valid = any(hmac.compare_digest(data[4:at], _mac(key, header, body, run, step)) for key in self._keys)
         else:
-            valid = data[4:at] == _checksum(data[:4], body, run, step)
+            valid = data[4:at] == _checksum(header, body, run, step)
         if not valid:
             cause = "is sealed with another key, " if self._keys else ""
             raise CorruptRecordError(
                 f"{_record(run, step)} {cause}is damaged, or was written for another step. Nothing was decoded or "
                 "executed in its place. Restore a backup, or execute the step again under a new `version=`."
             )
-        return data[2:3], body
+        return header, body
+
+
+def is_plain(unsealed: bytes) -> bool:
+    """Whether decoding what `Serializer.unseal` gave executes no code: it is JSON, or text."""
+    if unsealed[:1] == _LETTERS["state"]:
+        return all(map(is_plain, _halves(unsealed[1:])))
+    return unsealed[:1] in (_LETTERS["json"], _LETTERS["exception"])
+
+
+def has_second(unsealed: bytes) -> bool:
+    """Whether what `Serializer.unseal` gave holds a second value beside the first."""
+    return unsealed[:1] == _LETTERS["state"]
+
+
+def _halves(body: bytes | memoryview) -> tuple[bytes, bytes]:
+    length, _, parts = bytes(body).partition(b" ")
+    return parts[: int(length)], parts[int(length) :]
 
 
 def _mac(key: bytes, header: bytes, body: bytes | memoryview, run: str, step: str) -> bytes:

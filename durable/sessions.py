@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from durable import naming
+from durable import naming, notices
 from durable.configuration import Settings, Switches
 from durable.errors import ConfigurationError, CorruptRecordError, StoreError, StoreFailedError
 from durable.journal import Journal
 from durable.serializers import Serializer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from durable.execution import Execution
     from durable.records import Claim
@@ -63,18 +63,21 @@ class Session:
             raise self.journal.give_up(error) from error
 
 
+_SQLITE = "sqlite:///"
 _sessions: dict[str, Session] = {}
 _guard = threading.Lock()
 _chosen: str | os.PathLike[str] | Store | None = None
 _told_disabled = False
 _forked_from: frozenset[bool | None] = frozenset()
+clock: Callable[[], float] = time.time  # seconds since 1970
 _located: tuple[tuple[str, ...], str] | None = None
 
 
 def configure(db: str | os.PathLike[str] | Store | None) -> None:
     """Choose the checkpoint store for this process: a path, a URL or an open `Store`; None for the default again.
 
-    Takes precedence over `DURABLE_DB` and `[tool.durable]`. Runs that are under way keep the store they began with.
+    Takes precedence over `DURABLE_DB` and `[tool.durable]`. Runs that are under way keep the store they began with. After a
+    failure the next call opens a SQLite store again; a store of your own is used as it is.
     """
     global _chosen  # noqa: PLW0603 -- one choice per process
     if db is not None and not isinstance(db, str | os.PathLike) and not hasattr(db, "claim"):
@@ -90,11 +93,6 @@ def source() -> str:
 def location() -> str:
     """Give the path or URL of the store that is opened at the next use; empty if the program chose an open one."""
     return _url()
-
-
-def clock() -> float:
-    """Give the time in seconds since 1970."""
-    return time.time()
 
 
 def settings() -> Settings:
@@ -175,15 +173,16 @@ def _open_store(url: str, store: Store | None) -> Store:
 
 
 def _recover(session: Session, url: str, store: Store | None) -> None:
-    """Open the store again after a failure and write what it did not take."""
-    with contextlib.suppress(StoreError):
-        session.store.close()
-    session.store = _open_store(url, store)
+    """Open the store again after a failure and write what it did not take; an object of the user's own has to be able to."""
+    if store is None or store.url.startswith(_SQLITE):
+        with contextlib.suppress(StoreError):
+            session.store.close()
+        session.store = _open_store(url if store is None else store.url, None)
     session.journal.reopen(session.store)
 
 
 def _anchor(url: str) -> str:
-    path = url.partition("sqlite:///")[2]
+    path = url.partition(_SQLITE)[2]
     if not path:
         return ""
     folder = os.path.dirname(os.path.abspath(path))
@@ -198,11 +197,16 @@ def _pass_on(session: Session, requests: Mapping[str, str]) -> None:
 
 
 def _close_all() -> None:
+    """At the end of the process; what calls us afterwards, from an exit handler of its own, opens the store again."""
     for session in _sessions.values():
+        for execution in list(session.active.values()):
+            if execution.run.parent_run is None:
+                notices.tell_left_behind(execution.id)
         with contextlib.suppress(StoreError):
             session.journal.close()
         with contextlib.suppress(StoreError):
             session.store.close()
+    _sessions.clear()
 
 
 def _forget_all() -> None:

@@ -10,6 +10,7 @@ import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from durable.details import Details
 from durable.records import StepFlag
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ def is_keyless(step: StepRecord) -> bool:
 
 
 def idempotency_key(step: StepRecord) -> str:
-    """Derive the UUID that names a step's effect to the outside world: the same on every attempt and resume."""
+    """Derive the UUID that names a step's effect to the outside world: the same on every attempt, resume and in copies."""
+    if step.flags & StepFlag.COPIED:
+        return Details.read(step.details).key
     from uuid import UUID  # noqa: PLC0415 -- slow to import, needed when a body asks for its key
 
     parts = (step.run_id, step.container, step.branch, step.content.hex(), str(step.occurrence))

@@ -18,18 +18,18 @@ from durable.doubts import (
     in_doubt,
     resolve_command,
 )
-from durable.effects import Arrival, CancelledAgain, Invoke
+from durable.effects import Arrival, CancelledAgain, Invoke, carried
 from durable.errors import CodeChangedError, CrashLoopError
 from durable.execution import warn_once
 from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
 from durable.observers import observers
 from durable.records import StepFlag
-from durable.replaying import replay, replay_failure, warn_of_new_code
+from durable.replaying import replay, replay_changes, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
 from durable.step_keys import idempotency_key
 from durable.undoables import note_replayed
-from durable.verdicts import Verdict, decide, interruptions, is_undone
+from durable.verdicts import Verdict, decide, interruptions, is_crash_loop, is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -58,10 +58,11 @@ class Step:
         execution, match = self.execution, self.match
         if match.record is not None and is_undone(match.record):
             match.pass_over_undone()
+        interrupted = None
         if match.record is None and not execution.history.is_empty:
             if self.task.is_async:
                 yield Arrival(execution)
-            yield from match.look_elsewhere()
+            interrupted = yield from match.look_elsewhere()
         if match.record is not None:
             match.prefer_equal_arguments()
             return (yield from self._follow(match.record))
@@ -69,7 +70,12 @@ class Step:
             value = look_up(execution.session, self.task, match.call, execution.clock())
             if value is not MISS:
                 return (yield from self._attempts().succeed(value))
-        return (yield from self._attempts().execute())
+        attempts = self._attempts()
+        if interrupted is not None:
+            attempts.interruptions = interruptions(interrupted, execution.past)
+            if is_crash_loop(interrupted, execution.past):
+                raise execution.stop(self._crash_loop(interrupted))
+        return (yield from attempts.execute())
 
     def _attempts(self) -> Attempts:
         return Attempts(self.match, self._function)
@@ -89,15 +95,14 @@ class Step:
         )
         if record.done is not None and verdict in _DELIVERED:
             yield Arrival(execution, record.done)
-        if (observers or task.may_be_undone) and verdict in _REPLAYED:
-            self._note_replayed(record, verdict)
+        self._note_replayed(record, verdict)
         match verdict:
             case Verdict.REPLAY:
                 if on_code_change == "keep":
                     warn_of_new_code(execution, task, record)
-                return replay(execution, record)
+                return self._replay(record)
             case Verdict.REPLAY_FAILURE:
-                raise replay_failure(execution, record)
+                raise carried(replay_failure(execution, record))
             case Verdict.AWAIT_CANCELLATION:
                 yield CancelledAgain(replay_failure(execution, record), self._remind_of_waiting)
             case Verdict.CODE_CHANGED:
@@ -106,8 +111,13 @@ class Step:
                 raise execution.stop(self._crash_loop(record))
         return (yield from self._execute_again(record, verdict))
 
+    def _replay(self, record: StepRecord) -> Any:
+        if record.flags & StepFlag.STATE:
+            replay_changes(self.match, record)
+        return replay(self.execution, record)
+
     def _note_replayed(self, record: StepRecord, verdict: Verdict) -> None:
-        if observers:
+        if observers and verdict in _REPLAYED:
             self.execution.tell_replayed(record)
         if self.task.may_be_undone and verdict is Verdict.REPLAY:
             note_replayed(self.execution, self.match.call, record)

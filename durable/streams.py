@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from durable.attempts import Attempts
 from durable.doubts import in_doubt
 from durable.effects import Durable, Effect, Execute, Sleep
-from durable.errors import ConfigurationError, ExecutionStopped
+from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
 from durable.execution import warn_once
 from durable.records import StepFlag, StepQuery, StepRecord, StepStatus
 from durable.serializers import Unserializable
@@ -123,8 +123,15 @@ class Stream(Step):
         left, after = manifest["chunks"], manifest["since"] - 1
         query = StepQuery(parent=record.seq, scope=(items_container(record.key), ""))
         while left:
-            page = replace(query, after=after, limit=min(left, _PAGE))
-            for chunk in execution.journal.store.steps(execution.id, page):
+            page = execution.journal.store.steps(execution.id, replace(query, after=after, limit=min(left, _PAGE)))
+            if not page:
+                raise execution.stop(
+                    CorruptRecordError(
+                        f"The items of generator {record.key!r} are not in run {execution.id}. Nothing was executed in their "
+                        f"place. Begin again with DURABLE_FRESH=1, or execute the generator again under a new version=."
+                    )
+                )
+            for chunk in page:
                 assert chunk.value is not None
                 data = execution.session.fetch(chunk.value, run=chunk.run_id, step=record.key)
                 items: Any = execution.serializer.decode(data, run=chunk.run_id, step=record.key)
@@ -174,7 +181,7 @@ class _StreamAttempts(Attempts):
                 raise
             yield from self._fail(error, body, time.monotonic() - begun)
             raise
-        yield from self.succeed(self._manifest(returned=returned))
+        yield from self.succeed(self._manifest(returned=returned), body=body)
         return _Made(returned)
 
     def _produce(self, body: Body, source: Any) -> Generator[Effect, Any, Any]:
@@ -213,7 +220,7 @@ class _StreamAttempts(Attempts):
             if self._is_idempotent:  # else it stays `started`, and is in doubt
                 self._append(StepStatus.STARTED.value, StepFlag.RETRYING)
         else:
-            yield from self.succeed(self._manifest(closed=True))
+            yield from self.succeed(self._manifest(closed=True), body=body)
 
     def _compare(self, given: Any, item: Any) -> None:
         try:

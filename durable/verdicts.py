@@ -83,7 +83,7 @@ def _started_verdict(record: StepRecord, past: Past, *, idempotent: bool) -> Ver
         return Verdict.CONTINUE
     if not idempotent:
         return Verdict.DOUBT
-    if interruptions(record, past) >= INTERRUPTIONS_ALLOWED and not past.retry_failed:
+    if is_crash_loop(record, past):
         return Verdict.CRASH_LOOP
     return Verdict.EXECUTE_AGAIN
 
@@ -112,6 +112,11 @@ def is_tried_again(record: StepRecord, past: Past) -> bool:
 def interruptions(record: StepRecord, past: Past) -> int:
     """Count the crashes that interrupted a started step in a row, the last one included."""
     return 1 if past.progressed else record.interruptions + 1
+
+
+def is_crash_loop(record: StepRecord, past: Past) -> bool:
+    """Whether crashes interrupted a started step so often in a row that it is not executed once more."""
+    return interruptions(record, past) >= INTERRUPTIONS_ALLOWED and not past.retry_failed
 
 
 def code_changed(record: StepRecord, code: bytes) -> bool:

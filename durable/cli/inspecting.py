@@ -17,8 +17,9 @@ from durable.details import Details
 from durable.exceptions import describe
 from durable.explaining import explain as explain_step
 from durable.explaining import recorded_past
-from durable.handles import is_under_way, summaries, view_of
+from durable.handles import summaries, view_of
 from durable.notices import shell_command
+from durable.recorded_runs import is_under_way
 from durable.records import RunStatus, StepFlag, StepStatus
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     console.print(
         f"started {when(record.created_at)}" + (f", ended {when(record.ended_at)}" if record.ended_at else "")
     )
+    if origin := json.loads(record.entry).get("forked_from"):
+        console.print(one_line(f"forked from run {origin}, before step {json.loads(record.entry)['forked_at']}"))
     if record.parent_run:
         console.print(one_line(f"called by run {record.parent_run}, step {record.parent_step}"))
     if message:
@@ -156,7 +159,7 @@ def doctor(as_json: Json = False) -> None:
     out().print(laid)
 
 
-_RESUMABLE = (RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED)
+_RESUMABLE = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 def _is_decided(run: RunRecord, steps: list[StepRecord]) -> bool:
@@ -178,6 +181,7 @@ def _run_data(run: RunRecord, alive: bool) -> dict[str, Any]:
         "status": str(run.status),
         "alive": alive,
         "parent": run.parent_run,
+        "forked_from": json.loads(run.entry).get("forked_from"),
         "created_at": run.created_at,
         "updated_at": run.updated_at,
         "ended_at": run.ended_at,

@@ -11,10 +11,13 @@ from typing import Annotated
 
 import typer
 
-from durable.cli.finding import find_run
+from durable.cli.finding import find_run, usage
 from durable.cli.inspecting import RunId
 from durable.cli.output import say
 from durable.errors import DurableError
+from durable.forks import executed_again, fork_point
+from durable.notices import shell_command
+from durable.records import StepStatus
 
 
 class OnDrift(StrEnum):
@@ -36,7 +39,7 @@ class WorkflowFailed(Exception):  # noqa: N818 -- carries the user's exception t
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this group."""
-    for command in (resume, cancel):
+    for command in (resume, fork, cancel):
         application.command()(command)
 
 
@@ -67,6 +70,26 @@ def resume(
 
 async def _awaited(result: object) -> object:
     return await result  # type: ignore[misc]  # checked by the caller
+
+
+def fork(
+    run_id: RunId,
+    from_: Annotated[
+        str, typer.Option("--from", metavar="STEP|CHECKPOINT", help="Step key, #number, or the name of a checkpoint.")
+    ],
+) -> None:
+    """Make a new run that keeps what was finished before a step or checkpoint; the run stays as it is."""
+    run = find_run(run_id)
+    steps = list(run.step_records())
+    with usage():
+        point = fork_point(steps, from_, run.find_step)
+    forked = run.fork(from_=f"#{point.seq}")
+    kept = sum(step.status != StepStatus.STARTED for step in forked.steps)
+    say(f"run {forked.id} begins before step {point.key!r} of run {run.id} with {kept} of its steps")
+    if again := [step.key for step in executed_again(steps, point)]:
+        say(f"it will do again what is not idempotent: {', '.join(again)}")
+    say(f"go on with: {shell_command('resume', forked.id)}")
+    sys.stdout.write(forked.id + "\n")
 
 
 def cancel(run_id: RunId) -> None:

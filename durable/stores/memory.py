@@ -9,7 +9,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from durable.errors import CorruptRecordError
-from durable.records import Batch, Claim, History, RunFilter, RunRecord, RunStatus, RunSummary, StepQuery, StepRecord
+from durable.records import (
+    Batch,
+    Claim,
+    History,
+    RunFilter,
+    RunRecord,
+    RunStatus,
+    RunSummary,
+    StepFlag,
+    StepQuery,
+    StepRecord,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,6 +75,7 @@ class MemoryStore:
             max((step.seq for step in steps), default=0),
             max((step.done or 0 for step in steps), default=0),
             sum(step.status == "succeeded" for step in steps),
+            max((step.done or 0 for step in steps if not step.flags & StepFlag.ALWAYS), default=0),
         )
 
     def write(self, batch: Batch, *, wait: bool = True) -> frozenset[str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from durable.records import Batch, RunStatus, StepStatus
+from durable.records import Batch, RunStatus, StepFlag, StepStatus
 from durable.stores.protocol import Store
 from durable.testing.cases import StoreCase, make_run, make_step
 
@@ -73,7 +73,11 @@ class OwnershipContract(StoreCase):
         """A granted claim adds one to the epoch and sets owner, host, pid, time, status and mark; the rest stays."""
         store = self.make_store()
         run = self.begun(store, inputs=b"inputs", arguments=b"digests", entry='{"a": 1}')
-        steps = (make_step(1), make_step(2, done=5), make_step(3, status=StepStatus.STARTED, done=None, value=None))
+        steps = (
+            make_step(1, done=4),
+            make_step(2, done=5, flags=StepFlag.ALWAYS),
+            make_step(3, status=StepStatus.STARTED, done=None, value=None),
+        )
         self.record(store, run, *steps)
         free = replace(run, owner="", status=RunStatus.FAILED, ended_at=1500.0, error=b"error", outcome='{"b": 2}')
         store.write(Batch(ended=(free,), fences=self.fences(run)))
@@ -87,6 +91,7 @@ class OwnershipContract(StoreCase):
         )
         history = claim.history
         assert (history.steps, history.last_seq, history.last_done, history.succeeded) == (3, 3, 5, 2)
+        assert history.last_progress in (4, None)
         self.close(store)
 
     def test_claim_of_a_run_without_steps(self) -> None:

@@ -21,12 +21,6 @@ import durable
 from durable import task, workflow
 
 
-@task(key="{name}")
-def checkpoint(name: str) -> str:
-    """Mark a stage of the run. The one place to put `durable.checkpoint(name)` in, which lets a run be forked here."""
-    return name
-
-
 @task
 def shell(command: str) -> str:
     return _output(command)
@@ -74,7 +68,7 @@ def _perform_one(step: Step, values: dict[str, Any]) -> Any:
     elif step.run:
         result = _shell(step, values)
     if step.checkpoint:
-        checkpoint(step.checkpoint.format_map(values))
+        durable.checkpoint(step.checkpoint.format_map(values))
     return result
 
 

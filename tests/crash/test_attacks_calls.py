@@ -10,9 +10,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tenacity
 
 from durable import task, workflow
-from tests.crash.effects import did
+from tests.crash.effects import did, effects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,3 +221,108 @@ def test_a_cached_closure_counts_with_what_it_closes_over(scene: Scene) -> None:
     """Results shared by `cache=True` are those of the same closure over the same values."""
     assert [scene.start(product_of, factor).value for factor in (2, 3, 2)] == [20, 30, 20]
     assert scene.ledger == ["2 times 10", "3 times 10"]
+
+
+@task
+def next_of_nothing() -> str:
+    did("next")
+    return next(iter(()))
+
+
+@workflow
+def child_of_nothing() -> str:
+    return next_of_nothing()
+
+
+@workflow
+def handles_the_end(call: str) -> str:
+    try:
+        return child_of_nothing() if call == "child" else next_of_nothing()
+    except StopIteration:
+        rest()
+        return "the end"
+
+
+@workflow
+def fails_at_the_end() -> str:
+    return next_of_nothing()
+
+
+@pytest.mark.parametrize("call", ["task", "child"])
+def test_stop_iteration_is_an_exception_like_any_other(scene: Scene, call: str) -> None:
+    """A body raises StopIteration: the workflow can handle it, and a replay raises it again."""
+    scene.kill("rest", handles_the_end, call)
+    assert scene.start(handles_the_end, call).value == "the end"
+    assert scene.ledger == ["next", "rest", "rest"]
+
+
+def test_stop_iteration_may_end_a_run(scene: Scene) -> None:
+    """A body raises StopIteration and nobody handles it: the caller gets it, and the step is tried again."""
+    assert [scene.start(fails_at_the_end).error for _ in range(2)] == ["StopIteration"] * 2
+    assert scene.ledger == ["next"] * 2
+
+
+until_ready = tenacity.Retrying(
+    retry=tenacity.retry_if_result(lambda found: found is None),
+    stop=tenacity.stop_after_attempt(3),
+    wait=tenacity.wait_none(),
+)
+
+
+@task(retry=until_ready)
+def poll(ready_at: int) -> str | None:
+    polls = [effect for effect in effects() if effect.startswith("poll")] if "LATER" in os.environ else []
+    did(f"poll {len(polls) + 1}")
+    return "ready" if len(polls) + 1 == ready_at else None
+
+
+@workflow
+def polls(ready_at: int) -> str | None:
+    return poll.with_options(idempotent="ONCE" not in os.environ)(ready_at)
+
+
+def test_a_result_that_will_not_do_is_asked_for_again(scene: Scene) -> None:
+    """`retry_if_result` refuses a result: another attempt follows, and the count of them survives a crash."""
+    scene.write_ledger([])
+    scene.kill("poll 2", polls, 3, LATER="1")
+    assert scene.start(polls, 3, LATER="1").value == "ready"
+    assert scene.ledger == ["poll 1", "poll 2", "poll 3"]
+
+
+def test_a_result_that_will_never_do_is_a_failure(scene: Scene) -> None:
+    """The last attempt gives a result that `retry_if_result` refuses: `tenacity.RetryError`, as without durable."""
+    assert scene.start(polls, 99).error == "RetryError"
+    assert len(scene.ledger) == 3
+
+
+def test_a_result_of_what_must_not_be_repeated_will_do(scene: Scene) -> None:
+    """A step that is not idempotent is not executed again, whatever `retry_if_result` says of its result."""
+    assert scene.start(polls, 99, ONCE="1").error == ""
+    assert len(scene.ledger) == 1
+
+
+@task(replay=False)
+def log_in() -> str:
+    return f"token {len(effects())}"
+
+
+@task
+def devour(token: str) -> str:
+    did("devour")
+    return token
+
+
+@workflow
+def hungry() -> str:
+    return devour(log_in())
+
+
+def test_a_crash_loop_with_a_new_token_each_time_ends(scene: Scene) -> None:
+    """A step is killed every time and gets an argument from `replay=False`: it is blocked after three interruptions."""
+    scene.write_ledger([])
+    for _ in range(3):
+        scene.kill("devour", hungry)
+    assert scene.start(hungry).error == "CrashLoopError"
+    assert scene.start(hungry).error == "CrashLoopError"
+    assert scene.start(hungry, DURABLE_RETRY_FAILED="1").value == "token 3"
+    assert scene.ledger == ["devour"] * 4

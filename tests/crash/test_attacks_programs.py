@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import durable
 from durable import task, workflow
-from tests.crash.effects import did
+from durable.stores import open_store
+from tests.crash.effects import did, effects
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
     from tests.crash.scenes import Scene
 
 
@@ -239,3 +244,174 @@ def test_scripts_of_one_name_do_not_share_runs(scene: Scene, one: str, other: st
     for name in (one, other):
         path = scene.folder / "app" / name
         assert scene.python(path, DURABLE_DB=db).stdout == f"{path}\n"
+
+
+WITHOUT_FILE = """
+from durable import task, workflow
+
+@task
+def answer():
+    return "ANSWER"
+
+@workflow
+def main():
+    return answer()
+
+print(main())
+"""
+
+
+@pytest.mark.parametrize("way", ["-c", "-"])
+def test_programs_without_a_file_do_not_share_runs(scene: Scene, way: str) -> None:
+    """`python -c` and standard input: another program of that kind is refused, the same one gets its result again."""
+
+    def run(program: str) -> tuple[str, str]:
+        started = scene.begin(*(("-c", program) if way == "-c" else ("-",)))
+        return started.communicate(None if way == "-c" else program, timeout=60)
+
+    one, other = WITHOUT_FILE, WITHOUT_FILE.replace("ANSWER", "another answer")
+    assert run(one)[0] == "ANSWER\n"
+    said, errors = run(other)
+    assert (said, "InputsChangedError" in errors, "name=" in errors) == ("", True, True)
+    assert run(one)[0] == "ANSWER\n"
+
+
+AT_EXIT = """
+import atexit
+from durable import task, workflow
+from tests.crash.effects import did
+
+@task
+def note(when):
+    did(when)
+
+@workflow
+def take_notes(when):
+    note(when)
+
+atexit.register(take_notes, "late")
+take_notes("early")
+"""
+
+
+def test_a_run_may_begin_when_the_process_ends(scene: Scene) -> None:
+    """A workflow that an exit handler calls is a run like any other, also after the store was closed."""
+    script = scene.folder / "job.py"
+    script.write_text(AT_EXIT)
+    for _ in range(2):
+        ended = scene.python(script)
+        assert (ended.returncode, "Error" in ended.stderr) == (0, False)
+    assert scene.ledger == ["early", "late"]
+
+
+IN_THE_BACKGROUND = """
+import threading
+from durable import task, workflow
+from tests.crash.effects import did
+
+begun = threading.Event()
+
+@task
+def wait():
+    did("begin")
+    begun.set()
+    threading.Event().wait()
+
+@workflow
+def take_long():
+    wait()
+
+take_long.start()
+begun.wait()
+"""
+
+
+def test_a_run_that_is_left_in_the_background_is_named(scene: Scene) -> None:
+    """The program ends while a run that it started goes on in the background: it says so, and what to do."""
+    script = scene.folder / "job.py"
+    script.write_text(IN_THE_BACKGROUND)
+    ended = scene.python(script)
+    assert ended.returncode == 0
+    assert "run.result()" in ended.stderr
+
+
+@workflow
+def one_charge(order: str) -> str:
+    return charge(order)
+
+
+def charge_while_the_store_is_away(db: Path) -> list[str]:
+    durable.configure(open_store(str(db)))
+    done = [one_charge("a")]
+    files = [path for path in db.parent.iterdir() if path.name.startswith("one.db") and path.is_file()]
+    for path in files:
+        path.rename(path.with_name(f"away.{path.name}"))
+    with pytest.raises(durable.StoreFailedError):
+        one_charge("b")
+    for path in db.parent.glob("one.db*"):
+        if path.is_file():
+            path.unlink()
+    for path in files:
+        path.with_name(f"away.{path.name}").rename(path)
+    return [*done, one_charge("c")]
+
+
+def test_a_store_object_is_usable_after_a_failure(scene: Scene) -> None:
+    """A store that was given to `configure()` as an object fails, and the cause is mended: the next call opens it again."""
+    folder = scene.folder / "stores"
+    folder.mkdir(mode=0o700)
+    assert scene.start(charge_while_the_store_is_away, folder / "one.db").value == ["charged a", "charged c"]
+    assert scene.ledger == ["charge a", "charge c"]
+
+
+@task
+def poll() -> int:
+    did("poll")
+    return len(effects())
+
+
+def open_block() -> Any:
+    return durable.run("blocks")
+
+
+@contextmanager
+def manage_block() -> Iterator[None]:
+    with durable.run("blocks"):
+        yield
+
+
+def enter_by_helper() -> list[int]:
+    with open_block():
+        first = poll()
+    with open_block():
+        return [first, poll()]
+
+
+def enter_by_generator() -> list[int]:
+    with manage_block():
+        first = poll()
+    with manage_block():
+        return [first, poll()]
+
+
+def enter_by_stack() -> list[int]:
+    with ExitStack() as stack:
+        stack.enter_context(durable.run("blocks"))
+        first = poll()
+    with ExitStack() as stack:
+        stack.enter_context(durable.run("blocks"))
+        return [first, poll()]
+
+
+def enter_by_statement() -> list[int]:
+    with durable.run("blocks"):
+        first = poll()
+    with durable.run("blocks"):
+        return [first, poll()]
+
+
+@pytest.mark.parametrize("program", [enter_by_helper, enter_by_generator, enter_by_stack, enter_by_statement])
+def test_each_statement_that_enters_a_block_is_a_scope(scene: Scene, program: Callable[[], list[int]]) -> None:
+    """Two statements enter one run, directly or through a helper: neither is given the other's results, and both replay."""
+    assert [scene.start(program).value for _ in range(2)] == [[1, 2], [1, 2]]
+    assert scene.ledger == ["poll", "poll"]

@@ -8,9 +8,10 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from durable.records import History, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord, StepStatus
+from durable.records import History, RunFilter, RunRecord, RunSummary, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.stores.sql.statements import run_list, run_select, step_select
 from durable.stores.sql.tables import STEP_FIELDS
 
@@ -24,6 +25,7 @@ _LEAN_FIELDS = (
     *("seq", "container", "branch", "task", "label", "content", "occurrence", "flags", "done", "details"),
     *("status", "value"),
 )
+_LEAN_STATUS, _LEAN_VALUE = itemgetter(-2), itemgetter(-1)
 _SUCCEEDED = StepStatus.SUCCEEDED.value
 
 
@@ -36,9 +38,10 @@ def load_run(db: sqlite3.Connection, run_id: str) -> RunRecord | None:
 def load_history(db: sqlite3.Connection, run_id: str) -> History:
     """Count a run's steps."""
     row = db.execute(
-        "SELECT count(*), coalesce(max(seq), 0), coalesce(max(done), 0), coalesce(sum(status = 'succeeded'), 0) "
+        "SELECT count(*), coalesce(max(seq), 0), coalesce(max(done), 0), coalesce(sum(status = 'succeeded'), 0), "
+        "coalesce(max(CASE WHEN flags & ? THEN 0 ELSE done END), 0) "
         "FROM steps WHERE run = (SELECT pk FROM runs WHERE id = ?)",
-        (run_id,),
+        (int(StepFlag.ALWAYS), run_id),
     ).fetchone()
     return History(*row)
 
@@ -64,13 +67,14 @@ def _read_lean_steps(db: sqlite3.Connection, run_id: str, query: StepQuery, pare
     room = _PAGE_BYTES
     with closing(db.execute(sql, (run_id, *values, query.limit))) as cursor:
         while room > 0 and (rows := cursor.fetchmany(_CHUNK)):
-            if {row[-2] for row in rows} != {_SUCCEEDED} or None in [row[-1] for row in rows]:
+            values_read = list(map(_LEAN_VALUE, rows))
+            if set(map(_LEAN_STATUS, rows)) != {_SUCCEEDED} or None in values_read:
                 whole = replace(query, after=rows[0][0] - 1, limit=len(rows), lean=False)
                 records = read_steps(db, run_id, whole)
             else:
                 records = _lean_records(run_id, parent, rows)
             found += records
-            room -= sum([len(row[-1]) for row in rows if row[-1] is not None])
+            room -= sum(map(len, filter(None, values_read)))
     return found
 
 

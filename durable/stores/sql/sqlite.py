@@ -110,7 +110,7 @@ class SQLiteStore:
     def _locked(self, action: Callable[..., _T], *args: Any, wait: bool = True) -> _T | None:
         """Do something that no other thread or process may do at the same time; a failure poisons the store.
 
-        The action takes the connections and the arguments.
+        The action takes the connection that writes and the arguments.
         """
         if not wait and self._is_taken:
             return None
@@ -131,34 +131,34 @@ class SQLiteStore:
 
     def write(self, batch: Batch, *, wait: bool = True) -> frozenset[str] | None:
         """See `Store.write`."""
-        return self._locked(_write, self._blobs, batch, wait=wait)
+        return self._locked(writing.write_batch, self._blobs, batch, wait=wait)
 
     def claim(self, run_id: str, *, host: str, pid: int, now: float) -> Claim | None:
         """See `Store.claim`."""
 
-        def claim(open_: Connections) -> Claim | None:
+        def claim(db: sqlite3.Connection) -> Claim | None:
             owners = self._ensure_open()[1]
             owners.sign_on_again()
-            return writing.claim_run(open_.writer, run_id, owners.token, owners.is_alive, (host, pid, now))
+            return writing.claim_run(db, run_id, owners.token, owners.is_alive, (host, pid, now))
 
         return self._locked(claim)
 
     def post_request(self, run_id: str, request: str) -> None:
         """See `Store.post_request`."""
-        self._locked(lambda open_: open_.writer.execute("UPDATE runs SET request = ? WHERE id = ?", (request, run_id)))
+        self._locked(lambda db: db.execute("UPDATE runs SET request = ? WHERE id = ?", (request, run_id)))
 
     def delete_run(self, run_id: str) -> None:
         """See `Store.delete_run`."""
 
-        def delete(open_: Connections) -> None:
-            for reference in writing.delete_run(open_.writer, run_id):
+        def delete(db: sqlite3.Connection) -> None:
+            for reference in writing.delete_run(db, run_id):
                 self._blobs.drop(reference)
 
         self._locked(delete)
 
     def sweep(self) -> int:
         """See `Store.sweep`."""
-        return self._locked(lambda open_: self._blobs.sweep(writing.all_references(open_.writer))) or 0
+        return self._locked(lambda db: self._blobs.sweep(writing.all_references(db))) or 0
 
     def is_alive(self, owner: str) -> bool:
         """See `Store.is_alive`."""
@@ -262,11 +262,7 @@ class SQLiteStore:
 
 def _checked(connections: Connections, action: Callable[..., _T], args: tuple[Any, ...]) -> _T:
     connections.check_identity()
-    return action(connections, *args)
-
-
-def _write(connections: Connections, blobs: Blobs, batch: Batch) -> frozenset[str]:
-    return writing.write_batch(connections.writer, blobs, batch)
+    return action(connections.writer, *args)
 
 
 def _way_out(error: Exception) -> str:

@@ -15,19 +15,16 @@ UPSERT_CHUNK = 64  # rows in one statement
 
 @cache
 def step_upsert(rows: int) -> str:
-    """Write so many steps, those of runs whose epoch and owner still hold; rows of values begin with the fence.
+    """Write so many steps, those of runs whose epoch and owner still hold; rows of values end with run id and fence.
 
     What identifies a step never changes, so a row that is there keeps it: its index is not touched.
     """
-    columns = ", ".join(STEP_FIELDS)
-    names = ", ".join(("run_id", "fence_epoch", "fence_owner", *STEP_FIELDS))
-    row = f"({', '.join('?' * (len(STEP_FIELDS) + 3))})"
+    places = ", ".join("?" * len(STEP_FIELDS))
+    row = f"SELECT pk, {places} FROM runs WHERE id = ? AND epoch = ? AND owner = ?"  # noqa: S608 -- our own names
     changes = ", ".join(f"{name} = excluded.{name}" for name in STEP_FIELDS if name not in STEP_IDENTITY)
-    return (  # `sqlite3` counts the rows of statements that begin with INSERT only
-        f"INSERT INTO steps (run, {columns}) WITH new({names}) AS (VALUES {', '.join([row] * rows)}) "  # noqa: S608 -- our own names
-        f"SELECT r.pk, {', '.join(f'new.{name}' for name in STEP_FIELDS)} "
-        f"FROM new JOIN runs r ON r.id = new.run_id AND r.epoch = new.fence_epoch AND r.owner = new.fence_owner "
-        f"WHERE true ON CONFLICT (run, seq) DO UPDATE SET {changes}"
+    return (
+        f"INSERT INTO steps (run, {', '.join(STEP_FIELDS)}) {' UNION ALL '.join([row] * rows)} "
+        f"ON CONFLICT (run, seq) DO UPDATE SET {changes}"
     )
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable.records import Batch, Claim, RunRecord, RunStatus, StepRecord
+from durable.records import Batch, Claim, RunRecord, RunStatus
 from durable.stores.sql.blobs import BLOB_SIZE, Blobs
 from durable.stores.sql.integrity import check_absence, check_steps, damaged
 from durable.stores.sql.reading import load_history, load_run
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _Row = tuple[Any, ...]
+_RUN_ID = -3  # of a step's row, and then the epoch and the owner
 _T = TypeVar("_T")
 
 
 def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset[str]:
     """Write a batch and give the runs whose fence no longer holds."""
-    rows = [_step_row(blobs, batch, step) for step in batch.steps]
+    rows = []
+    for step in batch.steps:
+        value, error = step.value, step.error
+        if (value is not None and len(value) > BLOB_SIZE) or (error is not None and len(error) > BLOB_SIZE):
+            step = step._replace(value=blobs.shrink(value), error=blobs.shrink(error))  # noqa: PLW2901 -- as it is stored
+        rows.append((*step[1:], step.run_id, *batch.fences[step.run_id]))
     if batch.created or batch.ended or len(rows) > UPSERT_CHUNK:
         return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch, rows)))
     if db.in_transaction:
@@ -60,19 +66,11 @@ def _write_whole(db: sqlite3.Connection, blobs: Blobs, batch: Batch, rows: list[
     lost = {run.id for run in batch.created if not _create(db, blobs, run)}
     lost |= {run.id for run in batch.ended if not _holds(db, run.id, batch.fences[run.id])}
     for start in range(0, len(rows), UPSERT_CHUNK):
-        lost |= _upsert(db, [row for row in rows[start : start + UPSERT_CHUNK] if row[0] not in lost])
+        lost |= _upsert(db, [row for row in rows[start : start + UPSERT_CHUNK] if row[_RUN_ID] not in lost])
     for run in batch.ended:
         if run.id not in lost:
             db.execute(run_update(), (*_run_row(blobs, run), run.id))
     return lost - {run.id for run in batch.ended if run.id in lost and _is_written(db, run)}
-
-
-def _step_row(blobs: Blobs, batch: Batch, step: StepRecord) -> _Row:
-    epoch, owner = batch.fences[step.run_id]
-    value, error = step.value, step.error
-    if (value is not None and len(value) > BLOB_SIZE) or (error is not None and len(error) > BLOB_SIZE):
-        step = step._replace(value=blobs.shrink(value), error=blobs.shrink(error))
-    return (step.run_id, epoch, owner, *step[1:])
 
 
 def _run_row(blobs: Blobs, run: RunRecord) -> _Row:
@@ -83,7 +81,7 @@ def _upsert(db: sqlite3.Connection, rows: list[_Row]) -> frozenset[str]:
     if not rows or db.execute(step_upsert(len(rows)), tuple(chain.from_iterable(rows))).rowcount == len(rows):
         return frozenset()
     return frozenset(
-        run_id for run_id, epoch, owner in {row[:3] for row in rows} if not _holds(db, run_id, (epoch, owner))
+        run_id for run_id, epoch, owner in {row[_RUN_ID:] for row in rows} if not _holds(db, run_id, (epoch, owner))
     )
 
 
