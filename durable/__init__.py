@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from durable.decorators import Task, Workflow, task, workflow
+from durable.decorators import task, workflow
 from durable.errors import (
     CodeChangedError,
     ConfigurationError,
@@ -39,6 +39,7 @@ from durable.errors import (
     WaitTimeoutError,
     WouldDeadlockError,
 )
+from durable.wrappers import Task, Workflow
 
 if TYPE_CHECKING:
     from durable.blocks import run
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from durable.futures import TaskFuture
     from durable.handles import Run, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
+    from durable.observers import Event, subscribe
     from durable.sending import send
     from durable.sessions import configure
     from durable.states import state
@@ -66,6 +68,7 @@ __all__ = [
     "DidNotHappen",
     "DurableError",
     "DurableWarning",
+    "Event",
     "ExecutionStopped",
     "FingerprintError",
     "Happened",
@@ -119,6 +122,7 @@ __all__ = [
     "send",
     "sleep",
     "state",
+    "subscribe",
     "task",
     "uuid4",
     "wait",
@@ -130,6 +134,7 @@ __all__ = [
 _IMPORTED_AT_FIRST_USE = {
     "Current": "inside",
     "DidNotHappen": "doubts",
+    "Event": "observers",
     "Happened": "doubts",
     "MapResults": "completions",
     "Run": "handles",
@@ -154,6 +159,7 @@ _IMPORTED_AT_FIRST_USE = {
     "send": "sending",
     "sleep": "waits",
     "state": "states",
+    "subscribe": "observers",
     "uuid4": "inside",
     "wait": "completions",
     "wait_async": "completions",

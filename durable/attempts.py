@@ -17,6 +17,7 @@ from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
 from durable.execution import NOTHING, Body, warn_once
 from durable.failures import culprits, mark
+from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
@@ -24,6 +25,7 @@ from durable.retries import pause_after, pause_after_result
 from durable.serializers import Unserializable
 from durable.settling import complete, leave, overlooked_steps
 from durable.step_keys import Scope, shown_label
+from durable.undoables import describe, keep_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -37,7 +39,9 @@ _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
 _SKIPPED = StepStatus.SKIPPED.value
 CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
-_KEPT_FLAGS = StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED
+_KEPT_FLAGS = (
+    StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED | StepFlag.UNDO
+)
 
 
 class Attempts:
@@ -96,7 +100,7 @@ class Attempts:
             self._key = record.key
             self._attempts = record.attempts
             self.interruptions = record.interruptions
-            self._flags = record.flags & _KEPT_FLAGS
+            self._flags = record.flags & _KEPT_FLAGS | task.flags & StepFlag.UNDO
             if record.flags & StepFlag.COPIED:
                 copied = replace(Details.read(self._details), key=Details.read(record.details).key)
                 self._details = copied.write()
@@ -104,6 +108,8 @@ class Attempts:
             self._flags |= StepFlag.NOT_IDEMPOTENT
             if execution.lacks_context:  # its body may ask for it when its effect has begun
                 raise execution.stop(missing_context(execution))
+        if task.may_be_undone:
+            self._details = describe(execution, self.call, self.seq, self._key, self._details)
 
     def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
         """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
@@ -206,6 +212,8 @@ class Attempts:
             self._details if details is None else details,
         )
         self._record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
+        if observers:
+            execution.tell_step(record)
         return execution.append(record)
 
     def _withdraw(self, error: BaseException) -> None:
@@ -343,6 +351,8 @@ class Attempts:
             data = execution.serializer.encode(value, run=execution.id, step=self._key)
         except Unserializable as error:
             self._flags |= StepFlag.VALUE_UNAVAILABLE
+            if self.task.undo is not None:
+                keep_result(execution, self.seq, value)
             unavailable = self._encode_error(self._value_unavailable(error))
             return self._append(_SUCCEEDED, error=unavailable)
         if state is not None and body is not None and (changes := state.changes_of(body)):

@@ -31,6 +31,7 @@ class Switches:
     retry_failed: bool
     disable: bool
     on_drift: OnDrift | None
+    events: str | None
 
     @staticmethod
     def load(environ: Mapping[str, str]) -> Switches:
@@ -43,6 +44,7 @@ class Switches:
             _switch("DURABLE_RETRY_FAILED", environ),
             _switch("DURABLE_DISABLE", environ),
             on_drift,  # type: ignore[arg-type]  # one of the literals, as checked above
+            environ.get("DURABLE_EVENTS"),
         )
 
 

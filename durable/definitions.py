@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from durable.errors import DefinitionError
 from durable.naming import check_run_id, is_script, script_path, stable_module_name
 from durable.options import ABSENT, as_tuple, check_known, check_task, check_workflow
 from durable.signatures import Binding, Signature
@@ -189,6 +190,7 @@ class TaskDefinition(Definition):
     idempotent: bool | None = None
     no_effect_on: tuple[type[BaseException], ...] = ()
     reconcile: Callable[..., Any] | None = None
+    undo: TaskDefinition | None = None
     attempts: int = 1
     retry: Any = None
     timeout: float | None = None
@@ -216,7 +218,35 @@ class TaskDefinition(Definition):
             | StepFlag.NO_BODY * (not self.has_body)
             | StepFlag.ALWAYS * (not self.replay)
             | StepFlag.CHILD_RUN * self.is_child_run
+            | StepFlag.UNDO * (self.undo is not None)
         )
+
+    @cached_property
+    def is_async_generator(self) -> bool:
+        """Whether the function is an async generator."""
+        return inspect.isasyncgenfunction(self.plain)
+
+    @cached_property
+    def is_generator(self) -> bool:
+        """Whether the function gives items one after the other."""
+        return self.is_async_generator or inspect.isgeneratorfunction(self.plain)
+
+    @cached_property
+    def may_be_undone(self) -> bool:
+        """Whether the failure of a run may undo what a call of the task did."""
+        return self.undo is not None or self.is_child_run
+
+    @cached_property
+    def takes_one(self) -> bool:
+        """Whether the function has a single parameter, and that one positional."""
+        parameters = list(inspect.signature(self.plain).parameters.values())
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return len(parameters) == 1 and parameters[0].kind in kinds
+
+    @cached_property
+    def replays_at_once(self) -> bool:
+        """Whether a stored result is all that a replay looks at."""
+        return self.replay and self.key is None and self.undo is None
 
     @property
     def _is_checked_for_changes(self) -> bool:
@@ -310,7 +340,20 @@ _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_O
 def task_options(options: dict[str, Any]) -> dict[str, Any]:
     """Bring what a user passed to `@task` into the form that the definition keeps."""
     check_known("task", options, _TASK_OPTIONS, elsewhere=_SUBMIT_OPTIONS)
-    return _converted("task", options)
+    given = _converted("task", options)
+    if given.get("undo") is not None:
+        given["undo"] = _compensation(given["undo"])
+    return given
+
+
+def _compensation(undo: Any) -> TaskDefinition:
+    """Take a function as a task without options; a task keeps its own."""
+    definition = getattr(undo, "definition", None)
+    if isinstance(definition, TaskDefinition):
+        return definition
+    if not callable(undo):
+        raise DefinitionError(f"@task(undo={undo!r}): undo is a function of the task's result and arguments.")
+    return TaskDefinition(function=undo)
 
 
 def workflow_options(options: dict[str, Any]) -> dict[str, Any]:

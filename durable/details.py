@@ -29,7 +29,8 @@ class Argument:
 @dataclass(frozen=True, slots=True)
 class Details:
     """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
-    `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before.
+    `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before, `undo` the
+    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored).
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Details:
     until: float | None = None
     retry: tuple[int, ...] = ()
     key: str = ""
+    undo: tuple[str, str] | None = None
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
@@ -54,6 +56,8 @@ class Details:
             data["r"] = self.retry
         if self.key:
             data["k"] = self.key
+        if self.undo is not None:
+            data["x"] = self.undo
         return json.dumps(data).encode()
 
     @staticmethod
@@ -70,6 +74,7 @@ class Details:
                 found.get("u"),
                 tuple(found.get("r", ())),
                 found.get("k", ""),
+                (found["x"][0], found["x"][1]) if "x" in found else None,
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise CorruptRecordError(

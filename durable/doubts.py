@@ -44,6 +44,8 @@ def describe_doubt(record: StepRecord, run: RunRecord) -> str:
     since = datetime.fromtimestamp(record.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if record.status == "started":
         cause = f"was running when its process ended (started {since})"
+    elif record.status == "undone":
+        cause = f"called steps that were undone when the run failed (started {since})"
     else:
         cause = f"was left by an exception that does not prove that nothing happened (started {since})"
     return (

@@ -16,7 +16,7 @@ from durable.execution import warn_once
 from durable.notices import shell_command
 from durable.records import StepQuery, StepStatus
 from durable.step_keys import is_keyless
-from durable.verdicts import Drift, decide_drift, is_doubt, is_in_doubt
+from durable.verdicts import Drift, decide_drift, is_doubt, is_in_doubt, is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -44,7 +44,7 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     if not match.is_idempotent:
         _refuse_doubt_under_another_version(match)
     with execution.lock:
-        unused = _Suspects(match).all()
+        unused = [record for record in _Suspects(match).all() if not is_undone(record)]
     verdict = decide_drift(
         unused,
         idempotent=match.is_idempotent,

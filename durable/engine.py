@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from durable import sessions
 from durable.branches import scoped_tasks
 from durable.calls import Call
+from durable.consumers import items_of, items_of_async
 from durable.effects import Execute, advance, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
@@ -25,6 +26,7 @@ from durable.replaying import replay_at_once
 from durable.run_calls import RunCall
 from durable.runs import run_life
 from durable.steps import Step
+from durable.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -72,6 +74,25 @@ def call_anonymous_task(
     refuse_equal_call(match)
     life = Step(match, function).life()
     return as_coroutine(life, task, frame) if task.is_async else drive(life)
+
+
+def call_generator(
+    task: TaskDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
+) -> Any:
+    """Call a task that is a generator: the step begins when its first item is asked for."""
+    frame = FRAME.get()
+    if frame is None:
+        _refuse_or_warn(task)
+        return function(*args, **kwargs)
+    frame.body.check()
+    task = task.at(frame.body.execution.anchor)
+    match = Match(task, Call(task, instance, args, kwargs), frame)
+    if task.is_anonymous:
+        refuse_equal_call(match)
+    if instance is not None:
+        refuse_other_object(match)
+    stream = Stream(match, function)
+    return items_of_async(stream) if task.is_async_generator else items_of(stream)
 
 
 def as_coroutine(life: Generator[Effect, Any, Any], definition: Definition, frame: Frame) -> Any:

@@ -26,27 +26,31 @@ from durable.errors import (
     RunEndedError,
     RunInProgressError,
     RunTimeoutError,
+    StepInDoubtError,
 )
 from durable.history import StepHistory
 from durable.journal import Fence
 from durable.notices import shell_command
+from durable.observers import doubt_event, notify, observers, replay_event, step_event
 from durable.options import ABSENT
 from durable.standby import Standby
 from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from weakref import ref
 
     from durable.definitions import WorkflowDefinition
     from durable.errors import DurableError
     from durable.flow import Flow
+    from durable.observers import Event
     from durable.options import OnDrift
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
     from durable.states import RunState
     from durable.timed_bodies import TimedBody
+    from durable.undoables import Undoable
     from durable.verdicts import Past
 
 
@@ -86,6 +90,10 @@ class Execution:
         self.in_flight: dict[object, Body] = {}
         self.standby = Standby(self)
         self.flow: Flow | None = None
+        self.undoables: dict[int, Undoable] = {}
+        self.undoing: RunRecord | None = None
+        self.undone = False
+        self.streams: dict[Any, Generator[Any, Any, Any]] = {}
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
         self.ended = False
@@ -112,6 +120,23 @@ class Execution:
         """Open what is recorded below a step up to the event `last`."""
         return StepHistory(self.journal.store, self.id, parent, last) if last else NOTHING
 
+    def tell(self, event: Event | None) -> None:
+        """Tell observers of an event; what they call in turn is no part of the run."""
+        if event is not None:
+            token = FRAME.set(None)
+            try:
+                notify(event)
+            finally:
+                FRAME.reset(token)
+
+    def tell_step(self, record: StepRecord) -> None:
+        """Tell observers what a step's record says that was just written."""
+        self.tell(step_event(self.run, record, self.serializer, self.clock()))
+
+    def tell_replayed(self, record: StepRecord) -> None:
+        """Tell observers that a recorded step gave what it gave."""
+        self.tell(replay_event(self.run, record, self.clock()))
+
     def check(self) -> None:
         """Raise what stopped this execution, if anything did."""
         if self.stopped is not None:
@@ -123,6 +148,8 @@ class Execution:
         """Latch the execution; the first reason holds."""
         if self.stopped is None:
             self.stopped = error
+            if observers and isinstance(error, StepInDoubtError):
+                self.tell(doubt_event(self.run, error.step_key, self.clock()))
             if self.on_stop is not None:
                 self.on_stop()
             self.standby.ring()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from durable import registry
 from durable.details import Details
 from durable.records import UNFINISHED, RunStatus, StepFlag
-from durable.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide
+from durable.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide, is_undone
 
 if TYPE_CHECKING:
     from durable.handles import Run
@@ -64,6 +64,10 @@ def explain(run: Run, step: StepRecord) -> Explanation:
     if record.status == RunStatus.SUCCEEDED:
         return Explanation("not called", "The run succeeded: a call of the workflow returns its stored result.")
     verdict = _verdict(step, recorded_past(record, list(run.step_records())))
+    if is_undone(step):
+        return Explanation(
+            "executed", "It was undone when the run failed: the next call is another occurrence, with a key of its own."
+        )
     if step.flags & StepFlag.VALUE_UNAVAILABLE:
         return Explanation(
             "refused: value unavailable", "It succeeded, but its result could not be stored; it is not executed."

@@ -20,17 +20,18 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME
-from durable.explaining import recorded_past
 from durable.loading import load_workflow
 from durable.naming import is_unicode
 from durable.notices import shell_command
+from durable.observers import notify, observers, run_event
 from durable.options import ABSENT
-from durable.recorded_runs import RecordedRun
+from durable.recorded_runs import RecordedRun, is_under_way
 from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
 from durable.runs import run_life
 from durable.serializers import Unserializable
+from durable.step_keys import is_items_container
 from durable.step_views import StepView, view_of
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ class Run(RecordedRun):
     @property
     def steps(self) -> list[StepView]:
         """The recorded steps in the order of their calls."""
-        record, steps = self.record, list(self.step_records())
-        past = None if self._is_under_way(record) else recorded_past(record, steps)
+        _, steps, past = self._look()
         return [view_of(step, past) for step in steps]
 
     def step_records(self) -> Iterator[StepRecord]:
@@ -100,7 +100,7 @@ class Run(RecordedRun):
             self._session.journal.flush_all()
         after = 0
         while page := self._session.store.steps(self.id, StepQuery(after=after)):
-            yield from page
+            yield from (step for step in page if not is_items_container(step.container))
             after = page[-1].seq
 
     def result(self, timeout: float | None = None) -> Any:
@@ -116,7 +116,7 @@ class Run(RecordedRun):
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             record = self.record
-            if not self._is_under_way(record):
+            if not is_under_way(self._session, record):
                 return final_outcome(self._session, record)
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"Run {self.id} did not end within {timeout:g} s.")
@@ -127,7 +127,7 @@ class Run(RecordedRun):
         if self._outcome is not None:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._outcome)), timeout)
         async with asyncio.timeout(timeout):
-            while self._is_under_way(record := self.record):
+            while is_under_way(self._session, record := self.record):
                 await asyncio.sleep(_POLL)
         return final_outcome(self._session, record)
 
@@ -149,7 +149,7 @@ class Run(RecordedRun):
         record = self.record
         if record.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED) and not fresh:
             return final_outcome(self._session, record)
-        if record.status == RunStatus.PAUSED and not fresh and self._is_under_way(record):
+        if record.status == RunStatus.PAUSED and not fresh and is_under_way(self._session, record):
             self._request("resume")
             known = registry.workflows.get(record.workflow)
             return self.wait() if known is not None and known.is_async else self.result()
@@ -189,7 +189,7 @@ class Run(RecordedRun):
         execution = self._session.active.get(self.id)
         if execution is not None:
             execution.receive("cancel")
-        elif self._is_under_way(record):
+        elif is_under_way(self._session, record):
             self._request("cancel")
         else:
             self._change(_cancelled)
@@ -203,12 +203,14 @@ class Run(RecordedRun):
         record = self.record
         if record.status not in UNFINISHED:
             return
-        if not self._is_under_way(record):
+        if not is_under_way(self._session, record):
             self._change(_paused)
             return
         self._request("pause")
         deadline = time.monotonic() + _PATIENCE
-        while (record := self.record).status in _UNPAUSED and self._is_under_way(record) and time.monotonic() < deadline:
+        while (record := self.record).status in _UNPAUSED and is_under_way(self._session, record):
+            if time.monotonic() > deadline:
+                break
             time.sleep(_POLL)
 
     def _request(self, wish: str) -> None:
@@ -273,7 +275,7 @@ class Run(RecordedRun):
     def delete(self) -> None:
         """Remove the run with its steps and values. Raises `RunInProgressError` while it executes."""
         record = self.record
-        if self._is_under_way(record):
+        if is_under_way(self._session, record):
             raise RunInProgressError(
                 f"Run {self.id} is in progress on {record.host} with pid {record.pid} and was not removed. Stop it first, "
                 f"with: {shell_command('cancel', self.id)}",
@@ -290,6 +292,8 @@ class Run(RecordedRun):
             claim = Claiming(session, self.id).act()
             run = change(replace(before(claim), updated_at=sessions.clock()))
             session.journal.flush(leave(session, claim, run, steps))
+            if observers and run.status == RunStatus.CANCELLED != before(claim).status:
+                notify(run_event(run, run.status, run.updated_at))
 
     @property
     def record(self) -> RunRecord:
@@ -298,9 +302,6 @@ class Run(RecordedRun):
         if record is None:
             raise NotFoundError(f"There is no run {self.id!r} in {self._session.store.url}. List them with: durable ls")
         return record
-
-    def _is_under_way(self, record: RunRecord) -> bool:
-        return is_under_way(self._session, record)
 
     def _refuse_to_wait_for_oneself(self) -> None:
         try:
@@ -336,11 +337,6 @@ def _cancelled(run: RunRecord) -> RunRecord:
     return run if run.status in _NOT_CANCELLED else replace(run, status=RunStatus.CANCELLED)
 
 
-def is_under_way(session: Session, record: RunRecord) -> bool:
-    """Whether a living process executes the run."""
-    if record.id in session.active:
-        return True
-    return bool(record.owner) and record.owner != session.store.owner and session.store.is_alive(record.owner)
 
 
 def get_run(run_id: str) -> Run:

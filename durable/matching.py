@@ -11,6 +11,7 @@ from durable.details import Details
 from durable.drift import consider_drift
 from durable.execution import warn_once
 from durable.records import StepQuery
+from durable.verdicts import is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -50,6 +51,14 @@ class Match:
         [whole] = self.execution.journal.store.steps(record.run_id, StepQuery(after=record.seq - 1, limit=1))
         return whole
 
+    def pass_over_undone(self) -> None:
+        """Go on to the next occurrence that was not undone, or to one that is not recorded."""
+        scope, content = self.scope, self.call.content
+        with self.execution.lock:
+            while self.record is not None and is_undone(self.record):
+                self.occurrence = scope.next_occurrence(content)
+                self.record = scope.history.take(scope, content, self.occurrence)
+
     def look_elsewhere(self) -> Generator[Effect, Any, StepRecord | None]:
         """Take a record of the same content in another branch, or under a former name of the task; else consider drift.
 
@@ -58,6 +67,8 @@ class Match:
         call, scope, history = self.call, self.scope, self.scope.history
         with self.execution.lock:
             self.record = history.take_elsewhere(scope, call.content)
+            while self.record is not None and is_undone(self.record):
+                self.record = history.take_elsewhere(scope, call.content)
             for label in () if self.record is not None else self._other_labels():
                 former = call.content_under(label)
                 self.record = history.take(scope, former, self.occurrence) or history.take_elsewhere(scope, former)

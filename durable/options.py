@@ -79,10 +79,10 @@ def _check_common(kind: str, definition: Definition) -> None:
         raise DefinitionError(f"@{kind} decorates functions, not {type(function).__name__}: {function!r}.")
     if inspect.isclass(function):
         raise DefinitionError(f"@{kind} decorates functions and methods, not the class {function.__qualname__}.")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if kind == "workflow" and (inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)):
         raise DefinitionError(
-            f"{definition.qualname} is a generator, and generators cannot be a {kind} yet. "
-            f"Return a list instead, or make each item a call of a {kind} of its own."
+            f"{definition.qualname} is a generator, and generators cannot be a workflow, only a task. "
+            f"Return a list instead, or make each item a call of a task."
         )
     try:
         _ = definition.signature
@@ -191,6 +191,8 @@ def _check_submission(task: TaskDefinition) -> None:
 def _check_task_functions(task: TaskDefinition) -> None:
     if task.reconcile is not None and not callable(task.reconcile):
         raise DefinitionError(f"@task(reconcile={task.reconcile!r}): reconcile is a function of the task's arguments.")
+    if task.undo is not None:
+        _check_undo(task, task.undo)
     if task.retry is not None and not all(hasattr(task.retry, part) for part in ("retry", "stop", "wait", "copy")):
         raise DefinitionError(f"@task(retry={task.retry!r}): retry is a tenacity.Retrying or AsyncRetrying object.")
     if getattr(task.retry, "retry_error_callback", None) is not None:
@@ -201,6 +203,24 @@ def _check_task_functions(task: TaskDefinition) -> None:
         raise DefinitionError(
             "@task takes attempts= or retry=, not both: put the number of attempts into retry's stop."
         )
+
+
+def _check_undo(task: TaskDefinition, undo: TaskDefinition) -> None:
+    if undo.is_generator:
+        raise DefinitionError(f"@task(undo={undo.qualname}) of {task.qualname}: a compensation is no generator.")
+    parameters = list(inspect.signature(task.plain).parameters.values())[task.takes_self :]
+    named = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    count = sum(parameter.kind not in several for parameter in parameters)
+    try:
+        if not undo.takes_one:
+            inspect.signature(undo.plain).bind(*[None] * (1 + count), **dict.fromkeys(named))
+    except TypeError as error:
+        raise DefinitionError(
+            f"@task(undo={undo.qualname}) of {task.qualname}: it is called with the result and then the arguments of the "
+            f"call, (result, {', '.join(map(str, parameters))}), and does not take them: {error}. Give it these "
+            f"parameters, or *args and **kwargs, or a single one for the result alone."
+        ) from None
 
 
 def _check_task_parameters(task: TaskDefinition) -> None:
@@ -228,10 +248,32 @@ def _check_task_combinations(task: TaskDefinition) -> None:
             f"{task.qualname}: a cached result stands for an effect that did not happen in this run, so cache= is "
             f"refused with idempotent=False."
         )
+    if task.undo is not None and task.cache:
+        raise DefinitionError(
+            f"{task.qualname}: a cached result stands for an effect of another run, which this one must not undo, so "
+            f"cache= is refused with undo=."
+        )
+    if task.is_generator:
+        _check_generator(task)
     if isinstance(task.cache, timedelta) and task.cache <= timedelta(0):
         raise DefinitionError(f"@task(cache={task.cache!r}): a time to live is positive.")
     if task.cache and task.ignore and task.key is None:
         raise DefinitionError(f"{task.qualname}: cache= with ignored parameters needs a key= that says what is shared.")
+
+
+def _check_generator(task: TaskDefinition) -> None:
+    refused = {
+        "attempts": task.attempts > 1,
+        "retry": task.retry is not None,
+        "timeout": task.timeout is not None,
+        "cache": task.cache is not False,
+        "undo": task.undo is not None,
+    }
+    if wrong := [option for option, is_given in refused.items() if is_given]:
+        raise DefinitionError(
+            f"{task.qualname} is a generator, whose items are handed out before it ends, so {wrong[0]}= is refused. Give "
+            f"the option to tasks that it calls, or return a list."
+        )
 
 
 def check_workflow(workflow: WorkflowDefinition) -> None:

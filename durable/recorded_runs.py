@@ -7,7 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from durable.endings import stored_state
+from durable.explaining import recorded_past
 from durable.forks import fork_point, fork_run
+from durable.graphs import draw
 from durable.records import StepFlag, StepStatus
 from durable.snapshots import take
 from durable.states import folded
@@ -15,8 +17,10 @@ from durable.states import folded
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from durable.graphs import GraphFormat
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
+    from durable.verdicts import Past
 
 
 class RecordedRun:
@@ -58,6 +62,14 @@ class RecordedRun:
             folded([_changes(self._session, step) for step in sorted(steps, key=lambda step: step.done or 0)])
         )
 
+    def graph(self, format: GraphFormat = "mermaid") -> str:  # noqa: A002 -- what it is called everywhere
+        """Draw the steps with their status, nesting and order, in the language of Mermaid or of Graphviz (`dot`)."""
+        return draw(*self._look(), format)
+
+    def _look(self) -> tuple[RunRecord, list[StepRecord], Past | None]:
+        record, steps = self.record, list(self.step_records())
+        return record, steps, None if is_under_way(self._session, record) else recorded_past(record, steps)
+
     def snapshot(self) -> dict[str, Any]:
         """Give what the run has finished, for `json.dumps`; `workflow.with_options(snapshot=...)` goes on from it elsewhere.
 
@@ -77,6 +89,13 @@ class RecordedRun:
         steps = list(self.step_records())
         point = fork_point(steps, from_, self.find_step)
         return type(self)(self._session, fork_run(self._session, self.record, steps, point))
+
+
+def is_under_way(session: Session, record: RunRecord) -> bool:
+    """Whether a living process executes the run."""
+    if record.id in session.active:
+        return True
+    return bool(record.owner) and record.owner != session.store.owner and session.store.is_alive(record.owner)
 
 
 def _counts(step: StepRecord) -> bool:

@@ -61,6 +61,8 @@ class StepFlag:
     RETRYING: Final = 256  # `started`, but between two attempts: no body was running
     STATE: Final = 512  # what the step changed in the run's state stands beside its value
     COPIED: Final = 1024  # from another run: the idempotency key that it has there stands in its details
+    UNDO: Final = 4096  # it has a compensation: when the run fails, what it did is undone
+    REOPENED: Final = 8192  # `undone` because steps below it were: executed again as itself, not as a new occurrence
 
 
 def step_key(container: str, branch: str, label: str, occurrence: int) -> str:
@@ -218,9 +220,9 @@ class Batch(NamedTuple):
 class StepQuery:
     """Which steps of a run to read, in the order of `seq`; all conditions that are not None must hold.
 
-    `after` leaves out steps up to that `seq`. At most `limit` rows come back. Of steps that succeeded and whose value
-    is stored, `lean` allows to leave out what replaying does not need: their `epoch` is 0 then, and `attempts`,
-    `interruptions`, times and `error` are empty. A store may ignore it.
+    `after` leaves out steps up to that `seq`, `flags` those that have none of them. At most `limit` rows come back. Of
+    steps that succeeded and whose value is stored, `lean` allows to leave out what replaying does not need: their `epoch`
+    is 0 then, and `attempts`, `interruptions`, times and `error` are empty. A store may ignore it.
     """
 
     after: int = 0
@@ -230,6 +232,7 @@ class StepQuery:
     scope: tuple[str, str] | None = None  # container and branch
     tasks: tuple[str, ...] | None = None
     statuses: tuple[str, ...] | None = None
+    flags: int | None = None
     lean: bool = False
 
 

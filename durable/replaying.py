@@ -8,6 +8,7 @@ from durable.errors import CorruptRecordError
 from durable.exceptions import decode_exception
 from durable.execution import warn_once
 from durable.failures import mark
+from durable.observers import observers
 from durable.records import StepFlag, StepStatus
 from durable.states import state_of
 from durable.verdicts import code_changed
@@ -29,10 +30,11 @@ def replay_at_once(match: Match, record: StepRecord) -> Any:
         record.status != _SUCCEEDED
         or record.flags & _NOT_AT_ONCE
         or task.label not in match.execution.code_seen
-        or not task.replay
-        or task.key is not None
+        or not task.replays_at_once
     ):
         return NotImplemented
+    if observers:
+        match.execution.tell_replayed(record)
     return replay(match.execution, record)
 
 

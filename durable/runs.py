@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from durable import notices, sessions, settling
 from durable.branches import scoped_tasks
 from durable.claims import Claiming, Opening, before, in_progress, leave
+from durable.compensation import failure_of, is_being_undone, run_after_undoing, undo
+from durable.consumers import end_streams
 from durable.effects import Durable, Execute, Invoke, Quiet, Sleep, carried, drive, uncarried
 from durable.endings import ended_run, stored_outcome
 from durable.errors import (
@@ -23,7 +25,8 @@ from durable.errors import (
     StoreError,
     WouldDeadlockError,
 )
-from durable.execution import FRAME, Execution
+from durable.execution import FRAME, Execution, warn_once
+from durable.observers import notify, observe_into_file, observers, run_event
 from durable.options import ABSENT
 from durable.records import UNFINISHED, Claim, History, RunFilter, RunRecord, RunStatus
 from durable.snapshots import Hydration
@@ -69,6 +72,7 @@ def _outcome_of(call: RunCall, joined: str | None) -> RunRecord | None:
 def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
     """Make the call own a run that it is to execute, or give the run that is over: its stored outcome is the answer."""
     session, workflow = call.session, call.workflow
+    observe_into_file(call.switches.events)
     hydration = Hydration(call) if workflow.snapshot is not None else None
     now = sessions.clock()
     run = session.store.load_run(call.lineage)
@@ -123,6 +127,7 @@ def _begin(call: RunCall, run: RunRecord, hydration: Hydration | None) -> Genera
         return None if call.execution is not None else (yield from _open(call))
     execution = _own(call, run, Past())
     call.session.journal.append(execution.fence, run, created=True)
+    _tell(execution, run, "started")
     return None
 
 
@@ -138,7 +143,7 @@ def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
             past = past_of(claim, retry_failed=_retries_failed(call))
             if call.parent is None:
                 notices.tell_resumed(previous, previous.status, claim.history.steps, sessions.clock())
-            _own(call, claim.run, past)
+            _tell(_own(call, claim.run, past), claim.run, "resumed")
         except BaseException:
             if call.execution is None:
                 leave(call.session, claim, previous)
@@ -174,8 +179,18 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
 def _supersede(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
     with Opening(call.session, run):
         claim: Claim = yield Claiming(call.session, run.id)
+        if is_being_undone(before(claim)):
+            warn_once(
+                "superseded",
+                run.id,
+                f"Run {run.id} failed and was interrupted while its steps were undone. It is superseded by a fresh run, and "
+                f"what was not undone stays as it is: {notices.shell_command('show', run.id)}",
+            )
         superseded = replace(claim.run, status=RunStatus.SUPERSEDED, ended_at=sessions.clock())
-        yield from _leave(call, claim, before(claim) if before(claim).status in _FINAL else superseded)
+        is_final = before(claim).status in _FINAL
+        yield from _leave(call, claim, before(claim) if is_final else superseded)
+        if observers and not is_final:
+            notify(run_event(superseded, superseded.status, sessions.clock()))
 
 
 def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
@@ -211,9 +226,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             run = yield from _open(call)
             if run is not None:
                 return stored_outcome(call.session, run)
-            execution = _owned(call)
-            with limited(execution, call.workflow.timeout):
-                value = yield Execute(execution.body, _scoped(call.workflow, execution, function))
+            value = yield from _execute_body(call, function)
         except GeneratorExit as closed:  # nothing can be awaited any more
             if call.execution is not None:
                 call.execution.standby.end()
@@ -224,7 +237,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
                 raise
             error = uncarried(raised)
         execution = _owned(call)
-        error = yield from _come_to_rest(execution, error)
+        error = yield from _wind_up(call, execution, error)
         error = yield from _record_end(call, execution, value, error)
     finally:
         if call.execution is not None:  # no function of ours is called here: a signal handler could run before it
@@ -236,6 +249,48 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             raise call.parent.execution.stop(execution.stopped)
         raise carried(error)
     return value
+
+
+def _execute_body(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, Any, Any]:
+    """Execute the workflow's body, unless the run is being undone: then nothing happens but that it fails again."""
+    execution, workflow = _owned(call), call.workflow
+    if not is_being_undone(execution.run):
+        with limited(execution, workflow.timeout):
+            return (yield Execute(execution.body, _scoped(workflow, execution, function)))
+    execution.undoing = execution.run
+    if not call.is_block:  # whose body is kept from execution by nothing but an exception
+        yield Execute(execution.body, _scoped(workflow, execution, _nothing(workflow)))
+    raise failure_of(call.session, execution.run)
+
+
+def _wind_up(
+    call: RunCall, execution: Execution, error: BaseException | None
+) -> Generator[Effect, Any, BaseException | None]:
+    """End what the body left open, and undo what the run did if it fails; gives the error that it ends with."""
+    try:
+        if execution.flow is not None:
+            error = yield from settling.end(execution.flow, error)
+        error = (yield from _quiet(execution)) or error
+        if execution.streams:
+            yield from end_streams(execution, error)
+        if error is not None:
+            error = yield from undo(execution, error)
+    except GeneratorExit as closed:  # nothing can be awaited any more
+        execution.standby.end()
+        drive(_record_end(call, execution, None, closed))
+        raise
+    if execution.undoing is not None:
+        error = (yield from _quiet(execution)) or error
+    execution.standby.end()
+    if execution.flow is not None:
+        execution.flow.close()
+    return error
+
+
+def _nothing(workflow: WorkflowDefinition) -> Callable[[], Any]:
+    async def nothing() -> None: ...
+
+    return nothing if workflow.is_async else lambda: None
 
 
 def _owned(call: RunCall) -> Execution:
@@ -252,18 +307,6 @@ def _scoped(workflow: WorkflowDefinition, execution: Execution, function: Callab
             return await function()
 
     return scoped
-
-
-def _come_to_rest(execution: Execution, error: BaseException | None) -> Generator[Effect, Any, BaseException | None]:
-    """Wait until nothing of the run executes any more; gives what it ends with."""
-    flow = execution.flow
-    if flow is not None:
-        error = yield from settling.end(flow, error)
-    error = (yield from _quiet(execution)) or error
-    execution.standby.end()
-    if flow is not None:
-        flow.close()
-    return error
 
 
 def _quiet(execution: Execution) -> Generator[Effect, Any, BaseException | None]:
@@ -291,15 +334,26 @@ def _record_end(
         return error
     if isinstance(error, LeaseLostError | RunInProgressError) and execution.stopped is error:
         return error
-    run, error = ended_run(execution, value, error)
+    if execution.undoing is not None and error is not None:
+        run = run_after_undoing(execution, error)
+    else:
+        run, error = ended_run(execution, value, error)
     ticket = session.journal.append(execution.fence, run)
     try:
         yield Durable(execution, ticket, certain=True)
     except ExecutionStopped as stopped:
-        return stopped.error
-    if execution.state is not None:
-        execution.state.close(execution.body)
+        if stopped.error is not error:
+            return stopped.error
+    else:
+        if execution.state is not None:
+            execution.state.close(execution.body)
+    _tell(execution, run, run.status, error)
     return error
+
+
+def _tell(execution: Execution, run: RunRecord, kind: str, error: BaseException | None = None) -> None:
+    if observers:
+        execution.tell(run_event(run, kind, execution.clock(), error))
 
 
 def _refuse_to_join_oneself(error: RunInProgressError) -> None:

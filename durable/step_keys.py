@@ -86,6 +86,16 @@ class Scope:
         return False
 
 
+def items_container(key: str) -> str:
+    """Where the items of a generator stand: a place that no name can have."""
+    return f"{key}~items"
+
+
+def is_items_container(container: str) -> bool:
+    """Whether records stand there that are items of a generator, and no steps."""
+    return container.endswith("~items")
+
+
 def join(*parts: str) -> str:
     """Join the parts of a path that are not empty."""
     return "/".join(part for part in parts if part)

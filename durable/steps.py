@@ -23,11 +23,13 @@ from durable.errors import CodeChangedError, CrashLoopError
 from durable.execution import warn_once
 from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
+from durable.observers import observers
 from durable.records import StepFlag
 from durable.replaying import replay, replay_changes, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
 from durable.step_keys import idempotency_key
-from durable.verdicts import Verdict, decide, interruptions, is_crash_loop
+from durable.undoables import note_replayed
+from durable.verdicts import Verdict, decide, interruptions, is_crash_loop, is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
 
 _DELIVERED = (Verdict.REPLAY, Verdict.REPLAY_FAILURE)
+_REPLAYED = (*_DELIVERED, Verdict.AWAIT_CANCELLATION)
 
 
 class Step:
@@ -54,6 +57,8 @@ class Step:
     def life(self) -> Generator[Effect, Any, Any]:
         """Match the call, decide, and execute or replay it."""
         execution, match = self.execution, self.match
+        if match.record is not None and is_undone(match.record):
+            match.pass_over_undone()
         interrupted = None
         if match.record is None and not execution.history.is_empty:
             if self.task.is_async:
@@ -102,13 +107,12 @@ class Step:
         verdict = self._decide(record, on_code_change)
         if record.done is not None and verdict in _DELIVERED:
             yield Arrival(execution, record.done)
+        self._note_replayed(record, verdict)
         match verdict:
             case Verdict.REPLAY:
                 if on_code_change == "keep":
                     warn_of_new_code(execution, task, record)
-                if record.flags & StepFlag.STATE:
-                    replay_changes(self.match, record)
-                return replay(execution, record)
+                return self._replay(record)
             case Verdict.REPLAY_FAILURE:
                 raise carried(replay_failure(execution, record))
             case Verdict.AWAIT_CANCELLATION:
@@ -118,6 +122,17 @@ class Step:
             case Verdict.CRASH_LOOP:
                 raise execution.stop(self._crash_loop(record))
         return (yield from self._execute_again(record, verdict))
+
+    def _replay(self, record: StepRecord) -> Any:
+        if record.flags & StepFlag.STATE:
+            replay_changes(self.match, record)
+        return replay(self.execution, record)
+
+    def _note_replayed(self, record: StepRecord, verdict: Verdict) -> None:
+        if observers and verdict in _REPLAYED:
+            self.execution.tell_replayed(record)
+        if self.task.may_be_undone and verdict is Verdict.REPLAY:
+            note_replayed(self.execution, self.match.call, record)
 
     def _execute_again(self, record: StepRecord, verdict: Verdict) -> Generator[Effect, Any, Any]:
         past, attempts, details = self.execution.past, self._attempts(), Details.read(record.details)

@@ -65,6 +65,8 @@ def decide(
         return _started_verdict(record, past, idempotent=idempotent)
     if record.status in (StepStatus.FAILED, StepStatus.CANCELLED):
         return _ended_verdict(record, past, idempotent=idempotent, replay=replay)
+    if record.flags & StepFlag.REOPENED and not idempotent:
+        return Verdict.DOUBT
     return Verdict.EXECUTE
 
 
@@ -159,6 +161,11 @@ def is_doubt(record: StepRecord, past: Past) -> bool:
     """Whether nobody can know if the effect of a recorded step that is not idempotent happened."""
     verdict = decide(record, past, idempotent=False, replay=True, code=None, on_code_change="keep")
     return verdict is Verdict.DOUBT
+
+
+def is_undone(record: StepRecord) -> bool:
+    """Whether a step was compensated, so that the next call of its content is another one."""
+    return record.status == StepStatus.UNDONE and not record.flags & StepFlag.REOPENED
 
 
 def is_in_doubt(record: StepRecord) -> bool:

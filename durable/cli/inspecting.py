@@ -1,8 +1,9 @@
-"""Commands that look and change nothing: ls, show, explain, doctor."""
+"""Commands that look and change nothing: ls, show, graph, explain, doctor."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +17,9 @@ from durable.details import Details
 from durable.exceptions import describe
 from durable.explaining import explain as explain_step
 from durable.explaining import recorded_past
-from durable.handles import is_under_way, summaries
+from durable.handles import summaries
 from durable.notices import shell_command
+from durable.recorded_runs import is_under_way
 from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
 from durable.step_views import view_of
 
@@ -32,7 +34,7 @@ StepKey = Annotated[str, typer.Argument(metavar="STEP", help="Step key, a unique
 
 def register(application: typer.Typer) -> None:
     """Add the commands of this group."""
-    for command in (ls, show, explain, doctor):
+    for command in (ls, show, graph, explain, doctor):
         application.command()(command)
 
 
@@ -106,6 +108,17 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     console.print(table(("#", "step", "status", "attempts", "started", "took", "error"), rows))
     if goes_on:
         say(f"go on with: {shell_command('resume', record.id)}")
+
+
+def graph(
+    run_id: RunId,
+    form: Annotated[str, typer.Option("--format", metavar="mermaid|dot", help="For Mermaid or Graphviz.")] = "mermaid",
+) -> None:
+    """Draw a run's steps with their status, nesting and order."""
+    run = find_run(run_id)
+    with usage():
+        drawn = run.graph(form)  # type: ignore[arg-type]  # checked there
+    sys.stdout.write(f"{drawn}\n")
 
 
 def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:

@@ -27,6 +27,7 @@ _STYLES = {
     "interrupted": "yellow",
     "cancelled": "magenta",
     "superseded": "dim",
+    "undone": "magenta",
 }
 _PIPE_WIDTH = 10_000  # nothing is folded
 _NUMBERS = {"steps", "#", "attempts", "took"}

@@ -12,7 +12,8 @@ from durable.cli.finding import find_run
 from durable.cli.inspecting import Json, RunId
 from durable.cli.output import print_json, say
 from durable.errors import NotFoundError, RunInProgressError
-from durable.handles import Run, is_under_way, summaries
+from durable.handles import Run, summaries
+from durable.recorded_runs import is_under_way
 from durable.records import RunStatus
 
 if TYPE_CHECKING:

@@ -151,6 +151,7 @@ class MemoryStore:
             and query.scope in (None, (step.container, step.branch))
             and (query.tasks is None or step.task in query.tasks)
             and (query.statuses is None or step.status in query.statuses)
+            and (query.flags is None or step.flags & query.flags)
         ]
 
     def is_alive(self, owner: str) -> bool:

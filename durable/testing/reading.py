@@ -28,6 +28,7 @@ class ReadingContract(StoreCase):
                 task=f"task {seq % 4}",
                 status=statuses[seq % 3],
                 content=bytes([seq % 7]) * 16,
+                flags=seq % 8,
             )
             for seq in range(1, 61)
         ]
@@ -64,6 +65,8 @@ class ReadingContract(StoreCase):
         assert self.steps(store, tasks=("task 1", "task 3")) == self._where(steps, parent=1)
         assert self.steps(store, statuses=("failed",)) == self._where(steps, status="failed")
         assert self.steps(store, tasks=()) == self.steps(store, statuses=()) == []
+        assert self.steps(store, flags=3) == [step for step in steps if step.flags & 3]
+        assert self.steps(store, flags=0) == []
         self.close(store)
 
     def _where(self, steps: Iterable[StepRecord], **equal: Any) -> list[StepRecord]:

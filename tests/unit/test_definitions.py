@@ -10,6 +10,7 @@ from durable.definitions import TaskDefinition, WorkflowDefinition, task_options
 from durable.errors import DefinitionError
 from durable.records import StepFlag
 from durable.registry import Definitions
+from durable.wrappers import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,3 +155,42 @@ def test_a_registry_finds_by_name_and_former_name() -> None:
     assert (found.get("a"), found.get("old"), found.get("b")) == (first, first, None)
     found.add(second)
     assert (found.get("a"), found.get("old")) == (second, first)
+
+
+def undo_one(result: int) -> None: ...
+
+
+def undo_any(*args: int, **kwargs: int) -> None: ...
+
+
+def undo_all(result: None, a: int, b: int = 2, *rest: int, c: int = 3, **more: int) -> None: ...
+
+
+def test_a_compensation_takes_the_result_and_the_arguments() -> None:
+    """`undo` takes the result and the arguments, or the result alone; a task keeps its own options."""
+    for function, takes_one in ((undo_one, True), (undo_any, False), (undo_all, False)):
+        undo = make_task(undo=function).undo
+        assert undo is not None
+        assert (undo.plain, undo.takes_one) == (function, takes_one)
+    paid: Task[..., None] = Task(make_task(undo_one, idempotent=False))
+    assert make_task(undo=paid).undo is paid.definition
+    assert make_task(undo=undo_one).with_options(version=2).undo is not None
+    assert make_task(undo=undo_one).with_options(undo=None).undo is None
+    assert make_task(undo=undo_one).flags == StepFlag.UNDO
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"undo": 5}, "undo is a function"),
+        ({"undo": lambda: None}, r"takes? the result|too many positional"),
+        ({"undo": lambda result, a: None}, "too many positional arguments"),
+        ({"undo": lambda result, a, b, d: None}, "missing a required argument: 'd'"),
+        ({"undo": lambda result, a, b: None}, "unexpected keyword argument 'c'"),
+        ({"undo": undo_one, "cache": True}, "cache= is refused with undo="),
+    ],
+)
+def test_a_compensation_that_cannot_be_called_is_refused(options: dict[str, Any], message: str) -> None:
+    """A compensation that does not take what it is called with is refused when the function is decorated."""
+    with pytest.raises(DefinitionError, match=message):
+        make_task(**options)

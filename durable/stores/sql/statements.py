@@ -88,5 +88,8 @@ def step_select(columns: tuple[str, ...], query: StepQuery, *, distinct: bool = 
         if several is not None:
             conditions.append(f"{column} IN ({', '.join('?' * len(several))})")
             values += several
+    if query.flags is not None:
+        conditions.append("flags & ? != 0")
+        values.append(query.flags)
     sql = f"SELECT {'DISTINCT ' if distinct else ''}{', '.join(columns)} FROM steps WHERE {' AND '.join(conditions)}"  # noqa: S608 -- our own names
     return (sql if distinct else f"{sql} ORDER BY seq LIMIT ?"), values

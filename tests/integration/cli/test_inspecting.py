@@ -289,3 +289,12 @@ def test_looking_makes_no_store(durable_command: CommandLine, tmp_path: Path, mo
     assert list(folder.iterdir()) == []
     assert str(folder) in durable_command("--db", "new.db", "doctor", "--json").data["store"]
     assert (folder / "new.db").exists()
+
+
+def test_graph(durable_command: CommandLine) -> None:
+    """`graph` draws a run in the language of Mermaid or of Graphviz, as `Run.graph` does; another format is a usage error."""
+    run = durable.get_run(failed("a"))
+    assert durable_command("graph", "import-a") == (0, f"{run.graph()}\n", "")
+    assert durable_command("graph", "import-a", "--format", "dot") == (0, f"{run.graph('dot')}\n", "")
+    assert "load:a (failed)" in run.graph()
+    assert durable_command("graph", "import-a", "--format", "svg").code == 2
