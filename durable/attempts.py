@@ -16,7 +16,7 @@ from durable.effects import Arrival, Durable, Execute, Quiet, uncarried
 from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
 from durable.execution import NOTHING, Body, warn_once
-from durable.failures import culprits, mark
+from durable.failures import culprits, hide, is_hidden, mark
 from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
@@ -226,12 +226,17 @@ class Attempts:
         self._note_cancellation()
 
     def _encode_error(self, error: BaseException) -> bytes:
+        sensitive = self.task.sensitive
+        if isinstance(error, ExecutionStopped):
+            error = error.error
+        elif sensitive:
+            hide(error)
         return encode_exception(
-            error.error if isinstance(error, ExecutionStopped) else error,
+            error,
             self.execution.serializer,
             run=self.execution.id,
             step=self._key,
-            sensitive=self.task.sensitive,
+            sensitive=sensitive or is_hidden(error),
         )
 
     def _note_cancellation(self) -> None:

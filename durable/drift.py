@@ -41,26 +41,18 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     on_drift: OnDrift | None = execution.on_drift or task.on_drift or execution.workflow.on_drift
     if match.is_idempotent and on_drift in (None, "run") and task.label in execution.drifted:
         return None
-    if not match.is_idempotent:
-        _refuse_doubt_under_another_version(match)
     with execution.lock:
         unused = [record for record in _Suspects(match).all() if not is_undone(record)]
     verdict = decide_drift(
         unused,
+        execution.past,
         idempotent=match.is_idempotent,
         deviates=match.scope.deviates(idempotent=match.is_idempotent),
         on_drift=on_drift,
     )
     if verdict is Drift.DOUBT:
-        record = next(record for record in unused if is_in_doubt(record))
-        raise execution.stop(
-            in_doubt(
-                record,
-                execution.run,
-                f"The current call {match.call.label!r} has other inputs or another place, so nobody can know whether it "
-                f"is the same one.",
-            )
-        )
+        record = next(record for record in unused if is_doubt(record, execution.past))
+        raise execution.stop(in_doubt(record, execution.run, _why_in_doubt(match, record)))
     if verdict is Drift.REUSE:
         record = next(record for record in unused if record.status == StepStatus.SUCCEEDED)
         with execution.lock:
@@ -78,32 +70,17 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     return unused[-1] if unused and is_in_doubt(unused[-1]) else None
 
 
-def _refuse_doubt_under_another_version(match: Match) -> None:
-    """A new `version` sets results aside, but not the doubt whether something happened."""
-    execution, task, call, scope = match.execution, match.task, match.call, match.scope
-    place = (scope.container, scope.branch, task.label)
-    if place in execution.undoubted:
-        return
-    names, current = (task.full_name, *task.aliases), (task.label, *task.former_labels)
-
-    def is_another_version(label: str) -> bool:
-        return label not in current and any(label == name or label.startswith(f"{name}@") for name in names)
-
-    def is_in_the_way(record: StepRecord) -> bool:
-        is_here = (record.container, record.branch) == (scope.container, scope.branch)
-        return is_here and is_doubt(record, execution.past)
-
-    with execution.lock:
-        left = scope.history.unused(is_another_version, fits=is_in_the_way)
-    if not left:
-        execution.undoubted.add(place)
-    for record in left:
-        if task.key is None or record.content == call.content_under(record.task):
-            aside = (
-                f"Now the task's version is {task.version!r}, under which the call is executed whatever happened: if it "
-                f"happened, go back to the recorded version to keep its result."
-            )
-            raise execution.stop(in_doubt(record, execution.run, aside))
+def _why_in_doubt(match: Match, record: StepRecord) -> str:
+    task = match.task
+    if record.task not in (task.label, *task.former_labels) and not match.execution.is_gone(record.task):
+        return (
+            f"Now the task's version is {task.version!r}, under which the call is executed whatever happened: if it "
+            f"happened, go back to the recorded version to keep its result."
+        )
+    return (
+        f"The current call {match.call.label!r} has other inputs or another place, so nobody can know whether it is the "
+        f"same one."
+    )
 
 
 class _Suspects:
@@ -124,6 +101,7 @@ class _Suspects:
             return history.unused(self._may_be_this_task, where=(scope.container, scope.branch))
         found = history.unused(self._may_be_this_task, fits=self._may_be_this_call)
         found += self._below_unused_steps()
+        found += self._doubts_under_other_versions()
         return sorted(found, key=lambda record: record.seq)
 
     def _may_be_this_task(self, label: str) -> bool:
@@ -138,9 +116,25 @@ class _Suspects:
             return record.content == self._call.content and self._is_in_a_block_that_is_gone(record)
         if record.branch == scope.branch:
             return True
-        if is_in_doubt(record) and self._task.reconcile is None:
+        if is_doubt(record, self._execution.past) and self._task.reconcile is None:
             return True
         return bool(scope.branch) and not scope.history.is_entered(record.container, record.branch)
+
+    def _doubts_under_other_versions(self) -> list[StepRecord]:
+        """A new `version` sets results aside, but not the doubt whether something happened."""
+        execution, task, scope = self._execution, self._task, self._scope
+        where = (scope.container, scope.branch)
+        if (*where, task.label) in execution.undoubted:
+            return []
+        names = (task.full_name, *task.aliases)
+
+        def is_another_version(label: str) -> bool:
+            return label not in self._labels and any(label == name or label.startswith(f"{name}@") for name in names)
+
+        left = scope.history.unused(is_another_version, where=where, fits=lambda step: is_doubt(step, execution.past))
+        if not left:
+            execution.undoubted.add((*where, task.label))
+        return [step for step in left if task.key is None or step.content == self._call.content_under(step.task)]
 
     def _says_the_same_or_no_key(self, record: StepRecord) -> bool:
         """Whether business keys leave it open: two that differ tell two calls apart."""

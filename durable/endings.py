@@ -19,7 +19,7 @@ from durable.errors import (
 )
 from durable.exceptions import decode_exception, encode_exception
 from durable.execution import warn_once
-from durable.failures import culprits
+from durable.failures import culprits, is_hidden
 from durable.notices import shell_command
 from durable.records import RunRecord, RunStatus, StepFlag, StepStatus
 from durable.serializers import Unserializable
@@ -45,7 +45,8 @@ def ended_run(execution: Execution, value: Any, error: BaseException | None) -> 
 
 
 def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRecord:
-    outcome: dict[str, Any] = {"message": str(error)}
+    hidden = is_hidden(error)
+    outcome: dict[str, Any] = {"message": "(sensitive)" if hidden else str(error)}
     if execution.stopped is error:
         retry = set(execution.past.retry)
         if execution.is_cancelled:
@@ -64,7 +65,7 @@ def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRe
     if execution.state is not None:
         nothing = execution.serializer.encode(None, run=run.id, step=_RESULT)
         run = replace(run, result=_with_state(execution, nothing))
-    stored = encode_exception(error, execution.serializer, run=run.id, step=_ERROR)
+    stored = encode_exception(error, execution.serializer, run=run.id, step=_ERROR, sensitive=hidden)
     return replace(run, status=_status_after(error), error=stored, outcome=json.dumps(outcome))
 
 

@@ -1,25 +1,55 @@
 """Which steps a failure goes back to: those are tried again, all other failures are replayed.
 
 An exception that a step raised carries the step's number. From the exception that ended a body the search follows its
-groups and `__cause__`, else `__context__`, and stops on each path at the first one that carries a number.
+groups and `__cause__`, else `__context__`, and stops on each path at the first one that carries a number. One that a
+sensitive step raised is known as such, whatever it is wrapped in.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _MARK = "__durable_step__"
+_HIDDEN = "__durable_hidden__"
 
 
 def mark(error: BaseException, run_id: str, seq: int) -> None:
     """Note on an exception that this step raised it; the outermost step counts."""
-    try:
-        setattr(error, _MARK, (run_id, seq))
-    except (AttributeError, TypeError):
-        return
+    _note(error, _MARK, (run_id, seq))
+
+
+def hide(error: BaseException) -> None:
+    """Note on an exception that its text must not be stored."""
+    _note(error, _HIDDEN, True)
+
+
+def is_hidden(error: BaseException) -> bool:
+    """Whether the text of an exception, or of one that led to it, must not be stored."""
+    return any(getattr(linked, _HIDDEN, False) for linked in _linked(error))
 
 
 def culprits(error: BaseException, run_id: str) -> set[int]:
     """Give the numbers of the steps of this run whose failure led to the exception."""
-    found: set[int] = set()
+    return {marked[1] for linked in _linked(error, run_id) if (marked := _marked(linked, run_id)) is not None}
+
+
+def _note(error: BaseException, name: str, value: object) -> None:
+    try:
+        setattr(error, name, value)
+    except (AttributeError, TypeError):
+        return
+
+
+def _marked(error: BaseException, run_id: str | None) -> tuple[str, int] | None:
+    marked: tuple[str, int] | None = getattr(error, _MARK, None)
+    return marked if marked is not None and marked[0] == run_id else None
+
+
+def _linked(error: BaseException, run_id: str | None = None) -> Iterator[BaseException]:
+    """List an exception and those behind it, on each path up to the first one that a step of this run raised."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -27,11 +57,9 @@ def culprits(error: BaseException, run_id: str) -> set[int]:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        marked = getattr(current, _MARK, None)
-        if marked is not None and marked[0] == run_id:
-            found.add(marked[1])
+        yield current
+        if _marked(current, run_id) is not None:
             continue
         if isinstance(current, BaseExceptionGroup):
             waiting.extend(current.exceptions)
         waiting.append(current.__cause__ if current.__cause__ is not None else current.__context__)
-    return found

@@ -16,7 +16,7 @@ from durable.naming import check_run_id, module_name, script_path
 from durable.options import ABSENT
 from durable.programs import is_another, program_digest
 from durable.records import RunRecord, RunStatus
-from durable.run_inputs import refuse_inputs_without_value
+from durable.run_inputs import warn_of_inputs_without_value
 from durable.serializers import Unserializable
 from durable.step_keys import content_digest, escape
 
@@ -67,7 +67,7 @@ class RunCall:
             digest = content_digest(parent.execution.id.encode(), parent.idempotency_key.encode())
             ids = [_run_id(title, digest) for title in (workflow.title, *workflow.former_titles)]
         else:
-            refuse_inputs_without_value(self._call)
+            warn_of_inputs_without_value(self._call)
             ids = [_run_id(workflow.title, self._call.content)]
             for title, label in workflow.former_titles.items():
                 ids.append(_run_id(title, self._call.content_under(label)))

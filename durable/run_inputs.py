@@ -1,7 +1,7 @@
-"""Inputs that name a run have a value: one that counts by its type alone must not carry what tells two runs apart.
+"""Inputs that name a run should have a value: what counts by its type alone may carry what tells two runs apart.
 
-Clients, connections and locks may count by their type. A generator or a file that is read cannot, nor can an object with
-attributes whose method is the workflow: the run of one would be taken for that of another.
+Clients, connections and locks count by their type, and nobody minds. With a generator, a file that is read, or an object
+with attributes whose method is the workflow, the run of one is taken for that of another: the user is told.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from durable.encoding import encode_type
-from durable.errors import FingerprintError
+from durable.execution import warn_once
 from durable.fingerprints import cheap_label
 
 if TYPE_CHECKING:
@@ -20,23 +20,27 @@ if TYPE_CHECKING:
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
-def refuse_inputs_without_value(call: Call) -> None:
-    """Raise `FingerprintError` for a call of a workflow that asks for whatever run was begun with other data."""
-    encoded = call.encoded
+def warn_of_inputs_without_value(call: Call) -> None:
+    """Warn, once for each workflow and input, of a call that asks for whatever run was begun with other data."""
+    encoded, workflow = call.encoded, call.task.full_name
     for name, value in call.values.items():
         if not name.startswith("_") and _carries_data(value) and encoded.get(name) == encode_type(type(value)):
-            raise FingerprintError(
-                f"Workflow {call.task.full_name!r} was not executed: its input {name!r} is a {type(value).__qualname__}, which "
-                f"has no value, so its run would be taken for that of any other. Pass the data or a path, name the run with "
-                f"run_id=, or rename the parameter to '_{name}' if it does not matter."
+            warn_once(
+                "inputs",
+                f"{workflow}:{name}",
+                f"Workflow {workflow!r}: its input {name!r} is a {type(value).__qualname__}, which counts by its type alone, "
+                f"so this run is that of any other. Pass the data or a path, name the run with run_id=, or rename the "
+                f"parameter to '_{name}' if it does not matter.",
             )
     told_apart = attributes_of(call.instance) if counts_by_type(call) else {}
     if told_apart:
         kind = type(call.instance).__qualname__
-        raise FingerprintError(
-            f"Workflow {call.task.full_name!r} was not executed: its object is a {kind}, which counts by its type alone, so "
-            f"its run would be taken for that of another {kind} ({', '.join(sorted(told_apart))}). Give the class a "
-            f"__durable_key__(), make it a frozen dataclass, or name the run with run_id=."
+        warn_once(
+            "inputs",
+            f"{workflow}:self",
+            f"Workflow {workflow!r}: its object is a {kind}, which counts by its type alone, so this run is that of any "
+            f"other {kind} ({', '.join(sorted(told_apart))}). Give the class a __durable_key__(), make it a frozen "
+            f"dataclass, or name the run with run_id=.",
         )
 
 

@@ -141,12 +141,12 @@ class Drift(Enum):
 
 
 def decide_drift(
-    unused: Sequence[StepRecord], *, idempotent: bool, deviates: bool, on_drift: OnDrift | None
+    unused: Sequence[StepRecord], past: Past, *, idempotent: bool, deviates: bool, on_drift: OnDrift | None
 ) -> Drift:
     """Decide about a call without a record, given the unused steps that it may be, the oldest first."""
     if not unused:
         return Drift.NEW
-    if not idempotent and any(is_in_doubt(record) for record in unused):
+    if not idempotent and any(is_doubt(record, past) for record in unused):
         return Drift.DOUBT
     if deviates:
         return Drift.NEW

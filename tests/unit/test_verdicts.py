@@ -109,6 +109,7 @@ def test_other_ends_are_evaluated_again(status: str) -> None:
 
 FINISHED, RUNNING = make_step(1), make_step(2, status="started")
 WAITING = make_step(2, status="started", flags=StepFlag.RETRYING)
+FAILED = make_step(2, status="failed", done=3)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +130,18 @@ WAITING = make_step(2, status="started", flags=StepFlag.RETRYING)
         ([FINISHED, RUNNING], {"idempotent": False, "on_drift": "reuse"}, Drift.DOUBT),
         ([RUNNING], {"idempotent": False, "deviates": True}, Drift.DOUBT),
         ([WAITING], {"idempotent": False}, Drift.ERROR),
+        ([FAILED], {"idempotent": False}, Drift.ERROR),
     ],
 )
 def test_drift_follows_the_table(unused: list[Any], options: dict[str, Any], verdict: Drift) -> None:
     """Calls after a retry do not drift; a doubt is overridden by nothing."""
     given: dict[str, Any] = {"idempotent": True, "deviates": False, "on_drift": None}
-    assert decide_drift(unused, **{**given, **options}) is verdict
+    assert decide_drift(unused, Past(), **{**given, **options}) is verdict
+
+
+def test_a_call_that_may_be_one_whose_failure_proves_nothing_is_in_doubt() -> None:
+    """The failure that ended the run leaves a doubt, unless it is known that nothing happened."""
+    past = Past(retry={2})
+    for options, verdict in (({}, Drift.DOUBT), ({"flags": StepFlag.NO_EFFECT}, Drift.EXECUTE)):
+        unused = [make_step(2, status="failed", done=3, **options)]
+        assert decide_drift(unused, past, idempotent=False, deviates=False, on_drift="run") is verdict
