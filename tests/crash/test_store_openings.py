@@ -92,6 +92,7 @@ def _make_old(scene: Scene) -> None:
     scene.kill("", orders_until_paid)
     _execute(
         scene,
+        "DROP TABLE messages",
         "DROP INDEX steps_by_content",
         "CREATE INDEX steps_by_content ON steps (run, content)",
         "DROP INDEX runs_by_owner",
