@@ -12,7 +12,7 @@ import pytest
 
 from durable import sessions
 from durable.stores.sql import migrations
-from durable.stores.sql.tables import FORMAT
+from durable.stores.sql.columns import FORMAT
 from tests.crash.faults import inject
 from tests.crash.orders import check_once, orders, orders_until_paid, settle
 from tests.crash.zygote import KILLED

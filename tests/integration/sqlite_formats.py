@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from durable.stores.sql.tables import APPLICATION_ID
+from durable.stores.sql.columns import APPLICATION_ID
 
 if TYPE_CHECKING:
     from pathlib import Path

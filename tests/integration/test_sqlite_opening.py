@@ -10,8 +10,8 @@ import pytest
 from durable import StoreTooNewError, StoreUnusableError
 from durable.records import Batch, Request, StepQuery
 from durable.stores import open_store
+from durable.stores.sql.columns import FORMAT
 from durable.stores.sql.locations import find_mount, is_network
-from durable.stores.sql.tables import FORMAT
 from durable.testing import make_run, make_step
 from tests.integration.sqlite_formats import read_schema, write_format_1
 

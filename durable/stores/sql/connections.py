@@ -9,21 +9,15 @@ import contextlib
 import os
 import sqlite3
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import URL, create_engine, text
-from sqlalchemy.pool import NullPool
-
-from durable.errors import StoreUnusableError
+from durable.errors import StoreTooNewError, StoreUnusableError
+from durable.stores.sql.columns import APPLICATION_ID, FORMAT
 from durable.stores.sql.locks import open_private
-from durable.stores.sql.migrations import migrate, read_format
-from durable.stores.sql.tables import FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    from sqlalchemy import Connection, Engine
 
 CHECKPOINT_PAGES = 100
 _FULL = 2  # how SQLite answers to synchronous=FULL
@@ -47,32 +41,29 @@ class Connections:
         self._wal = f"{path}-wal"
         self._folder = str(path.parent)
         self._checked: tuple[int, int, int] | None = None
-        engine = _engine(path, lambda: _connect(path))
-        _prepare(path, engine)
-        self._held: list[Connection] = []
+        _prepare(path)
+        self._held: list[sqlite3.Connection] = []
         try:
-            self.writer = self._take(engine)
-            self.reader = self._take(engine)
+            self.writer = self._take()
+            self.reader = self._take()
             self.identity = self._identify()
             self._carry_over()
         except BaseException:
             self.close()
             raise
 
-    def _take(self, engine: Engine) -> sqlite3.Connection:
-        held = engine.connect()
-        self._held.append(held)
-        driver = held.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        mode = driver.execute("PRAGMA journal_mode").fetchone()[0]
-        level = driver.execute("PRAGMA synchronous").fetchone()[0]
-        driver.execute("SELECT 1 FROM runs LIMIT 1").fetchone()  # makes the WAL file
+    def _take(self) -> sqlite3.Connection:
+        connection = _connect(self._path)
+        self._held.append(connection)
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        level = connection.execute("PRAGMA synchronous").fetchone()[0]
+        connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()  # makes the WAL file
         if (mode, level) != ("wal", _FULL):
             raise StoreUnusableError(
                 f"{self._path}: SQLite answers journal_mode={mode} and synchronous={level} instead of wal and {_FULL} "
                 f"(FULL), so a power cut could lose results. Choose a local disk with DURABLE_DB."
             )
-        return driver
+        return connection
 
     def _carry_over(self) -> None:
         """Copy the log to the database: after a flush that failed it may have, on disk only, a hole that nobody sees."""
@@ -103,19 +94,14 @@ class Connections:
 
     def close(self) -> None:
         """Close both; the last one of all processes to do so checkpoints and removes the WAL."""
-        for held in reversed(self._held):
+        for connection in reversed(self._held):
             with contextlib.suppress(sqlite3.Error):
-                held.invalidate()  # closes the driver's connection without any further statement
-            held.close()
+                connection.close()
 
 
 def _is_settled(changed: int) -> bool:
     """Whether a folder that changes once more will show another time; some file systems know whole seconds only."""
     return bool(changed % _SECOND) and time.time_ns() - changed > _TICK
-
-
-def _engine(path: Path, creator: Callable[[], sqlite3.Connection]) -> Engine:
-    return create_engine(URL.create("sqlite", database=str(path)), creator=creator, poolclass=NullPool)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -126,24 +112,35 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(path: Path, engine: Engine) -> None:
+def _prepare(path: Path) -> None:
     """Make the tables of a new store, migrate an older one, refuse what is not ours without touching it."""
     if not path.exists():
         os.close(open_private(path))
-    found = _read_format(path)
-    if found == FORMAT:
-        return
-    with engine.connect() as connection:
-        connection.execute(text("PRAGMA journal_mode = WAL"))
-        connection.execute(text("BEGIN IMMEDIATE"))
-        migrate(connection, found)
-        connection.execute(text("COMMIT"))
-
-
-def _read_format(path: Path) -> int:
     # Closing a connection that only reads checkpoints nothing; but a process that was killed while it made the store
     # may have left a journal, which has to be rolled back first.
     mode = "rw" if os.path.exists(f"{path}-journal") else "ro"
-    engine = _engine(path, lambda: sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_MS / 1000))
-    with engine.connect() as connection:
-        return read_format(connection, str(path))
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_MS / 1000)) as connection:
+        found = _read_format(connection, str(path))
+    if found != FORMAT:
+        from durable.stores.sql.migrations import migrate  # noqa: PLC0415 -- SQLAlchemy is slow, and seldom needed
+
+        migrate(lambda: _connect(path), found)
+
+
+def _read_format(connection: sqlite3.Connection, url: str) -> int:
+    """Give the format of a database, 0 for an empty one; refuse what is not ours or newer. Changes nothing."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if application != APPLICATION_ID:
+        if application or found or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise StoreUnusableError(
+                f"{url} is a SQLite database of another program; it was not touched. Choose another path with "
+                f"DURABLE_DB."
+            )
+        return 0
+    if found > FORMAT:
+        raise StoreTooNewError(
+            f"{url} has store format {found}, and this release of durable knows formats up to {FORMAT}. Nothing was "
+            f"read or changed. Upgrade durable, or choose another store with DURABLE_DB."
+        )
+    return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from durable.errors import CorruptRecordError
 from durable.records import StepStatus
-from durable.stores.sql.tables import MATCHED_BY
+from durable.stores.sql.columns import MATCHED_BY
 
 if TYPE_CHECKING:
     import sqlite3

@@ -1,15 +1,18 @@
-"""Bring a store to the present format: a newer one is refused, an older one is migrated in one transaction."""
+"""Make the tables of a store, or bring those of an older one to the present format, in one transaction."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
-from durable.errors import StoreTooNewError, StoreUnusableError
-from durable.stores.sql.tables import APPLICATION_ID, FORMAT, MATCHED_BY, messages, metadata
+from durable.stores.sql.columns import APPLICATION_ID, FORMAT, MATCHED_BY
+from durable.stores.sql.tables import messages, metadata
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
 
     from sqlalchemy import Connection
@@ -35,30 +38,19 @@ def _add_messages(connection: Connection) -> None:
 _STEPS: dict[int, Callable[[Connection], None]] = {2: _add_requests, 3: _index_what_is_matched, 4: _add_messages}
 
 
-def read_format(connection: Connection, url: str) -> int:
-    """Give the format of a database, 0 for an empty one; refuse what is not ours or newer. Changes nothing."""
-    application = connection.execute(text("PRAGMA application_id")).scalar_one()
-    found = int(connection.execute(text("PRAGMA user_version")).scalar_one())
-    if application != APPLICATION_ID:
-        if application or found or connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one():
-            raise StoreUnusableError(
-                f"{url} is a SQLite database of another program; it was not touched. Choose another path with "
-                f"DURABLE_DB."
-            )
-        return 0
-    if found > FORMAT:
-        raise StoreTooNewError(
-            f"{url} has store format {found}, and this release of durable knows formats up to {FORMAT}. Nothing was "
-            f"read or changed. Upgrade durable, or choose another store with DURABLE_DB."
-        )
-    return found
-
-
-def migrate(connection: Connection, found: int) -> None:
-    """Make the tables or bring them to the present format; the caller holds the write lock and a transaction."""
-    if found == 0:
-        metadata.create_all(connection)
-    for number in range(found + 1, FORMAT + 1) if found else ():
-        _STEPS[number](connection)
-    connection.execute(text(f"PRAGMA application_id = {APPLICATION_ID}"))
-    connection.execute(text(f"PRAGMA user_version = {FORMAT}"))
+def migrate(open_file: Callable[[], sqlite3.Connection], found: int) -> None:
+    """Make the tables (`found` is 0) or bring them to the present format; the caller holds the write lock."""
+    engine = create_engine("sqlite://", creator=open_file, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("PRAGMA journal_mode = WAL"))
+            connection.execute(text("BEGIN IMMEDIATE"))
+            if found == 0:
+                metadata.create_all(connection)
+            for number in range(found + 1, FORMAT + 1) if found else ():
+                _STEPS[number](connection)
+            connection.execute(text(f"PRAGMA application_id = {APPLICATION_ID}"))
+            connection.execute(text(f"PRAGMA user_version = {FORMAT}"))
+            connection.execute(text("COMMIT"))
+    except DBAPIError as error:
+        raise error.orig or error from None

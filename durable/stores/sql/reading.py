@@ -23,8 +23,8 @@ from durable.records import (
     StepRecord,
     StepStatus,
 )
+from durable.stores.sql.columns import STEP_FIELDS
 from durable.stores.sql.statements import run_list, run_select, step_select
-from durable.stores.sql.tables import STEP_FIELDS
 
 if TYPE_CHECKING:
     import sqlite3

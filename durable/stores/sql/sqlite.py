@@ -16,15 +16,13 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from durable.errors import CorruptRecordError, StoreFailedError, StoreUnusableError
 from durable.stores.sql import reading, writing
 from durable.stores.sql.blobs import Blobs
+from durable.stores.sql.columns import FORMAT
 from durable.stores.sql.connections import Connections
 from durable.stores.sql.locations import prepare_location
 from durable.stores.sql.locks import Owners, WriteLock
-from durable.stores.sql.tables import FORMAT
 from durable.stores.sql.wal import check_log
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 _FIXED_IN = (3, 51, 3)
 _T = TypeVar("_T")
-_BROKEN = (sqlite3.Error, SQLAlchemyError, OSError, UnicodeError, OverflowError)
+_BROKEN = (sqlite3.Error, OSError, UnicodeError, OverflowError)
 
 
 class SQLiteStore:
@@ -92,7 +90,7 @@ class SQLiteStore:
         self._connections = connections
 
     def _unusable(self, error: Exception) -> StoreUnusableError:
-        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else getattr(error, "orig", error)
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
         return StoreUnusableError(
             f"{self.path} cannot be used as a store: {reason}. Mend that, or choose another path with DURABLE_DB."
         )
@@ -171,7 +169,7 @@ class SQLiteStore:
                 if self._connections is not None:
                     try:
                         return action(self._connections)
-                    except (sqlite3.Error, SQLAlchemyError) as error:
+                    except sqlite3.Error as error:
                         raise CorruptRecordError(
                             f"The store {self.path} could not be read: {error}. Nothing was executed. Look closer "
                             f"with: durable doctor"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from durable.stores.sql.tables import RUN_FIELDS, STEP_FIELDS, STEP_IDENTITY
+from durable.stores.sql.columns import RUN_FIELDS, STEP_FIELDS, STEP_IDENTITY
 
 if TYPE_CHECKING:
     from durable.records import RunFilter, StepQuery

@@ -1,8 +1,6 @@
-"""The tables of a store and the version of their format; columns are the fields of the records, in their order."""
+"""The tables of a store; their columns are the fields of the records, in their order."""
 
 from __future__ import annotations
-
-from dataclasses import fields
 
 from sqlalchemy import (
     BigInteger,
@@ -17,12 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-from durable.records import RunRecord, StepRecord
-
-FORMAT = 4
-APPLICATION_ID = 0x44555242  # "DURB"
-
-MATCHED_BY = ("content", "parent", "container", "branch", "occurrence")
+from durable.stores.sql.columns import MATCHED_BY
 
 metadata = MetaData()
 
@@ -97,9 +90,3 @@ messages = Table(
     Index("messages_by_name", "run", "step", "name", "number"),
     sqlite_autoincrement=True,
 )
-
-RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
-STEP_FIELDS = StepRecord._fields[1:]  # `run_id` is the run's integer key here
-STEP_IDENTITY = STEP_FIELDS[: STEP_FIELDS.index("status")]
-RUN_VALUES = ("inputs", "result", "error")
-STEP_VALUES = ("value", "error")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.records import Batch, Claim, Message, RunRecord, RunStatus
 from durable.stores.sql.blobs import BLOB_SIZE, Blobs
+from durable.stores.sql.columns import RUN_FIELDS, RUN_VALUES, STEP_VALUES
 from durable.stores.sql.integrity import check_absence, check_steps, damaged
 from durable.stores.sql.reading import load_history, load_run
 from durable.stores.sql.statements import UPSERT_CHUNK, run_insert, run_update, step_upsert
-from durable.stores.sql.tables import RUN_FIELDS, RUN_VALUES, STEP_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,17 @@
+"""The version of a store's format and the columns that statements name; a store that is there needs no more."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from durable.records import RunRecord, StepRecord
+
+FORMAT = 4
+APPLICATION_ID = 0x44555242  # "DURB"
+
+MATCHED_BY = ("content", "parent", "container", "branch", "occurrence")
+RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
+STEP_FIELDS = StepRecord._fields[1:]  # `run_id` is the run's integer key here
+STEP_IDENTITY = STEP_FIELDS[: STEP_FIELDS.index("status")]
+RUN_VALUES = ("inputs", "result", "error")
+STEP_VALUES = ("value", "error")
