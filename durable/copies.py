@@ -14,6 +14,7 @@ from durable.errors import StoreFailedError
 from durable.exceptions import move_exception
 from durable.records import Batch, RunStatus, StepFlag, StepRecord, StepStatus
 from durable.step_keys import idempotency_key
+from durable.undoables import moved_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,7 +62,8 @@ def moved(session: Session, step: StepRecord, run_id: str) -> StepRecord:
         value = serializer.seal(serializer.unseal(data, run=source, step=key), run=run_id, step=key)
     if error is not None:
         error = move_exception(session.fetch(error, run=source, step=key), serializer, run=source, step=key, to=run_id)
-    return named(step._replace(value=value, error=error), run_id)
+    details = moved_arguments(serializer, step, run_id)
+    return named(step._replace(value=value, error=error, details=details), run_id)
 
 
 def named(step: StepRecord, run_id: str) -> StepRecord:

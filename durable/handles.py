@@ -95,12 +95,16 @@ class Run(RecordedRun):
         return [view_of(step, past) for step in steps]
 
     def step_records(self) -> Iterator[StepRecord]:
-        """Read the records of the steps page by page."""
+        """Read the records of the steps page by page, without the items that generators gave."""
+        return (step for step in self.all_records() if not is_items_container(step.container))
+
+    def all_records(self) -> Iterator[StepRecord]:
+        """Read everything that is recorded below the run, page by page."""
         if self.id in self._session.active:
             self._session.journal.flush_all()
         after = 0
         while page := self._session.store.steps(self.id, StepQuery(after=after)):
-            yield from (step for step in page if not is_items_container(step.container))
+            yield from page
             after = page[-1].seq
 
     def result(self, timeout: float | None = None) -> Any:

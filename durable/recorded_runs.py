@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from durable.copies import opened
 from durable.endings import stored_state
+from durable.errors import ConfigurationError
 from durable.explaining import recorded_past
 from durable.forks import fork_point, fork_run
 from durable.graphs import draw
 from durable.records import StepFlag, StepStatus
 from durable.snapshots import take
 from durable.states import folded
+from durable.step_keys import is_items_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +40,8 @@ class RecordedRun:
         def record(self) -> RunRecord: ...
 
         def step_records(self) -> Iterator[StepRecord]: ...
+
+        def all_records(self) -> Iterator[StepRecord]: ...
 
         def find_step(self, step: str) -> StepRecord: ...
 
@@ -73,22 +79,36 @@ class RecordedRun:
     def snapshot(self) -> dict[str, Any]:
         """Give what the run has finished, for `json.dumps`; `workflow.with_options(snapshot=...)` goes on from it elsewhere.
 
+        Generators are not finished there: they are executed again. Raises `ConfigurationError` for one that is not idempotent.
         `["steps"]` holds each finished step by its key, with its `status` and `result`; a result beyond JSON is None, with
         its bytes in `payload`. `["doubts"]` holds the steps that may have happened. With DURABLE_SECRET_KEY it is signed.
         """
-        steps = list(self.step_records())
-        return take(self._session, self.record, steps)
+        return take(self._session, self.record, _copyable(list(self.all_records())))
 
     def fork(self, *, from_: str) -> Self:
         """Make a new run that keeps the steps that were finished before this one, and give it; `resume()` executes the rest.
 
         `from_` is a step key, a unique beginning of one, `#number`, or the name of a checkpoint. This run stays as it is.
         Steps that are executed again have new idempotency keys, so what is not idempotent happens a second time; a step
-        in doubt before `from_` stays in doubt. Raises `NotFoundError` for an unknown or ambiguous step.
+        in doubt before `from_` stays in doubt. Generators are executed again. Raises `NotFoundError` for an unknown or
+        ambiguous step, `ConfigurationError` if a generator before it is not idempotent.
         """
-        steps = list(self.step_records())
-        point = fork_point(steps, from_, self.find_step)
+        point = fork_point(list(self.step_records()), from_, self.find_step)
+        steps = _copyable(list(self.all_records()), before=point.seq)
         return type(self)(self._session, fork_run(self._session, self.record, steps, point))
+
+
+def _copyable(records: list[StepRecord], before: float = inf) -> list[StepRecord]:
+    """Give the steps as another run may begin with them: items of generators are not copied, so those are executed again."""
+    generators = {record.parent for record in records if is_items_container(record.container)}
+    for step in records:
+        if step.seq in generators and step.seq < before and step.flags & StepFlag.NOT_IDEMPOTENT:
+            raise ConfigurationError(
+                f"Step {step.key!r} of run {step.run_id} is a generator that is not idempotent. Its items are not copied, so "
+                f"it would have to be executed again. Nothing was done. Fork from a step before it, or resume the run."
+            )
+    steps = (step for step in records if not is_items_container(step.container))
+    return [opened(step) if step.seq in generators else step for step in steps]
 
 
 def is_under_way(session: Session, record: RunRecord) -> bool:

@@ -18,7 +18,7 @@ from durable.details import Details
 from durable.errors import ConfigurationError
 from durable.execution import warn_once
 from durable.records import StepFlag
-from durable.serializers import Unserializable
+from durable.serializers import Serializer, Unserializable
 
 if TYPE_CHECKING:
     from durable.calls import Call
@@ -136,6 +136,17 @@ def _stored_arguments(execution: Execution, step: StepRecord, stored: str) -> Ar
     found: Any = execution.serializer.decode(b64decode(stored), run=step.run_id, step=_place(step.key))
     args, kwargs = found
     return args, kwargs
+
+
+def moved_arguments(serializer: Serializer, step: StepRecord, to: str) -> bytes | None:
+    """Give the details of a step of another run: the arguments of its compensation are sealed for that one."""
+    details = Details.read(step.details)
+    if details.undo is None or not details.undo[1]:
+        return step.details
+    name, stored = details.undo
+    place = _place(step.key)
+    data = serializer.seal(serializer.unseal(b64decode(stored), run=step.run_id, step=place), run=to, step=place)
+    return replace(details, undo=(name, b64encode(data).decode())).write()
 
 
 def _find(step: StepRecord, name: str, anchor: str | None) -> TaskDefinition | None:

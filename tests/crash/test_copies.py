@@ -17,6 +17,8 @@ from tests.crash.killing_stores import KillingStore
 from tests.crash.zygote import KILLED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.crash.scenes import Outcome, Scene
 
 
@@ -194,3 +196,78 @@ def test_a_payment_in_doubt_is_in_doubt_elsewhere(scene: Scene) -> None:
     assert list(json.loads(snapshot)["doubts"]) == ["pay:a"]
     target.write_ledger([])
     assert target.start(_try_order, snapshot).value == (key, [])
+
+
+@task
+def pages(count: int) -> Iterator[int]:
+    did("pages")
+    yield from range(count)
+
+
+@task(idempotent=False)
+def tickets(count: int) -> Iterator[int]:
+    did("tickets")
+    yield from range(count)
+
+
+@workflow(run_id="reads-{paid}")
+def reads(paid: bool) -> int:
+    found = sum((tickets if paid else pages)(4))
+    durable.checkpoint("read")
+    return found
+
+
+def fork_after_reading(paid: bool) -> object:
+    return durable.get_run(f"reads-{paid}").fork(from_="read").resume()
+
+
+def snapshot_of_reading(paid: bool) -> object:
+    return durable.get_run(f"reads-{paid}").snapshot()
+
+
+def test_generators_are_executed_again_in_a_fork(scene: Scene) -> None:
+    """The items of a generator are not copied: a fork executes it again, or is refused if it is not idempotent."""
+    assert scene.start(reads, False).value == 6
+    assert scene.start(fork_after_reading, False).value == 6
+    assert scene.ledger == ["pages", "pages"]
+    assert scene.start(reads, True).value == 6
+    for copying in (fork_after_reading, snapshot_of_reading):
+        refused = scene.start(copying, True)
+        assert refused.error == "ConfigurationError"
+        assert "tickets" in refused.message
+    assert scene.ledger == ["pages", "pages", "tickets"]
+
+
+def refund(receipt: str, cents: int) -> None:
+    did(f"refund {receipt}, {cents}")
+
+
+@task(undo=refund)
+def charge(cents: int) -> str:
+    did("charge")
+    return f"R-{cents}"
+
+
+@task
+def ship() -> None:
+    did("ship")
+    if not is_first_start():
+        raise OSError("no lorry")
+
+
+@workflow(run_id="sale")
+def sale() -> None:
+    charge(500)
+    durable.checkpoint("paid")
+    ship()
+
+
+def fork_after_paying() -> object:
+    return durable.get_run("sale").fork(from_="paid").resume()
+
+
+def test_a_fork_that_fails_undoes_what_it_was_given(scene: Scene) -> None:
+    """A step that a fork keeps is undone with the arguments of its call when the fork fails."""
+    assert scene.start(sale, START="first").error == ""
+    assert scene.start(fork_after_paying).error == "OSError"
+    assert scene.ledger == ["charge", "ship", "ship", "refund R-500, 500"]
