@@ -5,7 +5,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from durable.signatures import Signature
@@ -29,6 +29,7 @@ _calls = st.tuples(
 )
 
 
+@example(function=shadowed, call=([], {"a": 0}))
 @given(function=st.sampled_from(FUNCTIONS), call=_calls)
 def test_arguments_are_bound_as_python_binds_them(
     function: Callable[..., Any], call: tuple[list[int], dict[str, int]]
@@ -38,6 +39,8 @@ def test_arguments_are_bound_as_python_binds_them(
     signature = Signature(function, bound=False)
     try:
         expected = inspect.signature(function).bind(*args, **kwargs)
+        if function is not len:
+            function(*args, **kwargs)  # Python 3.13.0 binds calls that it refuses
     except TypeError:
         with pytest.raises(TypeError):
             signature.bind(*args, **kwargs)
