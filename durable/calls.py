@@ -31,6 +31,7 @@ class Call:
         "arguments",
         "business_key",
         "content",
+        "immutable",
         "instance",
         "kwargs",
         "task",
@@ -86,9 +87,7 @@ class Call:
         return {name: short_digest(data) for name, data, _ in self.arguments}
 
     def mutated(self) -> str | None:
-        """Name an argument that encodes differently now than before the body ran."""
-        if _IMMUTABLE.issuperset(map(type, self._bound)):
-            return None
+        """Name an argument that encodes differently now than before the body ran; there is none if all are `immutable`."""
         encoded = self.encoded
         for name, value in zip(self._binding.signature.names, self._bound, strict=True):
             if name in encoded and type(value) not in _IMMUTABLE:
@@ -101,6 +100,7 @@ class Call:
 
     def _encode(self, *, strict: bool) -> bytes:
         label, parts, framed = self.task.label, self.arguments, []
+        self.immutable = True
         if self.instance is not None:
             data = encode_self(self.instance)
             parts.append((_SELF, data, self.instance))
@@ -108,7 +108,10 @@ class Call:
         for (name, prefix, default), value in zip(self._binding.parameters, self._bound):  # noqa: B905 -- as many by construction
             if prefix is None:
                 continue
-            scalar = SCALARS.get(type(value))
+            kind = type(value)
+            if kind not in _IMMUTABLE:
+                self.immutable = False
+            scalar = SCALARS.get(kind)
             try:
                 data = scalar(value) if scalar is not None else encode_argument(label, name, value)
             except FingerprintError:

@@ -25,7 +25,7 @@ from durable.naming import module_name
 from durable.replaying import replay_at_once
 from durable.run_calls import RunCall
 from durable.runs import run_life
-from durable.steps import Step
+from durable.steps import Step, life_of
 from durable.streams import Stream
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def call_task(
         return as_coroutine(Step(match, function).life(), task, frame)
     if match.record is not None and (value := replay_at_once(match, match.record)) is not NotImplemented:
         return value
-    return drive(Step(match, function).life())
+    return drive(life_of(match, function))
 
 
 def call_anonymous_task(

@@ -109,12 +109,12 @@ class Journal:
         """Return when everything appended so far is durable."""
         self.flush(self._appended)
 
-    def try_flush(self) -> bool:
-        """Write what is there if nobody else is writing; False, at once, if somebody is."""
+    def try_flush(self, *, wait: bool = False) -> bool:
+        """Write what is there if no other thread is writing, nor, without `wait`, another process; else False at once."""
         if not self._writing.acquire(blocking=False):
             return False
         try:
-            return self._write(wait=False)
+            return self._write(wait=wait)
         finally:
             self._writing.release()
 
@@ -229,9 +229,11 @@ class Journal:
             time.sleep(_POLL)
             if self._has_work():
                 looks = 0
-                if seen == self.durable or self._waiters:
-                    with contextlib.suppress(StoreError):  # whoever needs durability is told by `failure`
+                with contextlib.suppress(StoreError):  # whoever needs durability is told by `failure`
+                    if self._waiters:
                         self.flush(self._appended)
+                    elif seen == self.durable:
+                        self.try_flush(wait=True)  # to queue up behind a thread that writes would make it slower
                 seen = self.durable
                 continue
             looks += 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.details import Details
 from durable.drift import consider_drift
-from durable.execution import warn_once
+from durable.execution import NOTHING, warn_once
 from durable.records import StepQuery
 from durable.verdicts import is_undone
 
@@ -36,7 +36,8 @@ class Match:
         self.scope = scope = frame.scope
         with self.execution.lock:
             self.occurrence = scope.next_occurrence(call.content)
-            self.record = scope.history.take(scope, call.content, self.occurrence)
+            history = scope.history
+            self.record = history.take(scope, call.content, self.occurrence) if history is not NOTHING else None
 
     @property
     def is_idempotent(self) -> bool:

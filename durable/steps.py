@@ -20,7 +20,7 @@ from durable.doubts import (
 )
 from durable.effects import Arrival, CancelledAgain, Invoke, carried
 from durable.errors import CodeChangedError, CrashLoopError
-from durable.execution import warn_once
+from durable.execution import NOTHING, warn_once
 from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
 from durable.observers import observers
@@ -41,6 +41,13 @@ if TYPE_CHECKING:
 
 _DELIVERED = (Verdict.REPLAY, Verdict.REPLAY_FAILURE)
 _REPLAYED = (*_DELIVERED, Verdict.AWAIT_CANCELLATION)
+
+
+def life_of(match: Match, function: Callable[..., Any]) -> Generator[Effect, Any, Any]:
+    """Give the life of a call that is made now: where nothing is recorded, there is nothing to decide."""
+    if match.record is None and match.execution.history is NOTHING and not match.task.cache:
+        return Attempts(match, function).execute()
+    return Step(match, function).life()
 
 
 class Step:

@@ -40,13 +40,9 @@ class WriteLock:
         self._path = path
         self._descriptor = open_private(path)
 
-    def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock; without `wait` False at once if another process holds it."""
+    def _await(self) -> bool:
+        """Take the lock when the process that holds it gives it up."""
         descriptor = self._descriptor
-        if lock_descriptor(descriptor, blocking=False):
-            return True
-        if not wait:
-            return False
         deadline = time.monotonic() + _PATIENCE
         poll = _FIRST_POLL
         while not lock_descriptor(descriptor, blocking=False):
@@ -60,7 +56,7 @@ class WriteLock:
         return True
 
     def release(self) -> None:
-        """Give the lock up; harmless if it is not held, so that an interrupted `acquire` can be undone blindly."""
+        """Give the lock up; harmless if it is not held, so that an interrupted attempt can be undone blindly."""
         try:
             unlock_descriptor(self._descriptor)
         except OSError:
@@ -70,7 +66,7 @@ class WriteLock:
     def run(self, action: Callable[..., _T], *args: Any, wait: bool = True) -> _T | None:
         """Do something under the lock and give it up again, whatever a signal handler raises on the way."""
         try:
-            if not self.acquire(wait=wait):
+            if not (lock_descriptor(self._descriptor, blocking=False) or (wait and self._await())):
                 return None
             return action(*args)
         finally:
