@@ -113,9 +113,10 @@ class Attempts:
 
     def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
         """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
+        return self._execute(until) if self.task.has_body else self.succeed(self._function())
+
+    def _execute(self, until: float | None) -> Generator[Effect, Any, Any]:
         execution, task = self.execution, self.task
-        if not task.has_body:
-            return (yield from self.succeed(self._function()))
         begun = time.monotonic()
         execution.in_flight[self] = self.frame.body
         try:
