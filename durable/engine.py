@@ -20,7 +20,7 @@ from durable.effects import Execute, advance, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
 from durable.matching import Match
-from durable.namesakes import refuse_equal_call, refuse_other_object
+from durable.namesakes import refuse_confusion, refuse_other_object
 from durable.naming import module_name
 from durable.replaying import replay_at_once
 from durable.run_calls import RunCall
@@ -68,11 +68,7 @@ def call_anonymous_task(
     frame = FRAME.get()
     if frame is None:
         return call_task(task, function, instance, args, kwargs)
-    frame.body.check()
-    task = task.at(frame.body.execution.anchor)
-    match = Match(task, Call(task, instance, args, kwargs), frame)
-    refuse_equal_call(match)
-    life = Step(match, function).life()
+    life = Step(_matched(task, instance, args, kwargs, frame), function).life()
     return as_coroutine(life, task, frame) if task.is_async else drive(life)
 
 
@@ -84,15 +80,17 @@ def call_generator(
     if frame is None:
         _refuse_or_warn(task)
         return function(*args, **kwargs)
+    stream = Stream(_matched(task, instance, args, kwargs, frame), function)
+    return items_of_async(stream) if task.is_async_generator else items_of(stream)
+
+
+def _matched(task: TaskDefinition, instance: Any, args: Arguments, kwargs: dict[str, Any], frame: Frame) -> Match:
+    """Match a call; `call_task` does the same, but saves a call of its own on the way of every plain step."""
     frame.body.check()
     task = task.at(frame.body.execution.anchor)
     match = Match(task, Call(task, instance, args, kwargs), frame)
-    if task.is_anonymous:
-        refuse_equal_call(match)
-    if instance is not None:
-        refuse_other_object(match)
-    stream = Stream(match, function)
-    return items_of_async(stream) if task.is_async_generator else items_of(stream)
+    refuse_confusion(match)
+    return match
 
 
 def as_coroutine(life: Generator[Effect, Any, Any], definition: Definition, frame: Frame) -> Any:

@@ -104,7 +104,7 @@ class Execution:
         self.interrupted: list[int] = []
         self.code_seen: set[str] = set()
         self.anonymous_calls: dict[bytes, bytes] = {}
-        self.objects: dict[bytes, ref[object]] = {}
+        self.objects: dict[bytes, tuple[ref[object], dict[str, bytes]]] = {}
         self.drifted: set[str] = set()
         self.reused: set[int] = set()
         self.undoubted: set[tuple[str, str, str]] = set()

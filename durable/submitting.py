@@ -16,7 +16,7 @@ from durable.executors import Elsewhere
 from durable.flow import flow_of
 from durable.futures import TaskFuture
 from durable.matching import Match
-from durable.namesakes import refuse_equal_call, refuse_other_object
+from durable.namesakes import refuse_confusion
 from durable.places import Group
 from durable.submissions import Submission, submission_of
 from durable.submitted_steps import SubmittedStep
@@ -140,10 +140,7 @@ class _Submitting:
         """Fix the step key of a call."""
         call, needed, given = checked
         match = Match(self._task, call, self._frame)
-        if self._instance is not None:
-            refuse_other_object(match)
-        if self._task.is_anonymous:
-            refuse_equal_call(match)
+        refuse_confusion(match)
         return Submission(
             self.flow,
             SubmittedStep(match, self._function, depends_on_results=bool(needed)),
