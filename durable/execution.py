@@ -38,7 +38,7 @@ from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from weakref import ref
 
     from durable.definitions import WorkflowDefinition
@@ -93,7 +93,7 @@ class Execution:
         self.undoables: dict[int, Undoable] = {}
         self.undoing: RunRecord | None = None
         self.undone = False
-        self.streams: dict[Any, Generator[Any, Any, Any]] = {}
+        self.streams: dict[Any, Any] = {}
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
         self.ended = False

@@ -24,6 +24,7 @@ from durable.execution import FRAME
 from durable.failures import mark
 from durable.inside import frame_of, is_async_body
 from durable.matching import Match
+from durable.observers import observers
 from durable.records import Received, StepFlag, StepStatus
 from durable.sending import check_name, payload_of
 from durable.steps import Step
@@ -207,25 +208,19 @@ class _Wait(Attempts):
         if cancelled:
             self._note_cancellation()
 
-    def _append(
-        self,
-        status: str,
-        flags: int = 0,
-        *,
-        value: bytes | None = None,
-        error: bytes | None = None,
-        details: bytes | None = None,
-    ) -> int:
+    def _append(self, status: str, flags: int = 0, **outcome: bytes | None) -> int:
         if self._message is None or status != StepStatus.SUCCEEDED:
-            return super()._append(status, flags, value=value, error=error, details=details)
+            return super()._append(status, flags, **outcome)
         execution = self.execution
         assert self._record is not None
         self._record = self._record._replace(
-            status=StepStatus.SUCCEEDED,
+            status=status,
             flags=self._flags | flags,
             ended_at=execution.clock(),
             done=execution.tick(),
-            value=value,
-            error=error,
+            value=outcome.get("value"),
+            error=outcome.get("error"),
         )
+        if observers:
+            execution.tell_step(self._record)
         return execution.journal.append(execution.fence, Received(self._record, self._message.number))

@@ -108,9 +108,7 @@ def submitted_to_a_local_class() -> list[str]:
     return [future.result() for future in futures]
 
 
-@pytest.mark.parametrize(
-    "program", [charges_of_a_local_class, statements_of_a_local_class, submitted_to_a_local_class]
-)
+@pytest.mark.parametrize("program", [charges_of_a_local_class, statements_of_a_local_class, submitted_to_a_local_class])
 def test_objects_of_a_local_class_are_not_confused(scene: Scene, program: Callable[[], list[str]]) -> None:
     """Methods of a class in a function, generators and submitted calls refuse a second object that says the same."""
     outcome = scene.start(program)

@@ -13,7 +13,6 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,17 +20,13 @@ if TYPE_CHECKING:
 
 fails: list[bool] = []
 AT_ONCE = 100
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     fails.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 def numbers() -> Iterator[int]:

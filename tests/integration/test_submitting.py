@@ -5,35 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 executed: list[Any] = []
 broken: set[Any] = set()
 gate = threading.Event()
 both_kinds = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test, with nothing executed or broken yet."""
+def nothing_executed() -> None:
+    """Nothing is executed or broken yet."""
     executed.clear()
     broken.clear()
     gate.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 class Peak:

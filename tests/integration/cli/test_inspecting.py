@@ -69,7 +69,7 @@ def test_ls_of_nothing_says_where_it_looked(durable_command: CommandLine, store:
     assert durable_command("ls", "--json").data == []
     listed = durable_command("ls")
     assert (listed.code, listed.out) == (0, "")
-    assert str(store) in listed.err
+    assert str(store / "durable.db") in listed.err
 
 
 def test_ls_refuses_an_unknown_status(durable_command: CommandLine) -> None:
@@ -221,7 +221,7 @@ def test_doctor_examines_the_store(durable_command: CommandLine, store: Path) ->
     """`doctor` says where the store is, what it promises, which faults its SQLite has and who may read it."""
     imported("a")
     report = durable_command("doctor", "--json").data
-    assert str(store) in report["store"]
+    assert str(store / "durable.db") in report["store"]
     assert report["durability"] == "journal_mode=wal, synchronous=FULL"
     assert report["file permissions"] == "0o600"
     assert report["sqlite"].count(".") == 2
