@@ -705,11 +705,11 @@ def _submit_wrong(kind: str) -> None:
             case "foreign after":
                 work.with_options(after=other).submit(1)
             case "after":
-                work.with_options(after=[5])
+                work.with_options(after=[5])  # type: ignore[list-item]  # the mistake under test
             case "when":
-                work.with_options(when="sometimes")
+                work.with_options(when="sometimes")  # type: ignore[arg-type]  # as above
             case "priority":
-                work.with_options(priority="high")
+                work.with_options(priority="high")  # type: ignore[arg-type]  # as above
             case "concurrency":
                 work.map([1, 2], concurrency=-1)
             case "no iterable":
