@@ -35,7 +35,10 @@ class TaskFuture(Generic[R_co]):
 
     def done(self) -> bool:
         """Whether it succeeded, failed or was skipped."""
-        return self._submission.is_settled
+        if not self._submission.is_settled:
+            return False
+        self._submission.show()
+        return True
 
     def result(self, timeout: float | None = None) -> R_co:
         """Wait for the result; seconds, None: however long it takes.

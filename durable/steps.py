@@ -25,8 +25,9 @@ from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
 from durable.observers import observers
 from durable.records import StepFlag
-from durable.replaying import replay, replay_changes, replay_failure, warn_of_new_code
+from durable.replaying import recorded_changes, replay, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
+from durable.states import state_of
 from durable.step_keys import idempotency_key
 from durable.undoables import note_replayed
 from durable.verdicts import Verdict, decide, interruptions, is_crash_loop, is_undone
@@ -132,8 +133,13 @@ class Step:
 
     def _replay(self, record: StepRecord) -> Any:
         if record.flags & StepFlag.STATE:
-            replay_changes(self.match, record)
+            self._replay_changes(record)
         return replay(self.execution, record)
+
+    def _replay_changes(self, record: StepRecord) -> None:
+        """Do again what the step changed in the state of its run."""
+        execution = self.execution
+        state_of(execution).replay(self.match.frame.body, recorded_changes(execution, record), record.done or 0)
 
     def _note_replayed(self, record: StepRecord, verdict: Verdict) -> None:
         if observers and verdict in _REPLAYED:

@@ -84,8 +84,23 @@ class Stream(Step):
             for item in outcome:  # that somebody says it gave
                 yield Item(item)
             return None
-        yield from self._recorded(outcome)
-        return (yield from self._go_on(outcome)) if outcome["closed"] else outcome["returned"]
+        try:
+            yield from self._recorded(outcome)
+        except Ends:
+            self._end_replay()
+            raise
+        if outcome["closed"]:
+            return (yield from self._go_on(outcome))
+        self._end_replay()
+        return outcome["returned"]
+
+    def _replay_changes(self, record: StepRecord) -> None:
+        """Nothing is changed before the items are given, as when they were made."""
+
+    def _end_replay(self) -> None:
+        record = self.match.record
+        if record is not None and record.flags & StepFlag.STATE:
+            super()._replay_changes(record)
 
     def _go_on(self, manifest: dict[str, Any]) -> Generator[Effect, Any, Any]:
         """Execute the body again for a consumer that wants more than when it closed the generator: it had failed then."""
