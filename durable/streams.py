@@ -16,7 +16,7 @@ from durable.doubts import in_doubt
 from durable.effects import Durable, Effect, Execute, Sleep
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
 from durable.execution import warn_once
-from durable.records import StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import ITEMS, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.serializers import Unserializable
 from durable.step_keys import items_container
 from durable.steps import Step
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _CHUNK_ITEMS = 256
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 8  # chunks that are read at once
-_TASK = "durable.items"
 _CONTENT = b"\0" * 16
 _NOTHING = object()
 
@@ -273,7 +272,7 @@ class _StreamAttempts(Attempts):
             self.seq,
             items_container(self._key),
             "",
-            _TASK,
+            ITEMS,
             "items",
             _CONTENT,
             self._chunks,
