@@ -30,6 +30,7 @@ from durable.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from types import ModuleType
 
     from durable.definitions import Definition, TaskDefinition, WorkflowDefinition
     from durable.effects import Effect
@@ -45,8 +46,7 @@ def call_task(
     """Call a task: replay it, execute it as a step, or, outside any run, just execute it."""
     frame = FRAME.get()
     if frame is None:
-        _refuse_or_warn(task)
-        return function(*args, **kwargs)
+        return _call_outside(task, function, instance, args, kwargs)
     frame.body.check()
     anchor = frame.body.execution.anchor
     if anchor is not None:
@@ -78,8 +78,7 @@ def call_generator(
     """Call a task that is a generator: the step begins when its first item is asked for."""
     frame = FRAME.get()
     if frame is None:
-        _refuse_or_warn(task)
-        return function(*args, **kwargs)
+        return _call_outside(task, function, instance, args, kwargs)
     stream = Stream(_matched(task, instance, args, kwargs, frame), function)
     return items_of_async(stream) if task.is_async_generator else items_of(stream)
 
@@ -107,9 +106,22 @@ async def _drive_scoped(life: Generator[Effect, Any, Any]) -> Any:
         return await drive_async(life)
 
 
-def _refuse_or_warn(task: TaskDefinition) -> None:
+def _plain() -> ModuleType:
+    from durable import plain_calls  # noqa: PLC0415 -- needed only where nothing is recorded
+
+    return plain_calls
+
+
+def _call_outside(
+    task: TaskDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
+) -> Any:
     if sessions.is_disabled():
-        return
+        return _plain().call_plain_task(task, function, instance, args, kwargs)
+    _refuse_or_warn(task)
+    return function(*args, **kwargs)
+
+
+def _refuse_or_warn(task: TaskDefinition) -> None:
     name = f"{module_name(task.plain)}.{task.qualname}"  # the full name may depend on a store
     defaults = sessions.defaults_of_active_runs()
     if defaults and not all(task.is_idempotent(default) for default in defaults):
@@ -131,7 +143,7 @@ def call_workflow(
 ) -> Any:
     """Call a workflow: a run, or inside a run a step that is a run of its own."""
     if sessions.is_disabled():
-        return function(*args, **kwargs)
+        return _plain().call_plain_workflow(workflow, function, instance, args, kwargs)
     frame = FRAME.get()
     if frame is None:
         life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
@@ -180,6 +192,9 @@ def start_workflow(
             f"Workflow {workflow.full_name!r} was started in the background inside a run, where its end would not be "
             f"waited for. Call it instead: it is a step then."
         )
+    if sessions.is_disabled():
+        run: Run = _plain().start_plain(workflow, function, instance, args, kwargs)
+        return run
     call = RunCall(workflow, instance, args, kwargs)
     life = run_life(call, partial(function, *args, **kwargs))
     outcome: Future[Any] = Future()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Iterator, MutableMapping
-from functools import cache
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -325,17 +324,14 @@ def _here() -> tuple[RunState, Body]:
     return found, frame.body
 
 
-class _Program:
-    """Stands for the workflow where DURABLE_DISABLE makes everything plain functions."""
-
-    outer = None
-
-
-@cache
 def _unrecorded() -> tuple[RunState, Body]:
-    """Give the state of a process in which nothing is recorded."""
-    program: Any = _Program()
-    return RunState("(none)", program, Serializer()), program
+    """Give the state of a run of which nothing is recorded."""
+    from durable.plain_runs import plain_body  # noqa: PLC0415 -- needed only there
+
+    run: Any = plain_body("durable.state").run
+    if run.state is None:
+        run.state = RunState(run.id, run, Serializer())
+    return run.state, run
 
 
 def state_of(execution: Execution) -> RunState:

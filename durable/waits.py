@@ -25,6 +25,7 @@ from durable.failures import mark
 from durable.inside import frame_of, is_async_body
 from durable.matching import Match
 from durable.observers import observers
+from durable.plain_runs import plain_body
 from durable.records import Received, StepFlag, StepStatus
 from durable.sending import check_name, payload_of
 from durable.steps import Step
@@ -62,6 +63,9 @@ def wait_for(name: str, *, timeout: float | timedelta | None = None) -> Any:
     """
     check_name(name)
     limit = None if timeout is None else _seconds("wait_for", timeout)
+    if FRAME.get() is None and sessions.is_disabled():
+        body = plain_body("wait_for()")
+        return body.run.take_async(name, limit) if body.is_async else body.run.take(name, limit)
     return _wait(_WAIT_FOR, (name, limit), limit, name)
 
 
@@ -82,11 +86,7 @@ def _seconds(what: str, duration: object) -> float:
 
 
 def _plain_sleep(seconds: float) -> Any:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return time.sleep(seconds)
-    return asyncio.sleep(seconds)
+    return asyncio.sleep(seconds) if plain_body("sleep()").is_async else time.sleep(seconds)
 
 
 def _sleep(seconds: float) -> None: ...

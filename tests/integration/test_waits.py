@@ -319,20 +319,6 @@ def test_threads_get_a_message_each() -> None:
     assert run.result() == [0, 1, 2, 3]
 
 
-def test_without_durability(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DURABLE_DISABLE makes a sleep a plain sleep; a message cannot be waited for."""
-    monkeypatch.setenv("DURABLE_DISABLE", "1")
-
-    @workflow
-    def naps() -> str:
-        durable.sleep(0)
-        return "rested"
-
-    assert naps() == "rested"
-    with pytest.raises(durable.OutsideRunError):
-        inbox("a")
-
-
 @pytest.mark.parametrize(
     "wrong", [-1, -0.5, float("nan"), float("inf"), 1e300, 10**400, "1", None, True, 1j, timedelta(seconds=-1), [1]]
 )
