@@ -254,6 +254,7 @@ class Attempts:
         cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or _was_cancelled())
         self.tries += 1
         self.interruptions = 0
+        execution.unsuccessful += 1
         blamed = culprits(error, execution.id)
         if execution.flow is not None:
             blamed |= overlooked_steps(execution.flow, body)
@@ -271,6 +272,7 @@ class Attempts:
             error=self._encode_error(error),
             details=details.write(),
         )
+        execution.failed += not cancelled
         mark(error, execution.id, self.seq)
         if isinstance(error, (*CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
@@ -305,6 +307,7 @@ class Attempts:
         pause = yield from pause_after_result(self.task, value, tries, elapsed, call.args, call.kwargs)
         if pause is not None:
             self.tries, self.interruptions = tries, 0
+            self.execution.unsuccessful += 1
             yield from self._record_pause(pause, body, replace(Details.read(self._details), tries=tries), None)
         return pause
 

@@ -99,7 +99,7 @@ class Execution:
         self.ended = False
         self.is_disowned = False
         self.is_new = run.epoch == 1
-        self.executed = 0
+        self.executed = self.unsuccessful = self.failed = self.renewed = 0  # bodies, attempts, steps, recorded steps
         self.replayed_failures: list[str] = []
         self.interrupted: list[int] = []
         self.code_seen: set[str] = set()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from durable.errors import RunEndedError, StoreError
 from durable.executors import Executors
 from durable.places import Opening, Slots
-from durable.progress import Progress
+from durable.progress import Counts
 from durable.submissions import RUNNING
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Flow:
         limit = execution.workflow.max_workers
         self.execution = execution
         self.executors = Executors(limit)
-        self.progress = Progress(execution.id)
+        self.counts = Counts()
         self.submitted: dict[Body, dict[Submission, None]] = {}
         self.ending: set[Submission] = set()
         self.tasks: dict[Submission, asyncio.Task[None]] = {}
@@ -79,7 +79,7 @@ class Flow:
                         submission.missing += 1
             self._wait_for_more(submissions)
             free = [submission for submission in submissions if not submission.missing]
-            self.progress.add(len(submissions))
+            self.counts.submitted += len(submissions)
         self._advance(free)
 
     def _wait_for_more(self, submissions: Sequence[Submission]) -> None:
@@ -136,7 +136,7 @@ class Flow:
         """Settle one; gives those whose last missing dependency it was."""
         with self._lock:
             submission.is_settled = True
-            self.progress.count(submission)
+            self.counts.settle(submission)
             callbacks, submission.callbacks = submission.callbacks, []
             free = []
             for dependant in submission.dependants:
@@ -388,7 +388,6 @@ class Flow:
             self._is_closed = True
             self._work.notify_all()
         self.executors.close()
-        self.progress.close()
 
 
 def flow_of(execution: Execution) -> Flow:

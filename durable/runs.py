@@ -28,6 +28,7 @@ from durable.errors import (
 from durable.execution import FRAME, Execution, warn_once
 from durable.observers import notify, observe_into_file, observers, run_event
 from durable.options import ABSENT
+from durable.progress import forget, watch
 from durable.records import UNFINISHED, Claim, History, RunFilter, RunRecord, RunStatus
 from durable.snapshots import Hydration
 from durable.stopping import ended_when_stopped, limited
@@ -214,6 +215,8 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
         call.execution = session.active[run.id] = execution
     if call.parent is not None:
         execution.inherit(call.parent.execution)
+    else:
+        watch(execution)
     return execution
 
 
@@ -240,10 +243,11 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
         error = yield from _wind_up(call, execution, error)
         error = yield from _record_end(call, execution, value, error)
     finally:
-        if call.execution is not None:  # no function of ours is called here: a signal handler could run before it
-            call.execution.ended = True
-            call.session.active.pop(call.execution.run.id, None)
-            call.execution = None
+        if call.execution is not None:  # no function of ours is called before all is done: a signal handler could run then
+            ended, call.execution = call.execution, None
+            ended.ended = True
+            call.session.active.pop(ended.run.id, None)
+            forget(ended)
     if error is not None:
         if execution.stopped is not None and call.parent is not None:
             raise call.parent.execution.stop(execution.stopped)

@@ -149,6 +149,7 @@ class Step:
 
     def _execute_again(self, record: StepRecord, verdict: Verdict) -> Generator[Effect, Any, Any]:
         past, attempts, details = self.execution.past, self._attempts(), Details.read(record.details)
+        self.execution.renewed += 1
         until = None
         match verdict:
             case Verdict.DOUBT:
