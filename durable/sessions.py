@@ -133,6 +133,11 @@ def defaults_of_active_runs() -> frozenset[bool | None]:
     return _forked_from.union(execution.workflow.idempotent for execution in active)
 
 
+def has_active_runs() -> bool:
+    """Whether a run executes in this process."""
+    return any(session.active for session in list(_sessions.values()))
+
+
 def _url() -> str:
     global _located  # noqa: PLW0603 -- a cache of the look-up through parent folders
     if _chosen is not None:
