@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 GROUP = "durable.presets"
 _OWN = {
+    "aiohttp": "aiohttp_session",
+    "httpx": "httpx_client",
+    "requests": "requests_session",
     "smtplib": "smtp",
+    "urllib.request": "urllib_opener",
 }
 
 
