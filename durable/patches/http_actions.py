@@ -172,6 +172,18 @@ class Request:
             await items.aclose()
 
 
+def header_setter(headers: Any) -> Callable[[str, str | None], None]:
+    """Give what sets a header of a mapping, or takes it out."""
+
+    def put(name: str, value: str | None) -> None:
+        if value is None:
+            headers.pop(name, None)
+        else:
+            headers[name] = value
+
+    return put
+
+
 def failure(recorded: Any) -> bool | None:
     """Read off a recorded response whether it is a failure: True where the server refused (4xx), so that nothing happened."""
     status = recorded["status"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
 from durable.patches.credentials import counted_url
-from durable.patches.http_actions import Request, failure, refused, resolved, resolved_items, task_names
+from durable.patches.http_actions import Request, failure, header_setter, refused, resolved, resolved_items, task_names
 from durable.patches.presets import Patch, Preset
 from durable.patches.readers import http_response
 
@@ -29,7 +29,7 @@ def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwa
         url=request.url,
         headers=request.headers,
         body=_body(request),
-        put_header=_header_setter(request.headers),
+        put_header=header_setter(request.headers),
         is_stream=is_stream,
     )
 
@@ -58,16 +58,6 @@ def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwa
         resolved=resolved_items,
         is_stream=True,
     )
-
-
-def _header_setter(headers: Any) -> Callable[[str, str | None], None]:
-    def put(name: str, value: str | None) -> None:
-        if value is None:
-            headers.pop(name, None)
-        else:
-            headers[name] = value
-
-    return put
 
 
 def _body(request: Any) -> object:
