@@ -135,7 +135,10 @@ def defaults_of_active_runs() -> frozenset[bool | None]:
 
 def has_active_runs() -> bool:
     """Whether a run executes in this process."""
-    return any(session.active for session in list(_sessions.values()))
+    for session in tuple(_sessions.values()):  # noqa: SIM110 -- a generator costs more than all of this
+        if session.active:
+            return True
+    return False
 
 
 def _url() -> str:

@@ -16,6 +16,10 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _is_no_whole(_: Any) -> bool:
+    return False
+
+
 def _no_failure(_: Any) -> bool | None:
     return None
 
@@ -53,7 +57,8 @@ class Action:
     if `is_async`. `resolved` turns the value of `durable resolve --happened` into what is stored, and leaves that as it is.
 
     With `is_stream`, `perform` is a generator function (async if `is_async`) whose items are recorded one by one; the first
-    is the head, and `replay(head, items)` makes the result from it and an iterator of the rest, at the first call too.
+    is the head, and `replay(head, items)` makes the result from it and an iterator of the rest, at the first call too. Where
+    `is_whole(head)`, nothing comes after it and the step has ended.
 
     `receipt` is an idempotency key that the caller chose: a call in doubt is repeated only under the one that it had.
     `failure` tells of something recorded whether it stands for a failure: None if not, True if nothing happened, False if
@@ -73,3 +78,4 @@ class Action:
     is_rebuilt: bool = False
     is_async: bool = False
     is_stream: bool = False
+    is_whole: Callable[[Any], bool] = _is_no_whole

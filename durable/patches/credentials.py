@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
@@ -61,16 +61,18 @@ def scrub(error: BaseException, secrets: list[str]) -> None:
         seen.add(id(current))
         current.args = tuple(_without(each, secrets) for each in current.args)
         for name, value in list(vars(current).items()):
-            if isinstance(value, str):
-                setattr(current, name, _without(value, secrets))
+            if (cleaned := _without(value, secrets)) is not value:
+                setattr(current, name, cleaned)
         waiting += [*current.args, *vars(current).values(), current.__cause__, current.__context__]
 
 
-def _without(value: object, secrets: list[str]) -> object:
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, _HIDDEN)
-    return value
+def _without(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_replace"):  # as aiohttp says what was asked for
+        return type(value)(*(_without(each, secrets) for each in value))
+    text = str(value) if type(value).__name__ in ("str", "URL") else ""
+    for secret in secrets:
+        text = text.replace(secret, _HIDDEN)
+    return type(value)(text) if text and text != str(value) else value
 
 
 def _parameters(query: str) -> Iterator[tuple[str, str]]:

@@ -172,6 +172,23 @@ class Request:
             await items.aclose()
 
 
+def content_of(body: Any) -> object:
+    """Read the body of a request, where it can be read twice; of others only the type counts."""
+    if isinstance(body, str):
+        return body.encode()
+    if body is None or isinstance(body, bytes):
+        return body
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    try:
+        start = body.tell()
+        content = body.read()
+        body.seek(start)
+    except (AttributeError, OSError, ValueError):
+        return f"<{type(body).__qualname__}>"
+    return content if isinstance(content, bytes) else str(content).encode()
+
+
 def header_setter(headers: Any) -> Callable[[str, str | None], None]:
     """Give what sets a header of a mapping, or takes it out."""
 

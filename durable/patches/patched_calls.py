@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from functools import cache
+from functools import cache, partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from durable.failures import mark
 from durable.fingerprints import encode_argument
 from durable.matching import Match
 from durable.patches.actions import NothingHappened
+from durable.patches.credentials import scrub, secrets_of
 from durable.records import StepFlag, StepStatus
 from durable.step_keys import content_digest
 from durable.steps import Step
@@ -27,7 +28,7 @@ from durable.streams import Stream
 from durable.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 
     from durable.attempts import Attempts
     from durable.doubts import DidNotHappen
@@ -110,21 +111,28 @@ async def _given_async(step: _ActionStep, life: Awaitable[Any]) -> Any:
 
 def _read(stream: _ActionStream) -> Any:
     items: Iterator[Any] = items_of(stream)
-    return stream.rebuilt(next(items), items)
+    head = next(items)
+    if stream.is_whole(head):
+        next(items, None)
+    return stream.rebuilt(head, items)
 
 
 async def _read_async(stream: _ActionStream) -> Any:
     items: AsyncIterator[Any] = items_of_async(stream)
-    return stream.rebuilt(await anext(items), items)
+    head = await anext(items)
+    if stream.is_whole(head):
+        await anext(items, None)
+    return stream.rebuilt(head, items)
 
 
 def shared_failure(function: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a method of a result: what it raises counts as raised by the step that gave the result."""
+    """Call a method of a response: what it raises counts as raised by the step that gave it."""
     try:
         return function(*args, **kwargs)
     except Exception as error:
         if (step := getattr(instance, _STEP, None)) is not None:
             mark(error, *step)
+            scrub(error, secrets_of(str(instance.url)))
         raise
 
 
@@ -308,7 +316,61 @@ class _ActionStream(_Acting, Stream):
         super().__init__(match, action.perform)
         self._action = action
 
+    def _given(self, manifest: dict[str, Any]) -> Iterator[Any]:
+        """Tell of each piece of another execution whether it was given: pieces come in other sizes each time."""
+        head, *pieces = [item.value for item in self._recorded(manifest)]
+        cut = _Cut(sum(map(len, pieces)))
+        self._function = partial(cut.pieces_async if self._action.is_async else cut.pieces, self._action.perform)
+        yield head
+        while cut.is_before:
+            yield cut.piece
+
+    def is_whole(self, head: Any) -> bool:
+        """Whether nothing comes after the head."""
+        return self._action.is_whole(head)
+
     def _outcome(self, record: StepRecord) -> Any:
         if record.flags & StepFlag.RESOLVED:
             return next(iter(self._replay(record)))
         return next(self._recorded(self._manifest(record))).value
+
+
+class _Cut:
+    """Cuts the pieces of a body where the consumer had got to; `is_before` says so of the present `piece`."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.piece = b""
+        self.is_before = False
+
+    def pieces(self, perform: Callable[[], Generator[Any, Any, Any]]) -> Iterator[Any]:
+        items = perform()
+        try:
+            yield next(items)
+            for item in items:
+                for piece in self._parts(item):
+                    self.piece = piece
+                    yield piece
+        finally:
+            items.close()
+
+    async def pieces_async(self, perform: Callable[[], AsyncGenerator[Any, Any]]) -> AsyncIterator[Any]:
+        items = perform()
+        try:
+            yield await anext(items)
+            async for item in items:
+                for piece in self._parts(item):
+                    self.piece = piece
+                    yield piece
+        finally:
+            await items.aclose()
+
+    def _parts(self, item: bytes) -> Iterator[bytes]:
+        before, after = item[: self._left], item[self._left :]
+        self._left -= len(before)
+        if before:
+            self.is_before = True
+            yield before
+        if after:
+            self.is_before = False
+            yield after

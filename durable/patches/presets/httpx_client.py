@@ -191,9 +191,9 @@ def _streams() -> Any:
 PRESET = Preset(
     name=_LIBRARY,
     patches=(
-        Patch(target="httpx._client:Client.send", describe=_describe),
-        Patch(target="httpx._client:AsyncClient.send", describe=_describe_async),
+        Patch(target="httpx:Client.send", describe=_describe),
+        Patch(target="httpx:AsyncClient.send", describe=_describe_async),
     ),
     tasks=task_names(_LIBRARY),
-    methods=("httpx._models:Response.raise_for_status",),
+    methods=("httpx:Response.raise_for_status",),
 )

@@ -7,19 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
 from durable.patches.credentials import counted_url
-from durable.patches.http_actions import Request, failure, header_setter, refused, resolved, resolved_items, task_names
+from durable.patches.http_actions import (
+    Request,
+    content_of,
+    failure,
+    header_setter,
+    refused,
+    resolved,
+    resolved_items,
+    task_names,
+)
 from durable.patches.presets import Patch, Preset
 from durable.patches.readers import http_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 _LIBRARY = "requests"
 _PIECE = 65536
 
 
 def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Action | None:
-    request = args[0] if args else kwargs.get("request")
+    request: Any = args[0] if args else kwargs.get("request")
     if not hasattr(request, "prepare_headers"):  # `send` refuses it
         return None
     is_stream = bool(kwargs.get("stream", session.stream))
@@ -28,7 +37,7 @@ def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwa
         method=str(request.method),
         url=request.url,
         headers=request.headers,
-        body=_body(request),
+        body=content_of(request.body),
         put_header=header_setter(request.headers),
         is_stream=is_stream,
     )
@@ -58,20 +67,6 @@ def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwa
         resolved=resolved_items,
         is_stream=True,
     )
-
-
-def _body(request: Any) -> object:
-    body = request.body
-    if isinstance(body, str):
-        return body.encode()
-    if body is None or isinstance(body, bytes):
-        return body
-    if callable(getattr(body, "seek", None)) and callable(getattr(body, "tell", None)):
-        start = body.tell()
-        content = body.read()
-        body.seek(start)
-        return content if isinstance(content, bytes) else str(content).encode()
-    return f"<{type(body).__qualname__}>"  # of an iterator nobody knows what it will give
 
 
 def _was_not_sent(error: Exception, request: Any, session: Any) -> bool:
@@ -130,7 +125,7 @@ def _opened(head: dict[str, Any], items: Iterable[bytes], request: Any, session:
 
 
 def _with_history(head: dict[str, Any], items: Iterable[bytes], request: Any, session: Any) -> Any:
-    history = []
+    history: list[Any] = []
     for each in head.get("history", ()):
         earlier = _rebuilt(each, (), request, session)
         earlier._content, earlier._content_consumed = each["content"], True
@@ -162,7 +157,7 @@ def _raw(head: dict[str, Any], items: Iterable[bytes], request: Any) -> Any:
     class Raw(HTTPResponse):
         """One that gives its pieces as they come, where the server sent it in pieces."""
 
-        def stream(self, amt: int | None = _PIECE, decode_content: bool | None = None) -> Iterator[bytes]:
+        def stream(self, amt: int | None = _PIECE, decode_content: bool | None = None) -> Generator[bytes, None, None]:
             if "chunked" not in self.headers.get("Transfer-Encoding", ""):
                 yield from super().stream(amt, decode_content)
                 return
@@ -187,7 +182,7 @@ def _raw(head: dict[str, Any], items: Iterable[bytes], request: Any) -> Any:
 
 PRESET = Preset(
     name=_LIBRARY,
-    patches=(Patch(target="requests.sessions:Session.send", describe=_describe),),
+    patches=(Patch(target="requests:Session.send", describe=_describe),),
     tasks=task_names(_LIBRARY),
-    methods=("requests.models:Response.raise_for_status",),
+    methods=("requests:Response.raise_for_status",),
 )
