@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from aiosmtpd.controller import Controller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -64,8 +65,8 @@ class Ledger:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, ledger: Ledger, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.ledger = ledger
 
     def handle_error(self, *_: object) -> None:
@@ -85,13 +86,18 @@ class _Handler(BaseHTTPRequestHandler):
         number = self.server.ledger.take(received)
         parts = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        if "to" in query:
+        if "drop" in query and number <= int(query["drop"]):
+            self.close_connection = True
+        elif "to" in query:
             self._send(int(query.get("status", 302)), b"", {"Location": query["to"], "Set-Cookie": "hop=1; Path=/"})
         elif "pieces" in query:
-            self._send_pieces(number, int(query["pieces"]), int(query.get("size", 20)))
+            self._send_pieces(number, int(query["pieces"]), is_same="same" in query)
         else:
             said = {"number": number, "method": self.command, "path": self.path, "body": body.decode("latin-1")}
-            content, headers = json.dumps(said).encode(), {"Content-Type": "application/json", "Set-Cookie": "seen=1; Path=/"}
+            content, headers = (
+                json.dumps(said).encode(),
+                {"Content-Type": "application/json", "Set-Cookie": "seen=1; Path=/"},
+            )
             if "gzip" in query:
                 content, headers = gzip.compress(content), headers | {"Content-Encoding": "gzip"}
             statuses = query.get("status", "200").split(",")
@@ -117,12 +123,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def _send_pieces(self, number: int, count: int, size: int) -> None:
+    def _send_pieces(self, number: int, count: int, *, is_same: bool) -> None:
+        """Send lines of 20 bytes, in pieces of another size each time."""
+        size, said = 7 + 6 * number, 0 if is_same else number
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        text = b"".join(f"data: {number} {each}".ljust(19).encode() + b"\n" for each in range(count))
+        text = b"".join(f"data: {said} {each}".ljust(19).encode() + b"\n" for each in range(count))
         for start in range(0, len(text), size):
             piece = text[start : start + size]
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -130,9 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def web_server(ledger: Ledger) -> Iterator[str]:
+def web_server(ledger: Ledger, port: int = 0) -> Iterator[str]:
     """Serve, and give the address."""
-    server = _Server(ledger)
+    server = _Server(ledger, port)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -158,15 +166,20 @@ class _Mailbox:
         return "250 OK"
 
 
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
 @contextlib.contextmanager
 def mail_server(ledger: Ledger) -> Iterator[int]:
     """Take mails, and give the port."""
-    controller = Controller(_Mailbox(ledger), hostname="127.0.0.1", port=0)
+    port = free_port()
+    controller = Controller(_Mailbox(ledger), hostname="127.0.0.1", port=port)
     controller.start()
     try:
-        assert controller.server is not None
-        yield controller.server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # asyncio's
+        yield port
     finally:
         controller.stop()
-
-

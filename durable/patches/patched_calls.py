@@ -317,13 +317,13 @@ class _ActionStream(_Acting, Stream):
         self._action = action
 
     def _given(self, manifest: dict[str, Any]) -> Iterator[Any]:
-        """Tell of each piece of another execution whether it was given: pieces come in other sizes each time."""
+        """Give what was given of each piece of another execution, whose pieces are of other sizes."""
         head, *pieces = [item.value for item in self._recorded(manifest)]
-        cut = _Cut(sum(map(len, pieces)))
+        if not all(isinstance(piece, bytes) for piece in pieces):
+            return iter((head, *pieces))
+        cut = _Cut(b"".join(pieces))
         self._function = partial(cut.pieces_async if self._action.is_async else cut.pieces, self._action.perform)
-        yield head
-        while cut.is_before:
-            yield cut.piece
+        return cut.given(head)
 
     def is_whole(self, head: Any) -> bool:
         """Whether nothing comes after the head."""
@@ -336,41 +336,51 @@ class _ActionStream(_Acting, Stream):
 
 
 class _Cut:
-    """Cuts the pieces of a body where the consumer had got to; `is_before` says so of the present `piece`."""
+    """Cuts the pieces of a body where the consumer of an earlier execution had got to."""
 
-    def __init__(self, length: int) -> None:
-        self._left = length
-        self.piece = b""
-        self.is_before = False
+    def __init__(self, given: bytes) -> None:
+        self._given = given
+        self._done = 0  # bytes of what was given that came again
+        self._length = 0  # of the present piece, as far as it was given
+        self._head: Any = None
+
+    def given(self, head: Any) -> Iterator[Any]:
+        """Give what had been given in the place of each piece, up to the cut; of heads, each is another one."""
+        yield self._head if self._is_like(head) else head
+        while self._length:
+            yield self._given[self._done - self._length : self._done]
 
     def pieces(self, perform: Callable[[], Generator[Any, Any, Any]]) -> Iterator[Any]:
+        """Give the head and the pieces."""
         items = perform()
         try:
-            yield next(items)
+            self._head = next(items)
+            yield self._head
             for item in items:
-                for piece in self._parts(item):
-                    self.piece = piece
-                    yield piece
+                yield from self._parts(item)
         finally:
             items.close()
 
     async def pieces_async(self, perform: Callable[[], AsyncGenerator[Any, Any]]) -> AsyncIterator[Any]:
+        """Give the head and the pieces."""
         items = perform()
         try:
-            yield await anext(items)
+            self._head = await anext(items)
+            yield self._head
             async for item in items:
-                for piece in self._parts(item):
-                    self.piece = piece
-                    yield piece
+                for part in self._parts(item):
+                    yield part
         finally:
             await items.aclose()
 
+    def _is_like(self, head: Any) -> bool:
+        return not isinstance(head, dict) or head.get("status") == self._head.get("status")
+
     def _parts(self, item: bytes) -> Iterator[bytes]:
-        before, after = item[: self._left], item[self._left :]
-        self._left -= len(before)
-        if before:
-            self.is_before = True
-            yield before
-        if after:
-            self.is_before = False
-            yield after
+        self._length = min(len(item), len(self._given) - self._done)
+        self._done += self._length
+        if self._length:
+            yield item[: self._length]
+        if rest := item[self._length :]:
+            self._length = 0
+            yield rest

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 SESSION = requests.Session()  # made before any run
-CLIENT = httpx.Client()
+CLIENT = httpx.Client(verify=False)
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -119,23 +119,23 @@ def said_by_httpx(response: httpx.Response) -> tuple[Any, ...]:
 
 
 def httpx_plain(web: str) -> Iterator[Any]:
-    yield said_by_httpx(httpx.get(f"{web}/a", params={"b": "c"}))
-    yield httpx.get(f"{web}/json").json()
-    yield said_by_httpx(httpx.post(f"{web}/form?gzip=1", data={"a": "b"}))
-    yield said_by_httpx(httpx.put(f"{web}/put", json={"a": 1}))
-    yield said_by_httpx(httpx.patch(f"{web}/patch", content=b"bytes"))
-    yield said_by_httpx(httpx.delete(f"{web}/delete"))
-    yield said_by_httpx(httpx.head(f"{web}/head"))
-    yield said_by_httpx(httpx.options(f"{web}/options"))
+    yield said_by_httpx(httpx.get(f"{web}/a", params={"b": "c"}, verify=False))
+    yield httpx.get(f"{web}/json", verify=False).json()
+    yield said_by_httpx(httpx.post(f"{web}/form?gzip=1", data={"a": "b"}, verify=False))
+    yield said_by_httpx(httpx.put(f"{web}/put", json={"a": 1}, verify=False))
+    yield said_by_httpx(httpx.patch(f"{web}/patch", content=b"bytes", verify=False))
+    yield said_by_httpx(httpx.delete(f"{web}/delete", verify=False))
+    yield said_by_httpx(httpx.head(f"{web}/head", verify=False))
+    yield said_by_httpx(httpx.options(f"{web}/options", verify=False))
     yield said_by_httpx(httpx.request("POST", f"{web}/file", files={"f": ("a.txt", b"text")}))
-    yield said_by_httpx(httpx.get(f"{web}/go?to=/end", follow_redirects=True))
-    yield said_by_httpx(httpx.get(f"{web}/go?to=/end"))
-    yield said_by_httpx(httpx.post(f"{web}/parts", content=iter([b"a", b"b"])))
+    yield said_by_httpx(httpx.get(f"{web}/go?to=/end", follow_redirects=True, verify=False))
+    yield said_by_httpx(httpx.get(f"{web}/go?to=/end", verify=False))
+    yield said_by_httpx(httpx.post(f"{web}/parts", content=iter([b"a", b"b"]), verify=False))
 
 
 def httpx_clients(web: str) -> Iterator[Any]:
     yield said_by_httpx(CLIENT.get(f"{web}/before"))
-    with httpx.Client(base_url=web, headers={"X-Custom": "1"}, auth=("user", "password")) as client:
+    with httpx.Client(verify=False, base_url=web, headers={"X-Custom": "1"}, auth=("user", "password")) as client:
         yield said_by_httpx(client.get("/inside"))
         yield dict(client.cookies)
         yield said_by_httpx(client.send(client.build_request("POST", "/built", json=[1])))
@@ -144,7 +144,7 @@ def httpx_clients(web: str) -> Iterator[Any]:
 def httpx_streams(web: str) -> Iterator[Any]:
     with httpx.stream("GET", f"{web}/s?pieces=40") as response:
         yield list(response.iter_lines())
-    with httpx.Client() as client:
+    with httpx.Client(verify=False) as client:
         with client.stream("GET", f"{web}/t?pieces=40") as response:
             yield b"".join(response.iter_raw())
         with client.stream("POST", f"{web}/u?gzip=1", json=[1]) as response:
@@ -156,7 +156,7 @@ def httpx_streams(web: str) -> Iterator[Any]:
 
 def httpx_errors(web: str) -> Iterator[Any]:
     try:
-        httpx.get(f"{web}/none?status=404").raise_for_status()
+        httpx.get(f"{web}/none?status=404", verify=False).raise_for_status()
     except httpx.HTTPStatusError as error:
         yield str(error), error.response.status_code
     try:
@@ -166,7 +166,7 @@ def httpx_errors(web: str) -> Iterator[Any]:
 
 
 async def httpx_async(web: str) -> AsyncIterator[Any]:
-    async with httpx.AsyncClient(base_url=web, follow_redirects=True) as client:
+    async with httpx.AsyncClient(verify=False, base_url=web, follow_redirects=True) as client:
         yield said_by_httpx(await client.get("/a"))
         yield said_by_httpx(await client.post("/b", json={"a": 1}))
         yield said_by_httpx(await client.get("/go?to=/end"))
