@@ -94,6 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_pieces(number, int(query["pieces"]), is_same="same" in query)
         else:
             said = {"number": number, "method": self.command, "path": self.path, "body": body.decode("latin-1")}
+            said = {"number": number} if "quiet" in query else said
             content, headers = (
                 json.dumps(said).encode(),
                 {"Content-Type": "application/json", "Set-Cookie": "seen=1; Path=/"},

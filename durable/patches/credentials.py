@@ -28,6 +28,13 @@ def counted_url(url: str) -> str:
     return _rewritten(url, lambda name, _: name in _CREDENTIALS, lambda _: False)
 
 
+def redirected_url(url: str, asked: str) -> str | None:
+    """Give what is stored of the address that a response came from, None if it is the one that was asked."""
+    if url == asked:
+        return None
+    return _rewritten(url, lambda name, _: bool(_LOOKS_SECRET.search(name)), lambda _: False)
+
+
 def shown_url(url: str) -> str:
     """Give what people may see of an address; what may be a secret is left out."""
     return _rewritten(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
-from durable.patches.credentials import counted_url
+from durable.patches.credentials import redirected_url
 from durable.patches.http_actions import (
     Request,
     content_of,
@@ -55,7 +55,7 @@ def _describe(
         body=_body(given.get("json"), given.get("data")),
         put_header=put_header,
     ).action(
-        perform=lambda: _pieces(lambda: request(method, address, **given), method),
+        perform=lambda: _pieces(lambda: request(method, address, **given), method, str(url)),
         replay=lambda head, items: _rebuilt(head, items, method, url, headers, session),
         failure=failure,
         resolved=resolved_items,
@@ -86,7 +86,7 @@ def _field(value: Any) -> object:
     return value if isinstance(value, str | int | float) else content_of(value)
 
 
-async def _pieces(request: Callable[[], Coroutine[Any, Any, Any]], method: str) -> AsyncIterator[Any]:
+async def _pieces(request: Callable[[], Coroutine[Any, Any, Any]], method: str, asked: str) -> AsyncIterator[Any]:
     """Give what is stored of a response: its body at once if it is short, else as it comes."""
     try:
         response = await request()
@@ -94,8 +94,8 @@ async def _pieces(request: Callable[[], Coroutine[Any, Any, Any]], method: str) 
         _judge(error)
         raise
     try:
-        history = [_head(each) | {"content": b""} for each in response.history]
-        head = _head(response) | {"history": history}
+        history = [_head(each, asked) | {"content": b""} for each in response.history]
+        head = _head(response, asked) | {"history": history}
         if is_short(method, response.status, response.headers):
             yield head | {"content": await response.read()}
             return
@@ -130,12 +130,12 @@ def _hops(error: Exception) -> int:
     return -1
 
 
-def _head(response: Any) -> dict[str, Any]:
+def _head(response: Any, asked: str) -> dict[str, Any]:
     return {
         "status": response.status,
         "reason": response.reason,
         "headers": [(str(name), str(value)) for name, value in response.headers.items()],
-        "url": counted_url(str(response.url)),
+        "url": redirected_url(str(response.url), asked),
         "method": response.method,
     }
 
@@ -147,9 +147,8 @@ def _rebuilt(
 
     from durable.patches.presets import aiohttp_streams
 
-    asked = counted_url(str(url))
-    recorded = head.get("url", asked)
-    url = url if recorded == asked else yarl.URL(recorded)
+    if head.get("url") is not None:
+        url = yarl.URL(head["url"])
     base = session._response_class
     is_read = is_whole(head)
     cls = base if is_read else aiohttp_streams.reading(base)

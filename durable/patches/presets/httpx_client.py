@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
-from durable.patches.credentials import counted_url
+from durable.patches.credentials import redirected_url
 from durable.patches.http_actions import (
     Request,
     failure,
@@ -38,7 +38,7 @@ def _describe(send: Callable[..., Any], client: Any, args: tuple[Any, ...], kwar
 
     if kwargs.get("stream"):
         return _request(request, request.read(), is_stream=True).action(
-            perform=lambda: _pieces(perform()),
+            perform=lambda: _pieces(perform(), request),
             replay=lambda head, items: _opened(head, _streams().Pieces(items), request, client),
             failure=failure,
             resolved=resolved_items,
@@ -46,7 +46,7 @@ def _describe(send: Callable[..., Any], client: Any, args: tuple[Any, ...], kwar
         )
     return _request(request, request.read()).action(
         perform=perform,
-        record=_recorded,
+        record=lambda response: _recorded(response, request),
         replay=lambda recorded: _replayed(recorded, request, client),
         failure=failure,
         resolved=resolved,
@@ -67,7 +67,7 @@ async def _describe_async(
 
     if kwargs.get("stream"):
         return _request(request, await request.aread(), is_stream=True).action(
-            perform=lambda: _pieces_async(perform),
+            perform=lambda: _pieces_async(perform, request),
             replay=lambda head, items: _opened(head, _streams().AsyncPieces(items), request, client),
             failure=failure,
             resolved=resolved_items,
@@ -76,7 +76,7 @@ async def _describe_async(
         )
     return _request(request, await request.aread()).action(
         perform=perform,
-        record=_recorded,
+        record=lambda response: _recorded(response, request),
         replay=lambda recorded: _replayed(recorded, request, client),
         failure=failure,
         resolved=resolved,
@@ -107,35 +107,35 @@ def _judge(error: Exception, request: Any) -> None:
         refused(error, error.response.status_code)
 
 
-def _head(response: Any) -> dict[str, Any]:
+def _head(response: Any, request: Any) -> dict[str, Any]:
     return {
         "status": response.status_code,
         "reason": response.reason_phrase,
         "version": response.http_version,
         "headers": [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw],
-        "url": counted_url(str(response.url)),
+        "url": redirected_url(str(response.url), str(request.url)),
         "elapsed": response.elapsed.total_seconds() if hasattr(response, "_elapsed") else 0.0,
-        "history": [_head(each) | {"content": getattr(each, "_content", b"")} for each in response.history],
+        "history": [_head(each, request) | {"content": getattr(each, "_content", b"")} for each in response.history],
     }
 
 
-def _recorded(response: Any) -> dict[str, Any]:
-    return _head(response) | {"content": response.content}
+def _recorded(response: Any, request: Any) -> dict[str, Any]:
+    return _head(response, request) | {"content": response.content}
 
 
-def _pieces(response: Any) -> Iterator[Any]:
+def _pieces(response: Any, request: Any) -> Iterator[Any]:
     """Give what is stored of a response that is read bit by bit, as it came, undecoded."""
     try:
-        yield _head(response)
+        yield _head(response, request)
         yield from response.iter_raw()
     finally:
         response.close()
 
 
-async def _pieces_async(perform: Callable[[], Any]) -> AsyncIterator[Any]:
+async def _pieces_async(perform: Callable[[], Any], request: Any) -> AsyncIterator[Any]:
     response = await perform()
     try:
-        yield _head(response)
+        yield _head(response, request)
         async for piece in response.aiter_raw():
             yield piece
     finally:
@@ -159,9 +159,8 @@ def _read(response: Any, recorded: dict[str, Any]) -> Any:
 def _rebuilt(head: dict[str, Any], request: Any, client: Any, stream: Any = None) -> httpx.Response:
     import httpx
 
-    url = head.get("url")
-    if url is not None and url != counted_url(str(request.url)):
-        request = httpx.Request(request.method, url)
+    if head.get("url") is not None:
+        request = httpx.Request(request.method, head["url"])
     response = httpx.Response(
         head["status"],
         headers=head["headers"],

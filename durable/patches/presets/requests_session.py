@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
-from durable.patches.credentials import counted_url
+from durable.patches.credentials import redirected_url
 from durable.patches.http_actions import (
     Request,
     content_of,
@@ -55,13 +55,13 @@ def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwa
     if not is_stream:
         return sent.action(
             perform=perform,
-            record=_recorded,
+            record=lambda response: _recorded(response, request.url),
             replay=lambda recorded: _replayed(recorded, request, session),
             failure=failure,
             resolved=resolved,
         )
     return sent.action(
-        perform=lambda: _pieces(perform()),
+        perform=lambda: _pieces(perform(), request.url),
         replay=lambda head, items: _opened(head, items, request, session),
         failure=failure,
         resolved=resolved_items,
@@ -81,28 +81,30 @@ def _was_not_sent(error: Exception, request: Any, session: Any) -> bool:
     return refused and not getattr(retries, "total", 1)
 
 
-def _head(response: Any) -> dict[str, Any]:
+def _head(response: Any, asked: str) -> dict[str, Any]:
     raw = getattr(response.raw, "headers", None)
     headers = raw.items() if raw is not None else response.headers.items()
     return {
         "status": response.status_code,
         "reason": response.reason,
         "headers": [(str(name), str(value)) for name, value in headers],
-        "url": counted_url(response.url),
+        "url": redirected_url(response.url, asked),
         "elapsed": response.elapsed.total_seconds(),
     }
 
 
-def _recorded(response: Any) -> dict[str, Any]:
+def _recorded(response: Any, asked: str) -> dict[str, Any]:
     """Give what is stored of a response that was read."""
-    history = [_head(each) | {"content": each.content} for each in response.history]
-    return _head(response) | {"content": response.content, "encoding": response.encoding, "history": history}
+    history = [_head(each, asked) | {"content": each.content} for each in response.history]
+    return _head(response, asked) | {"content": response.content, "encoding": response.encoding, "history": history}
 
 
-def _pieces(response: Any) -> Iterator[Any]:
+def _pieces(response: Any, asked: str) -> Iterator[Any]:
     """Give what is stored of a response that is read bit by bit, as it came, undecoded."""
     with response:
-        yield _head(response) | {"history": [_head(each) | {"content": each.content} for each in response.history]}
+        yield _head(response, asked) | {
+            "history": [_head(each, asked) | {"content": each.content} for each in response.history]
+        }
         raw = response.raw
         if raw.chunked or not hasattr(raw, "read1"):
             yield from raw.stream(_PIECE, decode_content=False)
@@ -140,10 +142,9 @@ def _rebuilt(head: dict[str, Any], items: Iterable[bytes], request: Any, session
     from requests.adapters import HTTPAdapter
     from requests.cookies import extract_cookies_to_jar
 
-    url = head.get("url")
-    if url is not None and url != counted_url(request.url):
+    if head.get("url") is not None:
         request = request.copy()
-        request.url = url
+        request.url = head["url"]
     raw = _raw(head, items, request)
     response: Any = HTTPAdapter().build_response(request, raw)
     response.elapsed = timedelta(seconds=head.get("elapsed", 0))

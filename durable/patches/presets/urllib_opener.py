@@ -9,7 +9,7 @@ from urllib.request import HTTPCookieProcessor
 from urllib.request import Request as OpenedRequest
 
 from durable.patches.actions import Action, proves_nothing_happened
-from durable.patches.credentials import counted_url
+from durable.patches.credentials import redirected_url
 from durable.patches.http_actions import (
     Request,
     content_of,
@@ -92,7 +92,7 @@ def _pieces(open_url: Callable[[], Any], request: OpenedRequest) -> Iterator[Any
             "status": response.status if raised is False else response.code,
             "reason": response.reason,
             "headers": [(name, str(value)) for name, value in response.headers.items()],
-            "url": counted_url(response.url),
+            "url": redirected_url(response.url, request.full_url),
             "raised": raised,
         }
         if is_short(request.get_method(), head["status"], response.headers):
@@ -107,8 +107,7 @@ def _pieces(open_url: Callable[[], Any], request: OpenedRequest) -> Iterator[Any
 def _rebuilt(head: dict[str, Any], items: Iterable[bytes], request: OpenedRequest, opener: Any) -> HTTPResponse:
     content = head.get("content")
     response: Any = http_response(head, items if content is None else (content,), request.get_method())
-    url = head.get("url", counted_url(request.full_url))
-    response.url = request.full_url if url == counted_url(request.full_url) else url
+    response.url = head.get("url") or request.full_url
     response.msg = response.reason
     for handler in opener.handlers:
         if isinstance(handler, HTTPCookieProcessor):
