@@ -52,6 +52,7 @@ class Target:
     def find(self, module: ModuleType) -> tuple[Any, str, Any]:
         """Give the object that holds the function, its name there and the function; raises `ConfigurationError`."""
         holder: Any = module
+        name, found = "", holder
         for depth, name in enumerate(self.path):
             try:
                 found = inspect.getattr_static(holder, name)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import smtplib
 import urllib.request
 from email.message import EmailMessage
@@ -157,7 +158,9 @@ def test_mails_of_a_program_that_is_killed_at_random(zygote: Zygote, tmp_path: P
     mailbox, chance = Ledger(tmp_path / "pid"), random.Random(7)
     with mail_server(mailbox) as port:
         for _ in range(20):
-            outcome = zygote.run(execute, str(tmp_path), "", port, 200, blow=(chance.uniform(0.05, 0.3), 9))
+            outcome = zygote.run(
+                execute, str(tmp_path), "", port, 200, blow=(chance.uniform(0.05, 0.3), signal.SIGKILL)
+            )
             if isinstance(outcome, dict):
                 resolve(tmp_path, outcome["doubt"], Ledger(), mailbox)
         run_to_its_end(zygote, tmp_path, (Ledger(), "", mailbox, port), 200)

@@ -77,6 +77,6 @@ def _load(entry: EntryPoint) -> Preset:
         ) from error
     if not isinstance(found, Preset):
         raise ConfigurationError(
-            f"Preset {entry.name!r}: {entry.value!r} is a {type(found).__name__}, not a durable.patches.Preset."
+            f"Preset {entry.name!r}: {entry.value!r} is of type {type(found).__name__}, not a durable.patches.Preset."
         )
     return found

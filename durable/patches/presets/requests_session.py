@@ -73,7 +73,8 @@ def _was_not_sent(error: Exception, request: Any, session: Any) -> bool:
     """Whether no byte of the request left: the connection to the first host was refused, or its name is unknown."""
     from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, NewConnectionError
 
-    if getattr(error, "request", None) is not request or not error.args:
+    is_first = request is getattr(error, "request", None)  # and no one that it was redirected to
+    if not is_first or not error.args:
         return False
     retries = session.get_adapter(url=request.url).max_retries
     reason = error.args[0].reason if isinstance(error.args[0], MaxRetryError) else None
@@ -162,7 +163,8 @@ def _raw(head: dict[str, Any], items: Iterable[bytes], request: Any) -> Any:
             if "chunked" not in self.headers.get("Transfer-Encoding", ""):
                 yield from super().stream(amt, decode_content)
                 return
-            while piece := self.read1(amt, decode_content=decode_content):
+            read = getattr(self, "read1", self.read)  # since urllib3 2.1
+            while piece := read(amt, decode_content=decode_content):
                 yield piece
 
     original = http_response(head, items, request.method)

@@ -90,7 +90,7 @@ def requests_errors(web: str) -> Iterator[Any]:
     try:
         requests.get(f"{web}/none?status=404", timeout=10).raise_for_status()
     except requests.HTTPError as error:
-        yield str(error), error.response.status_code
+        yield str(error), error.response is not None and error.response.status_code
     try:
         requests.post(f"{NOWHERE}/nobody", timeout=10)
     except requests.ConnectionError as error:
@@ -308,7 +308,7 @@ def urllib_openers(web: str) -> Iterator[Any]:
     yield sorted(cookie.name for cookie in jar)
     install_opener(opener)
     yield said_by_urllib(urlopen(f"{web}/b"))
-    install_opener(None)  # type: ignore[arg-type]  # back to the default
+    install_opener(None)
     try:
         urlopen(f"{web}/none?status=404")
     except urllib.error.HTTPError as error:

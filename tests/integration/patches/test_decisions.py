@@ -22,6 +22,7 @@ from tests.receivers import Ledger, free_port, web_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Send = Callable[..., Any]
 
@@ -308,6 +309,25 @@ def test_a_stream_that_is_read_further_is_asked_for_again(web: str, ledger: Ledg
     lines = run().decode().splitlines()
     assert [line.split()[-1] for line in lines] == [str(number) for number in range(40)]
     assert len(ledger.entries) == 2
+
+
+def test_a_large_body_is_kept(web: str, ledger: Ledger, tmp_path: Path) -> None:
+    """A body of more than a megabyte is read again from beside the database."""
+    sizes = []
+
+    @workflow
+    def run() -> None:
+        sizes.append(len(requests.get(f"{web}/s?pieces=60000", timeout=10).content))
+        with httpx.stream("GET", f"{web}/s?pieces=60000", verify=False) as response:
+            sizes.append(sum(map(len, response.iter_bytes())))
+        raise ValueError
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="^$"):
+            run()
+    assert sizes == [1_200_000] * 4
+    assert len(ledger.entries) == 2
+    assert any(path.stat().st_size >= 1_200_000 for path in tmp_path.rglob("*") if "blob" in str(path.parent))
 
 
 def test_a_thread_without_the_run_is_warned_of(web: str, ledger: Ledger) -> None:

@@ -130,7 +130,7 @@ def test_no_credential_is_stored(
     durable.configure(folder / "durable.db")
 
     for number, call in enumerate(use(web, nowhere, secret)):
-        with contextlib.suppress(ERRORS), durable.run(f"run-{number}"):
+        with contextlib.suppress(*ERRORS), durable.run(f"run-{number}"):
             try:
                 call()
             except ERRORS:
@@ -153,7 +153,7 @@ def test_the_password_of_a_mail_server_is_not_stored(mail: int, tmp_path: Path) 
     @workflow
     def run() -> Any:
         with smtplib.SMTP("127.0.0.1", mail) as server:
-            server.user, server.password = secret(), secret()  # type: ignore[attr-defined]  # as `login` leaves them
+            server.user, server.password = secret(), secret()
             return server.sendmail("a@example.com", "b@example.com", "Subject: Hello\n\ntext")
 
     assert run() == {}
