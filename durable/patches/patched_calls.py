@@ -190,7 +190,7 @@ class _ActionCall(Call):
         self.task, self.instance, self.args, self.kwargs = task, None, (), {}
         self.action = action
         self._binding, self._bound = task.binding, ()
-        self.business_key = None
+        self.business_key, self.immutable = None, True
         self.arguments, framed = [], []
         for name, value in action.inputs.items():
             data = encode_argument(task.label, name, value)
