@@ -15,7 +15,8 @@ import wrapt
 
 from durable.definitions import task_options
 from durable.errors import ConfigurationError
-from durable.patches.patched_calls import call_patched, register, shared_failure
+from durable.patches.action_steps import register
+from durable.patches.patched_calls import patched_function, shared_failure
 from durable.patches.patched_tasks import PatchedTask
 from durable.patches.presets import find_preset
 from durable.patches.targets import Target
@@ -66,7 +67,7 @@ def install(targets: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) ->
         for preset in chosen:
             if preset.name not in _presets:
                 _presets.add(preset.name)
-                _install(preset)
+                install_preset(preset)
 
 
 def _check(preset: Preset) -> None:
@@ -80,7 +81,8 @@ def _check(preset: Preset) -> None:
             ) from error
 
 
-def _install(preset: Preset) -> None:
+def install_preset(preset: Preset) -> None:
+    """Patch what a preset names."""
     register(preset.tasks)
     for text, options in preset.targets.items():
         _make_task(Target.parse(text), task_options(dict(options)))
@@ -128,8 +130,8 @@ def _wrap_task(options: dict[str, Any], target: Target, found: Any) -> Any:
     return PatchedTask.made(found, options)
 
 
-def _wrap_call(each: Patch, _: Target, found: Any) -> Any:
-    return wrapt.FunctionWrapper(found, partial(call_patched, each.describe))
+def _wrap_call(each: Patch, target: Target, found: Any) -> Any:
+    return patched_function(each.describe, found, is_method=len(target.path) > 1)
 
 
 def _wrap_method(_: Target, found: Any) -> Any:
