@@ -6,6 +6,7 @@ step, which is sent to hosts that honour it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -69,6 +70,10 @@ def receiver_of(url: str) -> KnownReceiver | None:
     return _receivers.get(parts.netloc.rpartition("@")[2].lower()) or _receivers.get((parts.hostname or "").lower())
 
 
+def _receipt_headers() -> list[str]:
+    return sorted({"idempotency-key", "x-idempotency-key", *(each.header.lower() for each in _receivers.values())})
+
+
 def task_names(library: str) -> tuple[str, ...]:
     """List the names of the tasks that the requests of a library are."""
     return tuple(f"{library}.{method}" for method in (*_METHODS, "request"))
@@ -91,85 +96,71 @@ class Request:
         method = self.method.upper()
         headers = {str(name).lower(): _text(value) for name, value in self.headers.items()}
         receiver = receiver_of(self.url)
-        names = {"idempotency-key", "x-idempotency-key", *(each.header.lower() for each in _receivers.values())}
-        receipt = next((headers[name] for name in sorted(names) if name in headers), None)
+        receipt = next((headers[name] for name in _receipt_headers() if name in headers), None)
         header = receiver.header if receiver is not None and receipt is None and method not in _SAFE else None
-        boundary = _BOUNDARY.search(headers.get("content-type", ""))
         counted = {name: headers[name] for name in _COUNTED if name in headers}
-        inputs: dict[str, object] = {"method": method, "url": counted_url(self.url)}
-        body = self.body
-        if boundary is not None:
-            counted["content-type"] = counted["content-type"].partition(";")[0]
-            body = body.replace(boundary[1].encode(), b"boundary") if isinstance(body, bytes) else body
-        inputs |= {"headers": counted} if counted else {}
-        inputs |= {"body": body} if body not in (None, b"", "") else {}
-        inputs |= {"stream": True} if self.is_stream else {}
-        known = method.lower() in _METHODS
         return Action(
-            task=f"{self.library}.{method.lower() if known else 'request'}",
-            inputs=inputs,
-            shown={"url": shown_url(self.url), "body": _shown_body(body)},
+            task=f"{self.library}.{method.lower() if method.lower() in _METHODS else 'request'}",
+            inputs=self._inputs(counted),
+            shown={
+                "url": shown_url(self.url),
+                "headers": ", ".join(f"{name}: {value}" for name, value in counted.items()),
+                "body": f"<{len(self.body)} bytes>"
+                if isinstance(self.body, bytes)
+                else f"<{type(self.body).__name__}>",
+            },
             perform=self._performing(perform, header, **more),
             idempotent=method in _SAFE or receipt is not None or header is not None,
             receipt=receipt,
             **more,
         )
 
+    def _inputs(self, headers: dict[str, str]) -> dict[str, object]:
+        """What identifies the request, given the headers that count; boundaries are made anew each time and do not."""
+        body, kind = self.body, headers.get("content-type", "")
+        if boundary := _BOUNDARY.search(kind):
+            headers = headers | {"content-type": kind.partition(";")[0]}
+            body = body.replace(boundary[1].encode(), b"boundary") if isinstance(body, bytes) else body
+        inputs: dict[str, object] = {"method": self.method.upper(), "url": counted_url(self.url)}
+        optional = {"headers": headers, "body": body, "stream": self.is_stream}
+        return inputs | {name: value for name, value in optional.items() if value}
+
     def _performing(self, perform: Callable[[], Any], header: str | None, **more: Any) -> Callable[[], Any]:
         kinds = {(False, False): self._send, (True, False): self._send_async}
         kinds |= {(False, True): self._read, (True, True): self._read_async}
         return partial(kinds[more.get("is_async", False), more.get("is_stream", False)], perform, header)
 
-    def _begin(self, header: str | None) -> None:
+    @contextlib.contextmanager
+    def _sending(self, header: str | None) -> Iterator[None]:
+        """Send the key of the step in that header, and let no exception tell a secret."""
         if header is not None:
             self.put_header(header, idempotency_key())
-
-    def _end(self, header: str | None) -> None:
-        if header is not None:
-            self.put_header(header, None)
+        try:
+            yield
+        except Exception as error:
+            scrub(error, secrets_of(self.url))
+            raise
+        finally:
+            if header is not None:
+                self.put_header(header, None)
 
     def _send(self, perform: Callable[[], Any], header: str | None) -> Any:
-        self._begin(header)
-        try:
+        with self._sending(header):
             return perform()
-        except Exception as error:
-            scrub(error, secrets_of(self.url))
-            raise
-        finally:
-            self._end(header)
 
     async def _send_async(self, perform: Callable[[], Any], header: str | None) -> Any:
-        self._begin(header)
-        try:
+        with self._sending(header):
             return await perform()
-        except Exception as error:
-            scrub(error, secrets_of(self.url))
-            raise
-        finally:
-            self._end(header)
 
     def _read(self, perform: Callable[[], Any], header: str | None) -> Iterator[Any]:
-        self._begin(header)
-        try:
+        with self._sending(header):
             yield from perform()
-        except Exception as error:
-            scrub(error, secrets_of(self.url))
-            raise
-        finally:
-            self._end(header)
 
     async def _read_async(self, perform: Callable[[], Any], header: str | None) -> AsyncIterator[Any]:
-        self._begin(header)
-        items = perform()
-        try:
-            async for item in items:
-                yield item
-        except Exception as error:
-            scrub(error, secrets_of(self.url))
-            raise
-        finally:
-            self._end(header)
-            await items.aclose()
+        with self._sending(header):
+            async with contextlib.aclosing(perform()) as items:
+                async for item in items:
+                    yield item
 
 
 def content_of(body: Any) -> object:
@@ -244,7 +235,3 @@ def is_short(method: str, status: int, headers: Mapping[str, str]) -> bool:
 
 def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def _shown_body(body: object) -> str:
-    return f"<{len(body)} bytes>" if isinstance(body, bytes) else f"<{type(body).__name__}>"
