@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_pieces(self, number: int, count: int, *, is_same: bool) -> None:
         """Send lines of 20 bytes, in pieces of another size each time."""
-        size, said = 7 + 6 * number, 0 if is_same else number
+        size, said = max(7 + 6 * number, count // 4), 0 if is_same else number
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")

@@ -152,6 +152,20 @@ def test_killed_at_every_request(
     assert kills == (2 if kill_at <= 4 else kill_at <= 24)
 
 
+def test_killed_at_random(zygote: Zygote, tmp_path: Path, ledgers: tuple[Ledger, str, Ledger, int]) -> None:
+    """Killed wherever it is, also while it records: every payment was made exactly once."""
+    web, address, mailbox, port = ledgers
+    chance = random.Random(3)
+    for _ in range(12):
+        outcome = zygote.run(execute, str(tmp_path), address, port, 2, blow=(chance.uniform(0.03, 0.4), signal.SIGKILL))
+        if isinstance(outcome, dict):
+            resolve(tmp_path, outcome["doubt"], web, mailbox)
+    run_to_its_end(zygote, tmp_path, ledgers, 2)
+    paths = [entry.path for entry in web.entries]
+    assert len(paths) == len(set(paths)) == 12
+    assert len(mailbox.entries) == 2
+
+
 @pytest.mark.slow
 def test_mails_of_a_program_that_is_killed_at_random(zygote: Zygote, tmp_path: Path) -> None:
     """Two hundred mails, twenty kills wherever the program is then: nobody gets two, and nobody gets none."""

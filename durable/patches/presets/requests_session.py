@@ -71,14 +71,14 @@ def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwa
 
 def _was_not_sent(error: Exception, request: Any, session: Any) -> bool:
     """Whether no byte of the request left: the connection to the first host was refused, or its name is unknown."""
-    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, NewConnectionError
+    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
     is_first = request is getattr(error, "request", None)  # and no one that it was redirected to
     if not is_first or not error.args:
         return False
     retries = session.get_adapter(url=request.url).max_retries
     reason = error.args[0].reason if isinstance(error.args[0], MaxRetryError) else None
-    refused = isinstance(reason, NewConnectionError | NameResolutionError | ConnectTimeoutError)
+    refused = isinstance(reason, NewConnectionError | ConnectTimeoutError)
     return refused and not getattr(retries, "total", 1)
 
 
@@ -154,7 +154,8 @@ def _rebuilt(head: dict[str, Any], items: Iterable[bytes], request: Any, session
 
 
 def _raw(head: dict[str, Any], items: Iterable[bytes], request: Any) -> Any:
-    from urllib3 import HTTPHeaderDict, HTTPResponse
+    from urllib3._collections import HTTPHeaderDict  # where urllib3 1 has it, too
+    from urllib3.response import HTTPResponse
 
     class Raw(HTTPResponse):
         """One that gives its pieces as they come, where the server sent it in pieces."""
