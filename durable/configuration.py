@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 _FOLDER, _FILE = ".durable", "durable.db"
-_PROJECT_KEYS = {"db"}
+_PROJECT_KEYS = {"db", "after_success", "patch", "tasks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,20 @@ def find_store(start: Path, environ: Mapping[str, str]) -> tuple[str, str]:
     return str(root / _FOLDER / _FILE), "default"
 
 
-def _project_store(path: Path) -> str | None:
+def project_table(start: Path) -> tuple[str, dict[str, Any]]:
+    """Give the `[tool.durable]` that holds in a folder and the file that it stands in; an empty one if there is none.
+
+    Raises `ConfigurationError` for a file that cannot be read and for settings that do not exist.
+    """
+    for folder in (start, *start.parents):
+        table = _project_table(folder / "pyproject.toml")
+        if table is not None:
+            return str(folder / "pyproject.toml"), table
+    return "", {}
+
+
+def _project_table(path: Path) -> dict[str, Any] | None:
+    """Read the `[tool.durable]` of a file, None if it has none."""
     try:
         project = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -91,14 +104,20 @@ def _project_store(path: Path) -> str | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}.") from error
     tool: Any = project.get("tool", {})
-    table: Any = tool.get("durable", {}) if isinstance(tool, dict) else tool
+    table: Any = tool.get("durable") if isinstance(tool, dict) else tool
+    if table is None:
+        return None
     if not isinstance(table, dict):
         raise ConfigurationError(f"{path}: [tool.durable] is a table, not {table!r}. Write: [tool.durable] db = ...")
     if unknown := set(table) - _PROJECT_KEYS:
         raise ConfigurationError(
-            f"{path}: [tool.durable] has no setting {min(unknown)!r}. Known: {', '.join(_PROJECT_KEYS)}."
+            f"{path}: [tool.durable] has no setting {min(unknown)!r}. Known: {', '.join(sorted(_PROJECT_KEYS))}."
         )
-    chosen = table.get("db")
+    return table
+
+
+def _project_store(path: Path) -> str | None:
+    chosen = (_project_table(path) or {}).get("db")
     if chosen is None:
         return None
     if not isinstance(chosen, str) or not chosen:

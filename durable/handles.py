@@ -158,6 +158,11 @@ class Run(RecordedRun):
             known = registry.workflows.get(record.workflow)
             return self.wait() if known is not None and known.is_async else self.result()
         entry = json.loads(record.entry)
+        if "script" in entry:
+            raise ConfigurationError(
+                f"Run {self.id} is a script, which is executed from its beginning in a process of its own. Start it again as "
+                f"before, or with: {shell_command('resume', self.id)}"
+            )
         if entry.get("block"):
             raise ConfigurationError(
                 f"Run {self.id} is a `with durable.run(...)` block: only the program that holds the block can resume it."

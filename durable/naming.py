@@ -52,12 +52,22 @@ def is_script(function: Callable[..., object]) -> bool:
     return module_name(function) == "__main__" and script_path(function) is not None
 
 
+def script_title(path: str, anchor: str | None) -> str:
+    """Name a script itself: its path as seen from `anchor` or the first store."""
+    relative = _seen_from(path, anchor if anchor is not None else _anchor or "")
+    return relative.replace(os.sep, "/").encode(errors="backslashreplace").decode()
+
+
+def _seen_from(path: str, anchor: str) -> str:
+    try:
+        return os.path.relpath(path, anchor) if anchor else path
+    except ValueError:  # another drive
+        return path
+
+
 def _script_name(path: str, anchor: str) -> str:
     """Write a path with dots in place of separators where no other path reads the same, else as a path."""
-    try:
-        relative = os.path.relpath(path, anchor) if anchor else path
-    except ValueError:  # another drive
-        relative = path
+    relative = _seen_from(path, anchor)
     parts = relative.removesuffix(".py").split(os.sep)
     if relative.endswith(".py") and not any(not part or set(part) & set(".@%/") for part in parts):
         return ".".join(parts)

@@ -55,6 +55,25 @@ def tell_returned(run: RunRecord, now: float) -> None:
     )
 
 
+def tell_program(run: RunRecord, steps: int, now: float, *, moved: str | None) -> None:
+    """Say that a program is executed again; `moved` is the folder that it was begun in, if it is another one."""
+    ended = run.ended_at if run.ended_at is not None else run.updated_at
+    recorded = f"{steps} step{'s' * (steps != 1)} recorded"
+    logger.info("run resumed", extra={"run": run.id, "status": run.status, "steps": steps})
+    if run.status == "succeeded":
+        what = f"run {run.id} succeeded {age(now - ended)}; the program is executed with its stored results ({recorded})"
+    else:
+        how = {"running": "interrupted", "waiting": "interrupted"}.get(run.status, run.status)
+        what = f"resuming run {run.id} ({how} {age(now - ended)}, {recorded})"
+    where = f" It was begun in {moved}, where its arguments may mean other files." if moved else ""
+    _tell(f"{what}. For a new run: --fresh or DURABLE_FRESH=1.{where}")
+
+
+def tell_ended(run_id: str, how: str) -> None:
+    """Say that a program did not come to its end, and that nothing is lost."""
+    _tell(f"run {run_id} {how}; what is recorded stays, the same command goes on.")
+
+
 def tell_left_behind(run_id: str) -> None:
     """Say that the process ends in the middle of a run."""
     _tell(

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from durable import sessions
+from durable import notices, sessions
 from durable.calls import Call
 from durable.errors import ConfigurationError, CorruptRecordError, InputsChangedError
 from durable.loading import stop_before_calls
@@ -30,7 +30,10 @@ _SHOWN_NAME = 200  # characters
 
 
 class RunCall:
-    """One call of a workflow: which run it asks for, and with which inputs; `execution` is the one that it has begun."""
+    """One call of a workflow: which run it asks for, and with which inputs.
+
+    `execution` is the one that it has begun; `succeeded_at` is when the run did if it is executed again to be replayed.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class RunCall:
         self.workflow = workflow = workflow.at(self.session.anchor)
         self.switches = sessions.switches()
         self.execution: Execution | None = None
+        self.succeeded_at: float | None = None
         self.context = workflow.context
         if parent is not None and self.context is ABSENT:
             self.context = parent.execution.context
@@ -65,12 +69,12 @@ class RunCall:
             return self._format(workflow.run_id)
         if parent is not None:
             digest = content_digest(parent.execution.id.encode(), parent.idempotency_key.encode())
-            ids = [_run_id(title, digest) for title in (workflow.title, *workflow.former_titles)]
+            ids = [implicit_id(title, digest) for title in (workflow.title, *workflow.former_titles)]
         else:
             warn_of_inputs_without_value(self._call)
-            ids = [_run_id(workflow.title, self._call.content)]
+            ids = [implicit_id(workflow.title, self._call.content)]
             for title, label in workflow.former_titles.items():
-                ids.append(_run_id(title, self._call.content_under(label)))
+                ids.append(implicit_id(title, self._call.content_under(label)))
         known = (name for name in ids if self.session.store.load_run(name) is not None)
         return ids[0] if len(ids) == 1 else next(known, ids[0])
 
@@ -88,6 +92,10 @@ class RunCall:
             return self.session.serializer.encode((self._call.args, self._call.kwargs), run=self.lineage, step=_INPUTS)
         except Unserializable:
             return None
+
+    def tell_resumed(self, run: RunRecord, steps: int, now: float) -> None:
+        """Tell people that the run goes on, which was left with so many steps."""
+        notices.tell_resumed(run, run.status, steps, now)
 
     def means(self, run_id: str) -> bool:
         """Whether a run is one of those that this call asks for."""
@@ -139,7 +147,7 @@ class RunCall:
                 f"the workflow a name=, or start anew with fresh=True or DURABLE_FRESH=1."
             )
         recorded = json.loads(run.arguments or b"{}")
-        if recorded == self.digests or self.is_block:
+        if recorded == self.digests or (self.is_block and not self.digests):
             return
         changed = sorted(name for name in {*recorded, *self.digests} if recorded.get(name) != self.digests.get(name))
         raise InputsChangedError(
@@ -174,7 +182,8 @@ class RunCall:
         )
 
 
-def _run_id(title: str, digest: bytes) -> str:
+def implicit_id(title: str, digest: bytes) -> str:
+    """Make the id of a run that nobody named: readable, and its own for each workflow, version and inputs."""
     return f"{escape(title)[:_SHOWN_NAME]}-{digest.hex()[:16]}"
 
 

@@ -106,7 +106,7 @@ _OUTCOMES = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.BLOCKED)
 
 def _is_over(run: RunRecord, call: RunCall) -> bool:
     """Whether a call of this workflow means a new run although there is one."""
-    rerun = call.workflow.after_success == "rerun" and call.parent is None and not call.is_block
+    rerun = call.workflow.after_success == "rerun" and call.parent is None
     return run.status == RunStatus.SUPERSEDED or (run.status == RunStatus.SUCCEEDED and rerun)
 
 
@@ -142,8 +142,9 @@ def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
             return
         try:
             past = past_of(claim, retry_failed=_retries_failed(call))
+            call.succeeded_at = previous.ended_at if previous.status == RunStatus.SUCCEEDED else None
             if call.parent is None:
-                notices.tell_resumed(previous, previous.status, claim.history.steps, sessions.clock())
+                call.tell_resumed(previous, claim.history.steps, sessions.clock())
             _tell(_own(call, claim.run, past), claim.run, "resumed")
         except BaseException:
             if call.execution is None:
@@ -342,6 +343,8 @@ def _record_end(
         run = run_after_undoing(execution, error)
     else:
         run, error = ended_run(execution, value, error)
+        if call.succeeded_at is not None and error is None and not execution.executed:
+            run = replace(run, ended_at=call.succeeded_at)
     ticket = session.journal.append(execution.fence, run)
     try:
         yield Durable(execution, ticket, certain=True)

@@ -1,5 +1,5 @@
 """The `durable` command."""
 
-from durable.cli.application import main
+from durable.cli.entry import main
 
 __all__ = ["main"]

@@ -1,14 +1,10 @@
-"""The `durable` command: options common to all commands, and errors turned into a line and an exit code.
-
-Exit codes: 0 success, 1 failed (resumable), 2 usage, 76 blocked in doubt.
-"""
+"""The `durable` command: options common to all commands, and what there is to choose from."""
 
 from __future__ import annotations
 
 import sys
-import traceback
+from functools import partial
 from importlib.metadata import version as installed_version
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,13 +12,8 @@ import typer
 from durable import sessions
 from durable.cli import deciding, inspecting, removing, resuming
 from durable.cli.absent_stores import AbsentStore, is_absent
-from durable.cli.finding import UsageError
 from durable.cli.output import complain
-from durable.errors import DurableError, RunBlockedError
-from durable.notices import shell_command
-
-FAILED, USAGE, BLOCKED, INTERRUPTED = 1, 2, 76, 130
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+from durable.cli.results import exit_code
 
 application = typer.Typer(
     name="durable",
@@ -60,33 +51,11 @@ def options(
         sessions.configure(AbsentStore(sessions.location()))
 
 
+@application.command(name="run", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def _run() -> None:
+    """Execute a script, a module or a workflow in a run; see: durable run --help."""  # `entry` takes it before it gets here
+
+
 def main() -> None:
     """Execute the command line and exit with its code."""
-    try:
-        application(prog_name="durable")
-    except UsageError as error:
-        complain(str(error))
-        sys.exit(USAGE)
-    except RunBlockedError as error:
-        complain(str(error))
-        sys.exit(BLOCKED)
-    except DurableError as error:
-        complain(str(error))
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        complain("interrupted; what is recorded stays, the same command goes on.")
-        sys.exit(INTERRUPTED)
-    except resuming.WorkflowFailed as failed:
-        _print_their_traceback(failed.error)
-        again = shell_command("resume", failed.run_id)
-        complain(f"run {failed.run_id} failed: {type(failed.error).__name__}. Resume it with: {again}")
-        sys.exit(FAILED)
-
-
-def _print_their_traceback(error: BaseException) -> None:
-    """Show where the user's code failed, without our frames."""
-    shown = traceback.TracebackException.from_exception(error)
-    shown.stack = traceback.StackSummary.from_list(
-        [frame for frame in shown.stack if not frame.filename.startswith(_PACKAGE)]
-    )
-    sys.stderr.write("".join(shown.format()))
+    sys.exit(exit_code(partial(application, prog_name="durable"), complain))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from durable.cli.results import UsageError
 from durable.errors import ConfigurationError, NotFoundError
 from durable.handles import get_run
 
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
 
     from durable.handles import Run
     from durable.records import StepRecord
-
-
-class UsageError(Exception):
-    """The command cannot be meant as it stands."""
 
 
 @contextlib.contextmanager

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import sys
 from enum import StrEnum
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from durable import sessions
 from durable.cli.finding import find_run, usage
 from durable.cli.inspecting import RunId
 from durable.cli.output import say
-from durable.errors import DurableError
+from durable.cli.results import print_result
 from durable.forks import executed_again, fork_point
 from durable.notices import shell_command
 from durable.records import UNFINISHED, StepStatus
+
+if TYPE_CHECKING:
+    from durable.handles import Run
+    from durable.scripts.calls import Invocation
 
 
 class OnDrift(StrEnum):
@@ -26,15 +30,6 @@ class OnDrift(StrEnum):
     ERROR = "error"
     RUN = "run"
     REUSE = "reuse"
-
-
-class WorkflowFailed(Exception):  # noqa: N818 -- carries the user's exception to where it is shown
-    """The resumed workflow raised `error`."""
-
-    def __init__(self, run_id: str, error: BaseException) -> None:
-        super().__init__(run_id, error)
-        self.run_id = run_id
-        self.error = error
 
 
 def register(application: typer.Typer) -> None:
@@ -51,25 +46,29 @@ def resume(
 ) -> None:
     """Execute what is left of a run and print its result."""
     run = find_run(run_id)
-    try:
-        result = run.resume(
-            on_drift=on_drift.value if on_drift else None, retry_failed=retry_failed or None, fresh=fresh
+    invocation = _invocation(run, on_drift, retry_failed=retry_failed, fresh=fresh)
+    if invocation is not None:
+        from durable.scripts.launching import launch  # noqa: PLC0415 -- needed for programs only
+
+        sys.exit(launch(invocation))  # type: ignore[arg-type]  # whatever the program exits with
+    options = {"on_drift": on_drift.value if on_drift else None, "retry_failed": retry_failed or None, "fresh": fresh}
+    print_result(partial(run.resume, **options), lambda: run.id)
+
+
+def _invocation(run: Run, on_drift: OnDrift | None, *, retry_failed: bool, fresh: bool) -> Invocation | None:
+    """Give the command that a program was started with, None for the run of a workflow."""
+    from durable.scripts.calls import Invocation  # noqa: PLC0415 -- as above
+
+    session = sessions.current()
+    with usage():
+        return Invocation.recorded(
+            session,
+            run.record,
+            run_id=run.record.lineage if fresh else run.id,
+            fresh=fresh or None,
+            on_drift=on_drift.value if on_drift else None,
+            retry_failed=retry_failed or None,
         )
-        if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
-    except (DurableError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise WorkflowFailed(run.id, error) from error
-    try:
-        shown = json.dumps(result, ensure_ascii=False)
-    except (TypeError, ValueError):
-        shown = repr(result)
-    sys.stdout.write(shown + "\n")
-
-
-async def _awaited(result: object) -> object:
-    return await result  # type: ignore[misc]  # checked by the caller
 
 
 def fork(

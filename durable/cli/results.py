@@ -1,0 +1,81 @@
+"""How a command ends: a workflow's result as JSON on stdout, words for people on stderr, and an exit code.
+
+Exit codes: 0 success, 1 failed (resumable), 2 usage, 76 blocked in doubt, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from durable.errors import DurableError, RunBlockedError
+from durable.notices import shell_command
+from durable.tracebacks import strip_our_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+OK, FAILED, USAGE, BLOCKED, INTERRUPTED = 0, 1, 2, 76, 130
+
+
+class UsageError(Exception):
+    """The command cannot be meant as it stands."""
+
+
+class WorkflowFailed(Exception):  # noqa: N818 -- carries the user's exception to where it is shown
+    """The workflow of a run raised `error`."""
+
+    def __init__(self, run_id: str, error: BaseException) -> None:
+        super().__init__(run_id, error)
+        self.run_id = run_id
+        self.error = error
+
+
+def print_result(execute: Callable[[], Any], run_id: Callable[[], str]) -> None:
+    """Execute a workflow, sync or async, and print its result; raises `WorkflowFailed` for exceptions of the user."""
+    try:
+        result = execute()
+        if inspect.isawaitable(result):
+            result = asyncio.run(_awaited(result))
+    except (DurableError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise WorkflowFailed(run_id(), error) from error
+    try:
+        shown = json.dumps(result, ensure_ascii=False)
+    except (TypeError, ValueError):
+        shown = repr(result)
+    sys.stdout.write(shown + "\n")
+
+
+async def _awaited(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+def exit_code(command: Callable[[], object], complain: Callable[[str], None]) -> int:
+    """Execute a command and say what went wrong; gives the exit code."""
+    try:
+        command()
+    except UsageError as error:
+        complain(str(error))
+        return USAGE
+    except RunBlockedError as error:
+        complain(str(error))
+        return BLOCKED
+    except DurableError as error:
+        complain(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        complain("interrupted; what is recorded stays, the same command goes on.")
+        return INTERRUPTED
+    except WorkflowFailed as failed:
+        strip_our_frames(failed.error)
+        sys.stderr.write("".join(traceback.format_exception(failed.error)))
+        again = shell_command("resume", failed.run_id)
+        complain(f"run {failed.run_id} failed: {type(failed.error).__name__}. Resume it with: {again}")
+        return FAILED
+    return OK

@@ -1,0 +1,182 @@
+"""`durable run`: what stands before the program belongs to the command, and everything after it to the program."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from durable.cli.results import USAGE, UsageError, exit_code, print_result
+from durable.errors import ConfigurationError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HELP = """\
+Usage: durable run [OPTIONS] SCRIPT [ARGUMENT]...
+       durable run [OPTIONS] -m MODULE [ARGUMENT]...
+       durable run [OPTIONS] MODULE:WORKFLOW [--arg NAME=VALUE]... [--json OBJECT]
+
+Execute a program as Python would, in a run: what its tasks have finished is not executed again when the same command is
+given again. What stands after the program belongs to the program.
+
+Options:
+  --task TARGET   Make a function a task: mod:func, mod:Class.method, or a function of the script by its name.
+  --patch PRESET  Make the calls of a library tasks.
+  --id ID         Name the run; default: the same program with the same arguments is the same run.
+  --fresh         Begin a new run.
+  --arg, --json   Inputs of a workflow, converted by its type hints.
+  -h, --help      Show this and exit.
+"""
+_WORKFLOW = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_VALUED = {"--id": "run_id", "--task": "tasks", "--patch": "patches"}  # option: field of Options
+_SEVERAL = {"--task", "--patch"}
+
+
+@dataclass
+class Options:
+    """What stands before the program."""
+
+    run_id: str | None = None
+    fresh: bool | None = None
+    tasks: list[str] = field(default_factory=list)
+    patches: list[str] = field(default_factory=list)
+    is_module: bool = False
+    wants_help: bool = False
+
+
+def split(words: Sequence[str]) -> tuple[str | None, list[str]] | None:
+    """Give the store and what follows `run`; None for any other command."""
+    db, rest = None, list(words)
+    while rest and (rest[0] == "--db" or rest[0].startswith("--db=")):
+        option, equals, value = rest.pop(0).partition("=")
+        if not equals and not rest:
+            return None
+        db = value if equals else rest.pop(0)
+        del option
+    return (db, rest[1:]) if rest[:1] == ["run"] else None
+
+
+def run(db: str | None, words: list[str]) -> object:
+    """Execute what follows `durable run`; gives what `sys.exit` is to be called with."""
+    try:
+        options, rest = parse(words)
+    except UsageError as error:
+        _complain(str(error))
+        return USAGE
+    if options.wants_help:
+        sys.stdout.write(HELP)
+        return 0
+    if db is not None:
+        from durable import sessions  # noqa: PLC0415 -- each branch imports what it needs
+
+        sessions.configure(db)
+    target, *arguments = rest
+    if not options.is_module and _WORKFLOW.fullmatch(target) and not os.path.exists(target):
+        return exit_code(partial(_run_workflow, target, arguments, options), _complain)
+    from durable.scripts.calls import Invocation  # noqa: PLC0415 -- as above
+    from durable.scripts.launching import launch  # noqa: PLC0415 -- as above
+
+    return launch(
+        Invocation(
+            target,
+            tuple(arguments),
+            options.is_module,
+            tuple(options.tasks),
+            tuple(options.patches),
+            options.run_id,
+            options.fresh,
+        )
+    )
+
+
+def parse(words: list[str]) -> tuple[Options, list[str]]:
+    """Read the options up to the program; gives them and the program with its arguments."""
+    options, rest = Options(), list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        name, equals, value = rest.pop(0).partition("=")
+        if name in _VALUED:
+            _take(options, name, value if equals else _next(name, rest))
+        elif equals:
+            raise UsageError(f"durable run has no option {name!r} that takes a value{_closest(name)}. See: durable run --help")
+        elif name == "--fresh":
+            options.fresh = True
+        elif name in ("-h", "--help"):
+            options.wants_help = True
+            return options, rest
+        elif name == "-m":
+            options.is_module = True
+            break
+        elif name == "--":
+            break
+        else:
+            raise UsageError(f"durable run has no option {name!r}{_closest(name)}. See: durable run --help")
+    if not rest:
+        raise UsageError("durable run needs a script, -m module or module:workflow. See: durable run --help")
+    return options, rest
+
+
+def _take(options: Options, name: str, value: str) -> None:
+    if not value:
+        raise UsageError(f"durable run {name} needs a value.")
+    if name in _SEVERAL:
+        getattr(options, _VALUED[name]).append(value)
+    elif getattr(options, _VALUED[name]) is not None:
+        raise UsageError(f"durable run {name} is given twice.")
+    else:
+        setattr(options, _VALUED[name], value)
+
+
+def _next(name: str, rest: list[str]) -> str:
+    if not rest:
+        raise UsageError(f"durable run {name} needs a value.")
+    return rest.pop(0)
+
+
+def _closest(name: str) -> str:
+    import difflib  # noqa: PLC0415 -- needed for a mistake only
+
+    close = difflib.get_close_matches(name, [*_VALUED, "--fresh", "--help"], n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"durable: {text}\n")
+
+
+def _run_workflow(target: str, words: list[str], options: Options) -> None:
+    from durable.scripts.workflows import WorkflowCall  # noqa: PLC0415 -- scripts need none of it
+
+    try:
+        given, as_json = _inputs(words)
+        call: Any = WorkflowCall(target, given, as_json, options)
+    except (ConfigurationError, NotFoundError) as error:
+        raise UsageError(str(error)) from error
+    print_result(call, lambda: call.run_id)
+
+
+def _inputs(words: list[str]) -> tuple[dict[str, str], str | None]:
+    """Read `--arg name=value` and `--json '{...}'`."""
+    given: dict[str, str] = {}
+    as_json: str | None = None
+    rest = list(words)
+    while rest:
+        option, equals, value = rest.pop(0).partition("=")
+        if option not in ("--arg", "--json"):
+            raise UsageError(f"A workflow takes its inputs as --arg name=value or --json '{{...}}', not as {option!r}.")
+        value = value if equals else _next(option, rest)
+        if option == "--json":
+            if as_json is not None:
+                raise UsageError("--json is given twice.")
+            as_json = value
+            continue
+        name, assigned, text = value.partition("=")
+        if not assigned or not name:
+            raise UsageError(f"--arg {value!r} is not of the form name=value.")
+        if name in given:
+            raise UsageError(f"--arg {name} is given twice.")
+        given[name] = text
+    return given, as_json

@@ -1,0 +1,1 @@
+"""Programs as they are, run durably: scripts, modules and workflows that a command names."""

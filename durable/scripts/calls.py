@@ -1,0 +1,101 @@
+"""The invocation is the run: the same program with the same arguments asks for the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from durable import naming, notices, sessions
+from durable.definitions import WorkflowDefinition
+from durable.errors import ConfigurationError
+from durable.run_calls import RunCall, implicit_id, stored_inputs
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from durable.options import OnDrift
+    from durable.records import RunRecord
+    from durable.scripts.programs import Program
+    from durable.sessions import Session
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What a command asks for: a program by its path, or by its name if it is a module, and how it is to be run."""
+
+    program: str
+    arguments: tuple[str, ...] = ()
+    is_module: bool = False
+    tasks: tuple[str, ...] = ()
+    patches: tuple[str, ...] = ()
+    run_id: str | None = None
+    fresh: bool | None = None
+    on_drift: OnDrift | None = None
+    retry_failed: bool | None = None
+
+    @classmethod
+    def recorded(cls, session: Session, run: RunRecord, **options: Any) -> Self | None:
+        """Give the invocation that a run was begun with, in its folder; None for a run that is no program."""
+        script = json.loads(run.entry).get("script")
+        if script is None or run.inputs is None:
+            return None
+        (arguments,), _ = stored_inputs(session, run)
+        if not os.path.isdir(script["folder"]):
+            raise ConfigurationError(
+                f"Run {run.id} was started in {script['folder']}, which is gone. Start its program from where it is now."
+            )
+        if location := sessions.location():  # the store that was asked for stays the one, wherever the program is
+            sessions.configure(location)
+        os.chdir(script["folder"])
+        given = {name: tuple(script[name]) for name in ("tasks", "patches")}
+        return cls(script["program"], tuple(arguments), script["is_module"], **given, **options)
+
+
+def _program(arguments: tuple[str, ...]) -> None:
+    """Stand for a program among the functions whose calls are runs."""
+
+
+class ProgramCall(RunCall):
+    """The run that an invocation of a program asks for."""
+
+    def __init__(self, invocation: Invocation, program: Program, *, rerun: bool) -> None:
+        self._invocation = invocation
+        self._program = program
+        title = program.module or naming.script_title(program.path, sessions.current().anchor)
+        options = {
+            name: value for name in _OPTIONS if (value := getattr(invocation, name)) is not None
+        }
+        workflow = WorkflowDefinition(
+            function=_program, name=title, after_success="rerun" if rerun else "return", is_block=True
+        )
+        super().__init__(workflow.with_options(**options), None, (invocation.arguments,), {})
+        self.inputs = self._store_inputs()
+        self.run_id = self.lineage
+
+    def _identify(self) -> str:
+        return self.workflow.exact_run_id or implicit_id(self._program.stem, self._call.content)
+
+    def entry(self) -> str:
+        """Say, as JSON, how to execute the program again; its arguments are the inputs."""
+        script = {
+            "program": self._program.module or self._program.path,
+            "is_module": self._invocation.is_module,
+            "folder": os.getcwd(),
+            "tasks": self._invocation.tasks,
+            "patches": self._invocation.patches,
+        }
+        return json.dumps({**json.loads(super().entry()), "path": self._program.path, "script": script})
+
+    def tell_resumed(self, run: RunRecord, steps: int, now: float) -> None:
+        """Tell people that the program is executed again with what is recorded."""
+        notices.tell_program(run, steps, now, moved=self._begun_elsewhere(run))
+
+    def _begun_elsewhere(self, run: RunRecord) -> str | None:
+        """Give the folder that the run was begun in, where arguments may mean other files than here."""
+        folder = json.loads(run.entry).get("script", {}).get("folder")
+        return folder if self._invocation.arguments and folder not in (None, os.getcwd()) else None
+
+
+_OPTIONS = ("run_id", "fresh", "on_drift", "retry_failed")

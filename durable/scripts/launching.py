@@ -1,0 +1,121 @@
+"""A program is executed in a run of its own, and its process ends as it would under plain Python.
+
+Only what is in doubt ends otherwise: with a code of its own, and with the way out.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from durable.effects import drive
+from durable.errors import ConfigurationError, DurableError, RunBlockedError
+from durable.notices import tell_ended
+from durable.runs import run_life
+from durable.scripts.calls import Invocation, ProgramCall
+from durable.scripts.loops import scoped_loops
+from durable.scripts.own_tasks import check, mark, names_of
+from durable.scripts.programs import find_module, find_script
+from durable.scripts.targets import ProjectSettings, Targets, unknown_target
+from durable.tracebacks import strip_our_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import CodeType
+
+    from durable.scripts.programs import Program
+
+FAILED, USAGE, BLOCKED, INTERRUPTED = 1, 2, 76, 130
+
+
+def launch(invocation: Invocation) -> object:
+    """Execute a program in the run that its invocation asks for; gives what `sys.exit` is to be called with."""
+    try:
+        program = find_module(invocation.program) if invocation.is_module else find_script(invocation.program)
+        settings = ProjectSettings.load()
+        code = prepare(program, settings, invocation)
+    except ConfigurationError as error:
+        return _refuse(error)
+    except SyntaxError as error:
+        return _show(error)
+    sys.argv = [program.argv0, *invocation.arguments]
+    main = program.take_main()
+    try:
+        call = ProgramCall(invocation, program, rerun=settings.rerun)
+    except DurableError as error:
+        return _refuse(error)
+    return _execute(call, partial(exec, code, vars(main)))
+
+
+def prepare(program: Program, settings: ProjectSettings, invocation: Invocation) -> CodeType:
+    """Make tasks of what was asked for and compile the program; raises before anything of it is executed."""
+    targets = Targets.sort(invocation.tasks, settings, program)
+    code = _marked(program, targets.own) if targets.own else program.code()
+    install(targets.foreign, (*settings.patches, *invocation.patches))
+    return code
+
+
+def install(targets: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) -> None:
+    """Make tasks of functions in other modules, those that are imported later included."""
+    if targets or presets:
+        from durable import patches  # noqa: PLC0415 -- most programs need none
+
+        patches.install(targets, tuple(dict.fromkeys(presets)))
+
+
+def _marked(program: Program, own: Mapping[str, dict[str, Any]]) -> CodeType:
+    tree = program.tree()
+    names = names_of(tree)
+    for name, options in own.items():
+        if name not in names.callables and name not in names.others:
+            raise unknown_target(name, program, names.callables, names.imported)
+        check(names, name, options)
+    return compile(mark(tree, own), program.path, "exec", dont_inherit=True)
+
+
+def _execute(call: ProgramCall, function: Any) -> object:
+    ended: list[SystemExit] = []
+
+    def body() -> None:
+        assert call.execution is not None
+        call.run_id = call.execution.id
+        try:
+            function()
+        except SystemExit as exit_:
+            if exit_.code not in (None, 0):
+                raise
+            ended.append(exit_)
+
+    try:
+        with scoped_loops():
+            drive(run_life(call, body))
+    except SystemExit as exit_:
+        tell_ended(call.run_id, "failed")
+        return exit_.code
+    except RunBlockedError as error:
+        return _refuse(error, BLOCKED)
+    except KeyboardInterrupt as error:
+        _show(error)
+        tell_ended(call.run_id, "interrupted")
+        return INTERRUPTED
+    except BaseException as error:
+        strip_our_frames(error)
+        if isinstance(error, DurableError) and error.__traceback__ is None:
+            return _refuse(error, FAILED)
+        _show(error)
+        tell_ended(call.run_id, "failed")
+        return FAILED
+    return ended[0].code if ended else None
+
+
+def _refuse(error: DurableError, code: int | None = None) -> int:
+    sys.stderr.write(f"durable: {error}\n")
+    return code if code is not None else USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def _show(error: BaseException) -> int:
+    """Show an exception as Python does at the end of a program, or as the program has it shown."""
+    strip_our_frames(error)
+    sys.excepthook(type(error), error, error.__traceback__)
+    return FAILED

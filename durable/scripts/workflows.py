@@ -1,0 +1,82 @@
+"""A workflow is called by its name, with inputs that were written on a command line and have the types that it asks for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from durable.effects import drive, drive_async
+from durable.errors import ConfigurationError
+from durable.run_calls import RunCall
+from durable.runs import run_life
+from durable.scripts.arguments import converted
+from durable.scripts.launching import install
+from durable.scripts.targets import ProjectSettings, Targets
+from durable.wrappers import Workflow
+
+if TYPE_CHECKING:
+    from durable.cli.running import Options
+
+
+class WorkflowCall:
+    """A call of `module:workflow`; making it imports the module and checks the inputs, calling it executes the run."""
+
+    def __init__(self, target: str, given: dict[str, str], as_json: str | None, options: Options) -> None:
+        """Raise `ConfigurationError` for what cannot be called so, before anything is executed."""
+        settings = ProjectSettings.load()
+        targets = Targets.sort(options.tasks, settings, None)
+        install(targets.foreign, (*settings.patches, *options.patches))
+        definition = find_workflow(target).definition
+        kwargs = converted(definition.plain, given, _object(as_json))
+        chosen = {"run_id": options.run_id, "fresh": options.fresh}
+        definition = definition.with_options(**{name: value for name, value in chosen.items() if value is not None})
+        self._definition = definition
+        self._kwargs = kwargs
+        self._call = RunCall(definition, None, (), kwargs)
+        self.run_id = self._call.lineage
+
+    def __call__(self) -> Any:
+        """Execute the run and give its result, an awaitable for an async workflow."""
+        life = run_life(self._call, self._body)
+        return drive_async(life) if self._definition.is_async else drive(life)
+
+    def _body(self) -> Any:
+        assert self._call.execution is not None
+        self.run_id = self._call.execution.id
+        return self._definition.plain(**self._kwargs)
+
+
+def find_workflow(target: str) -> Workflow[..., Any]:
+    """Import `module:workflow` as seen from the current folder; raises `ConfigurationError`."""
+    module_name, _, name = target.partition(":")
+    if not sys.flags.safe_path:
+        sys.path[0] = os.getcwd()
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigurationError(f"{target}: the module {module_name!r} cannot be imported: {error}.") from error
+    workflows = [known for known, value in vars(found).items() if isinstance(value, Workflow)]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, Workflow):
+        return found
+    what = "is no @workflow" if found is not None else "does not exist"
+    close = difflib.get_close_matches(name, workflows, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(workflows)}." if workflows else ""
+    raise ConfigurationError(f"{target}: {name!r} {what} in {module_name}.{hint} Nothing was executed.")
+
+
+def _object(as_json: str | None) -> dict[str, Any]:
+    if as_json is None:
+        return {}
+    try:
+        found = json.loads(as_json)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"--json is not JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"--json is an object of inputs by name, not {as_json}.")
+    return found

@@ -1,0 +1,38 @@
+"""A traceback that a person sees shows their code: the frames of this library, and of what wraps their functions, are left out."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import wrapt
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_OURS = tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in (__file__, wrapt.__file__))
+
+
+def strip_our_frames(error: BaseException) -> None:
+    """Take our frames out of the traceback of an exception and of all those that hang on it."""
+    waiting, seen = [error], set()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        current.__traceback__ = _without_ours(current.__traceback__)
+        waiting += [linked for linked in (current.__cause__, current.__context__) if linked is not None]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    frames = []
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+            frames.append(trace)
+        trace = trace.tb_next
+    for frame, following in zip(frames, [*frames[1:], None], strict=True):
+        frame.tb_next = following
+    return frames[0] if frames else None
