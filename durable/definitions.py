@@ -331,15 +331,15 @@ class WorkflowDefinition(Definition):
 
 _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "context", "snapshot", "trust_snapshot"})
 _SUBMIT_OPTIONS = frozenset({"after", "when", "priority"})
-_NO_TASK_OPTIONS = {"function", "anchor", "has_body", "is_child_run"}
-_TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - _NO_TASK_OPTIONS - _SUBMIT_OPTIONS
+_NOTASK_OPTIONS = {"function", "anchor", "has_body", "is_child_run"}
+TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - _NOTASK_OPTIONS - _SUBMIT_OPTIONS
 _NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block"}
 _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS
 
 
 def task_options(options: dict[str, Any]) -> dict[str, Any]:
     """Bring what a user passed to `@task` into the form that the definition keeps."""
-    check_known("task", options, _TASK_OPTIONS, elsewhere=_SUBMIT_OPTIONS)
+    check_known("task", options, TASK_OPTIONS, elsewhere=_SUBMIT_OPTIONS)
     given = _converted("task", options)
     if given.get("undo") is not None:
         given["undo"] = _compensation(given["undo"])

@@ -61,7 +61,9 @@ def tell_program(run: RunRecord, steps: int, now: float, *, moved: str | None) -
     recorded = f"{steps} step{'s' * (steps != 1)} recorded"
     logger.info("run resumed", extra={"run": run.id, "status": run.status, "steps": steps})
     if run.status == "succeeded":
-        what = f"run {run.id} succeeded {age(now - ended)}; the program is executed with its stored results ({recorded})"
+        what = (
+            f"run {run.id} succeeded {age(now - ended)}; the program is executed with its stored results ({recorded})"
+        )
     else:
         how = {"running": "interrupted", "waiting": "interrupted"}.get(run.status, run.status)
         what = f"resuming run {run.id} ({how} {age(now - ended)}, {recorded})"

@@ -343,8 +343,7 @@ def _record_end(
         run = run_after_undoing(execution, error)
     else:
         run, error = ended_run(execution, value, error)
-        if call.succeeded_at is not None and error is None and not execution.executed:
-            run = replace(run, ended_at=call.succeeded_at)
+        run = replace(run, ended_at=call.succeeded_at) if _is_only_replayed(call, execution, run) else run
     ticket = session.journal.append(execution.fence, run)
     try:
         yield Durable(execution, ticket, certain=True)
@@ -356,6 +355,11 @@ def _record_end(
             execution.state.close(execution.body)
     _tell(execution, run, run.status, error)
     return error
+
+
+def _is_only_replayed(call: RunCall, execution: Execution, run: RunRecord) -> bool:
+    """Whether a run that had succeeded did so again and executed nothing: it is as old as before."""
+    return call.succeeded_at is not None and run.status == RunStatus.SUCCEEDED and not execution.executed
 
 
 def _tell(execution: Execution, run: RunRecord, kind: str, error: BaseException | None = None) -> None:

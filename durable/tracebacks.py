@@ -1,4 +1,4 @@
-"""A traceback that a person sees shows their code: the frames of this library, and of what wraps their functions, are left out."""
+"""A traceback that a person sees shows their code, without the frames of this library and of what wraps functions."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import json
 import sys
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,9 +50,9 @@ def resume(
     if invocation is not None:
         from durable.scripts.launching import launch  # noqa: PLC0415 -- needed for programs only
 
-        sys.exit(launch(invocation))  # type: ignore[arg-type]  # whatever the program exits with
-    options = {"on_drift": on_drift.value if on_drift else None, "retry_failed": retry_failed or None, "fresh": fresh}
-    print_result(partial(run.resume, **options), lambda: run.id)
+        sys.exit(launch(invocation))
+    drift: Any = on_drift.value if on_drift else None
+    print_result(partial(run.resume, on_drift=drift, retry_failed=retry_failed or None, fresh=fresh), lambda: run.id)
 
 
 def _invocation(run: Run, on_drift: OnDrift | None, *, retry_failed: bool, fresh: bool) -> Invocation | None:

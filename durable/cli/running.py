@@ -60,7 +60,7 @@ def split(words: Sequence[str]) -> tuple[str | None, list[str]] | None:
     return (db, rest[1:]) if rest[:1] == ["run"] else None
 
 
-def run(db: str | None, words: list[str]) -> object:
+def run(db: str | None, words: list[str]) -> Any:
     """Execute what follows `durable run`; gives what `sys.exit` is to be called with."""
     try:
         options, rest = parse(words)
@@ -101,7 +101,9 @@ def parse(words: list[str]) -> tuple[Options, list[str]]:
         if name in _VALUED:
             _take(options, name, value if equals else _next(name, rest))
         elif equals:
-            raise UsageError(f"durable run has no option {name!r} that takes a value{_closest(name)}. See: durable run --help")
+            raise UsageError(
+                f"durable run has no option {name!r} that takes a value{_closest(name)}. See: durable run --help"
+            )
         elif name == "--fresh":
             options.fresh = True
         elif name in ("-h", "--help"):

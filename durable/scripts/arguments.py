@@ -64,9 +64,7 @@ def converted(function: Callable[..., Any], texts: dict[str, str], values: dict[
                 problems.append(f"{name} has to be {_shown(hint)}, not {value!r}")
     if problems:
         wanted = ", ".join(map(str, parameters.values())) or "nothing"
-        raise ConfigurationError(
-            f"{function.__qualname__} was not executed: {'; '.join(problems)}. It takes {wanted}."
-        )
+        raise ConfigurationError(f"{function.__qualname__} was not executed: {'; '.join(problems)}. It takes {wanted}.")
     return arguments
 
 
@@ -120,20 +118,15 @@ def from_text(hint: Any, text: str) -> Any:
 def from_json(hint: Any, value: Any) -> Any:
     """Take a value of JSON as one of a type."""
     hint = _plain(hint)
-    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    origin = typing.get_origin(hint) or hint
     if hint in (Any, object) or (hint is None and value is None):
         return value
     if origin in _UNIONS:
-        return _first(inner, value, from_json)
+        return _first(typing.get_args(hint), value, from_json)
     if origin is typing.Literal or (isinstance(hint, type) and issubclass(hint, Enum)):
         return _chosen(hint, value)
-    if origin in _CONTAINERS and isinstance(value, list):
-        return _CONTAINERS[origin](map(from_json, _items(origin, inner, value), value))
-    if origin is dict and isinstance(value, dict):
-        _, of_value = inner or (str, Any)
-        return {name: from_json(of_value, each) for name, each in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return hint(**converted(hint, {}, value))
+    if isinstance(value, list | dict):
+        return _from_collection(hint, value)
     if hint is float and type(value) is int:
         return float(value)
     if hint in _FROM_TEXT and hint not in (int, float) and type(value) in (str, int, float):
@@ -143,6 +136,20 @@ def from_json(hint: Any, value: Any) -> Any:
     if not isinstance(origin, type) or isinstance(hint, typing.TypeVar):
         return value
     raise _WrongTypeError
+
+
+def _from_collection(hint: Any, value: Any) -> Any:
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin in _CONTAINERS and isinstance(value, list):
+        return _CONTAINERS[origin](map(from_json, _items(origin, inner, value), value))
+    if origin is dict and isinstance(value, dict):
+        _, of_value = inner or (str, Any)
+        return {name: from_json(of_value, each) for name, each in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return hint(**converted(hint, {}, value))
+    if hint in _FROM_TEXT or hint in (str, bool, None, type(None)):
+        raise _WrongTypeError
+    return value
 
 
 def _plain(hint: Any) -> Any:

@@ -49,8 +49,14 @@ class Invocation:
         if location := sessions.location():  # the store that was asked for stays the one, wherever the program is
             sessions.configure(location)
         os.chdir(script["folder"])
-        given = {name: tuple(script[name]) for name in ("tasks", "patches")}
-        return cls(script["program"], tuple(arguments), script["is_module"], **given, **options)
+        return cls(
+            script["program"],
+            tuple(arguments),
+            is_module=script["is_module"],
+            tasks=tuple(script["tasks"]),
+            patches=tuple(script["patches"]),
+            **options,
+        )
 
 
 def _program(arguments: tuple[str, ...]) -> None:
@@ -64,9 +70,7 @@ class ProgramCall(RunCall):
         self._invocation = invocation
         self._program = program
         title = program.module or naming.script_title(program.path, sessions.current().anchor)
-        options = {
-            name: value for name in _OPTIONS if (value := getattr(invocation, name)) is not None
-        }
+        options = {name: value for name in _OPTIONS if (value := getattr(invocation, name)) is not None}
         workflow = WorkflowDefinition(
             function=_program, name=title, after_success="rerun" if rerun else "return", is_block=True
         )

@@ -21,16 +21,24 @@ from durable.scripts.targets import ProjectSettings, Targets, unknown_target
 from durable.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import CodeType
 
     from durable.scripts.programs import Program
 
 FAILED, USAGE, BLOCKED, INTERRUPTED = 1, 2, 76, 130
+_launched = False
 
 
-def launch(invocation: Invocation) -> object:
+def is_launched() -> bool:
+    """Whether this process executes a program already, or did."""
+    return _launched
+
+
+def launch(invocation: Invocation) -> Any:
     """Execute a program in the run that its invocation asks for; gives what `sys.exit` is to be called with."""
+    global _launched  # noqa: PLW0603 -- a process has one program
+    _launched = True
     try:
         program = find_module(invocation.program) if invocation.is_module else find_script(invocation.program)
         settings = ProjectSettings.load()
@@ -74,7 +82,7 @@ def _marked(program: Program, own: Mapping[str, dict[str, Any]]) -> CodeType:
     return compile(mark(tree, own), program.path, "exec", dont_inherit=True)
 
 
-def _execute(call: ProgramCall, function: Any) -> object:
+def _execute(call: ProgramCall, function: Callable[[], object]) -> Any:
     ended: list[SystemExit] = []
 
     def body() -> None:

@@ -32,9 +32,9 @@ def _scoping(plain: Callable[..., Any]) -> Callable[..., Any]:
     def start(self: Any, main: Any, **options: Any) -> Any:
         frame = FRAME.get()
         if frame is not None and asyncio.iscoroutine(main) and not frame.body.execution.ended:
-            name = main.__qualname__
-            main = _scoped(main)
-            main.__qualname__ = name
+            scoped: Any = _scoped(main)
+            scoped.__qualname__ = getattr(main, "__qualname__", "main")
+            main = scoped
         return plain(self, main, **options)
 
     return start

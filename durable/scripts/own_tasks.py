@@ -53,7 +53,9 @@ def names_of(tree: ast.Module) -> Names:
             names.imported.update({alias.asname or alias.name: f"{module}:{alias.name}" for alias in node.names})
         elif isinstance(node, ast.Assign | ast.AnnAssign) and not prefix:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names.others.update({each.id: "is no function that a def makes" for each in targets if isinstance(each, ast.Name)})
+            names.others.update(
+                {each.id: "is no function that a def makes" for each in targets if isinstance(each, ast.Name)}
+            )
     return names
 
 
@@ -75,7 +77,10 @@ def check(names: Names, name: str, options: _Options) -> None:
     for node in names.functions.get(name, ()):
         if any(_last_name(decorator) in _PROPERTIES for decorator in node.decorator_list):
             raise ConfigurationError(f"{name} is a property, and only functions and methods can be tasks.")
-        TaskDefinition(function=_stub(node), **task_options(dict(options)))
+        try:
+            TaskDefinition(function=_stub(node), **task_options(dict(options)))
+        except DefinitionError as error:
+            raise DefinitionError(f"Target {name!r} and its options in [tool.durable.tasks]: {error}") from error
 
 
 def _last_name(decorator: ast.expr) -> str:
@@ -103,7 +108,8 @@ def _stub(node: _Function) -> Callable[..., Any]:
 def mark(tree: ast.Module, tasks: Mapping[str, _Options]) -> ast.Module:
     """Make tasks of what the program calls by these names; the tree can be compiled then."""
     _chosen.update(tasks)
-    return ast.fix_missing_locations(_Marker(set(tasks)).visit(tree))
+    _Marker(set(tasks)).visit(tree)
+    return ast.fix_missing_locations(tree)
 
 
 class _Marker(ast.NodeTransformer):
@@ -122,13 +128,13 @@ class _Marker(ast.NodeTransformer):
 
     visit_FunctionDef = visit_AsyncFunctionDef = _decorate  # noqa: N815 -- what ast calls them
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:  # noqa: N802 -- as above
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         before, self._prefix = self._prefix, f"{self._prefix}{node.name}."
         self.generic_visit(node)
         self._prefix = before
         return node
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:  # noqa: N802 -- as above
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
         bound = [alias.asname or alias.name for alias in node.names]
         wanted = [] if self._prefix else [name for name in bound if name in self._names]
         return [node, *(_at(node, _rebound(name)) for name in wanted)]
@@ -145,9 +151,9 @@ def _rebound(name: str) -> ast.stmt:
 def _at(place: ast.stmt | ast.expr, node: N) -> N:
     """Say that a node stands where another one begins."""
     for inner in ast.walk(node):
-        if "lineno" in inner._attributes:
+        if isinstance(inner, ast.stmt | ast.expr):
             ast.copy_location(inner, place)
-            inner.end_lineno, inner.end_col_offset = place.lineno, place.col_offset  # type: ignore[attr-defined]  # has a place
+            inner.end_lineno, inner.end_col_offset = place.lineno, place.col_offset
     return node
 
 

@@ -46,7 +46,8 @@ class Program:
 
     def tree(self) -> ast.Module:
         """Parse the source; raises `SyntaxError`."""
-        return ast.parse(self.loader.get_data(self.path), self.path)
+        tree: ast.Module = ast.parse(self.loader.get_data(self.path), self.path)
+        return tree
 
     def code(self) -> CodeType:
         """Compile the source, or take what was compiled before; raises `SyntaxError`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from durable.configuration import project_table
+from durable.definitions import TASK_OPTIONS
 from durable.errors import ConfigurationError, DefinitionError
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from durable.scripts.programs import Program
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_OPTIONS = (  # what TOML can say
-    "aliases attempts cache executor idempotent ignore key name on_code_change on_drift replay sensitive timeout version"
-).split()
+_IN_DECORATORS_ONLY = {"no_effect_on", "reconcile", "retry", "undo", "cost"}  # TOML has no functions and classes
+_OPTIONS = sorted(TASK_OPTIONS - _IN_DECORATORS_ONLY)
 _Options = dict[str, Any]
 
 
@@ -56,7 +56,9 @@ class ProjectSettings:
 
 def _check_options(where: str, target: str, options: object) -> None:
     if not isinstance(options, dict):
-        raise ConfigurationError(f"{where} {target!r} takes a table of options such as {{idempotent = false}}, not {options!r}.")
+        raise ConfigurationError(
+            f"{where} {target!r} takes a table of options such as {{idempotent = false}}, not {options!r}."
+        )
     for option in options:
         if option not in _OPTIONS:
             close = _closest(option, _OPTIONS)
@@ -97,12 +99,10 @@ class Targets:
 
 
 def _means(head: str, program: Program) -> bool:
-    if head in ("__main__", program.module):
+    if head in ("__main__", program.module) or (program.spec is not None and head == program.spec.name):
         return True
-    if program.spec is not None:
-        return head == program.spec.name
     if head.endswith(".py"):
-        return os.path.basename(head) == head == os.path.basename(program.path) or _is_same_file(head, program.path)
+        return head == os.path.basename(program.path) or _is_same_file(head, program.path)
     script = os.path.join(sys.path[0], *head.split(".")) + ".py"
     return _is_same_file(script, program.path)
 
