@@ -28,11 +28,12 @@ def strip_our_frames(error: BaseException) -> None:
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    frames = []
+    frames: list[TracebackType] = []
     while trace is not None:
         if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
             frames.append(trace)
         trace = trace.tb_next
-    for frame, following in zip(frames, [*frames[1:], None], strict=True):
-        frame.tb_next = following
-    return frames[0] if frames else None
+    kept = None
+    for frame in reversed(frames):
+        frame.tb_next, kept = kept, frame
+    return kept
