@@ -134,11 +134,11 @@ def defaults_of_active_runs() -> frozenset[bool | None]:
 
 
 def has_active_runs() -> bool:
-    """Whether a run executes in this process."""
+    """Whether a run executes in this process, or did in the one that it was forked from."""
     for session in tuple(_sessions.values()):  # noqa: SIM110 -- a generator costs more than all of this
         if session.active:
             return True
-    return False
+    return bool(_forked_from)
 
 
 def _url() -> str:

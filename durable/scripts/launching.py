@@ -14,6 +14,7 @@ from durable.errors import ConfigurationError, DurableError, RunBlockedError
 from durable.notices import tell_ended
 from durable.runs import run_life
 from durable.scripts.calls import Invocation, ProgramCall
+from durable.scripts.child_processes import warn_of_spawned_processes
 from durable.scripts.loops import scoped_loops
 from durable.scripts.own_tasks import check, mark, names_of
 from durable.scripts.programs import find_module, find_script
@@ -60,7 +61,10 @@ def prepare(program: Program, settings: ProjectSettings, invocation: Invocation)
     """Make tasks of what was asked for and compile the program; raises before anything of it is executed."""
     targets = Targets.sort(invocation.tasks, settings, program)
     code = _marked(program, targets.own) if targets.own else program.code()
-    install(targets.foreign, (*settings.patches, *invocation.patches))
+    presets = (*settings.patches, *invocation.patches)
+    install(targets.foreign, presets)
+    if targets.own or targets.foreign or presets:
+        warn_of_spawned_processes([*targets.own, *targets.foreign, *presets])
     return code
 
 
