@@ -63,10 +63,10 @@ class Program:
         main.__loader__, main.__spec__ = self.loader, self.spec
         main.__package__ = self.spec.parent if self.spec is not None else None
         vars(main).update(
+            __annotations__={},
+            __builtins__=builtins,
             __file__=self.path,
             __cached__=self.spec.cached if self.spec is not None else None,
-            __builtins__=builtins,
-            __annotations__={},
         )
         sys.modules["__main__"] = main
         return main

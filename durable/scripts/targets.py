@@ -91,7 +91,7 @@ class Targets:
             raise ConfigurationError(f"Target {target!r} names no function: write mod:func or mod:Class.method.")
         if program is not None and (not colon or _means(head, program)):
             self.own.setdefault(name, {}).update(options or {})
-        elif not _DOTTED.fullmatch(head):
+        elif head.endswith(".py") or not _DOTTED.fullmatch(head):
             other = "the script that is executed" if head.endswith(".py") else "a module"
             raise ConfigurationError(f"Target {target!r}: {head!r} is not {other}. Write mod:func or mod:Class.method.")
         else:
