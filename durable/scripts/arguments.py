@@ -52,12 +52,13 @@ def converted(function: Callable[..., Any], texts: dict[str, str], values: dict[
     """
     parameters = inspect.signature(function).parameters
     hints = _hints(function)
+    others = next((name for name, each in parameters.items() if each.kind == each.VAR_KEYWORD), "")
     problems = [f"{name} is given by --arg and by --json" for name in texts if name in values]
     problems += _misnamed(parameters, {**texts, **values})
     arguments: dict[str, Any] = {}
     for given, convert in ((texts, from_text), (values, from_json)):
         for name, value in given.items():
-            hint = hints.get(name, Any)
+            hint = hints.get(name if name in parameters else others, Any)
             try:
                 arguments[name] = convert(hint, value)
             except (_WrongTypeError, ValueError, TypeError, ArithmeticError):
