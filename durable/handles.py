@@ -20,7 +20,7 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME
-from durable.loading import load_workflow
+from durable.loading import load_workflow, refuse_programs
 from durable.naming import is_unicode
 from durable.notices import shell_command
 from durable.observers import notify, observers, run_event
@@ -158,11 +158,7 @@ class Run(RecordedRun):
             known = registry.workflows.get(record.workflow)
             return self.wait() if known is not None and known.is_async else self.result()
         entry = json.loads(record.entry)
-        if "script" in entry:
-            raise ConfigurationError(
-                f"Run {self.id} is a script, which is executed from its beginning in a process of its own. Start it again as "
-                f"before, or with: {shell_command('resume', self.id)}"
-            )
+        refuse_programs(self._session, record)
         if entry.get("block"):
             raise ConfigurationError(
                 f"Run {self.id} is a `with durable.run(...)` block: only the program that holds the block can resume it."

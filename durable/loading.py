@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from durable import registry
-from durable.errors import NotFoundError
+from durable.errors import ConfigurationError, NotFoundError
+from durable.notices import shell_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from durable.definitions import WorkflowDefinition
     from durable.records import RunRecord
+    from durable.sessions import Session
 
 _MAIN = "__mp_main__"
 _loading = False
@@ -37,6 +39,18 @@ def stop_before_calls() -> None:
     """Refuse to open a run while a script is loaded."""
     if _loading:
         raise _Reached
+
+
+def refuse_programs(session: Session, run: RunRecord) -> None:
+    """Raise `ConfigurationError` for the run of a program, or one that it called: a program is executed from its beginning."""
+    top: RunRecord | None = run
+    while top is not None and top.parent_run is not None:
+        top = session.store.load_run(top.parent_run)
+    if top is not None and "script" in json.loads(top.entry):
+        raise ConfigurationError(
+            f"Run {run.id} is {'a program' if top is run else f'a part of the program {top.workflow}'}, which is executed from "
+            f"its beginning in a process of its own. Start it again as before, or with: {shell_command('resume', top.id)}"
+        )
 
 
 def load_workflow(run: RunRecord, anchor: str | None) -> WorkflowDefinition:

@@ -76,7 +76,7 @@ class ProgramCall(RunCall):
         )
         super().__init__(workflow.with_options(**options), None, (invocation.arguments,), {})
         self.inputs = self._store_inputs()
-        self.run_id = self.lineage
+        self._run_id = self.lineage
 
     def _identify(self) -> str:
         return self.workflow.exact_run_id or implicit_id(self._program.stem, self._call.content)
@@ -92,8 +92,18 @@ class ProgramCall(RunCall):
         }
         return json.dumps({**json.loads(super().entry()), "path": self._program.path, "script": script})
 
+    def new_run(self, run_id: str, now: float) -> RunRecord:
+        """Make the record of a new run that this process owns."""
+        self._run_id = run_id
+        return super().new_run(run_id, now)
+
+    def tell_ended(self, how: str) -> None:
+        """Tell people that the program did not come to its end."""
+        notices.tell_ended(self._run_id, how)
+
     def tell_resumed(self, run: RunRecord, steps: int, now: float) -> None:
         """Tell people that the program is executed again with what is recorded."""
+        self._run_id = run.id
         notices.tell_program(run, steps, now, moved=self._begun_elsewhere(run))
 
     def _begun_elsewhere(self, run: RunRecord) -> str | None:

@@ -9,9 +9,9 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from durable import sessions
 from durable.effects import drive
 from durable.errors import ConfigurationError, DurableError, RunBlockedError
-from durable.notices import tell_ended
 from durable.runs import run_life
 from durable.scripts.calls import Invocation, ProgramCall
 from durable.scripts.child_processes import warn_of_spawned_processes
@@ -46,15 +46,18 @@ def launch(invocation: Invocation) -> Any:
         code = prepare(program, settings, invocation)
     except ConfigurationError as error:
         return _refuse(error)
-    except SyntaxError as error:
+    except Exception as error:  # of the program's source, or of the package that it belongs to
         return _show(error)
     sys.argv = [program.argv0, *invocation.arguments]
     main = program.take_main()
+    function = partial(exec, code, vars(main))
+    if sessions.is_disabled():
+        return _end(function, _say_nothing)
     try:
         call = ProgramCall(invocation, program, rerun=settings.rerun)
     except DurableError as error:
         return _refuse(error)
-    return _execute(call, partial(exec, code, vars(main)))
+    return _end(partial(_execute, call, function), call.tell_ended)
 
 
 def prepare(program: Program, settings: ProjectSettings, invocation: Invocation) -> CodeType:
@@ -86,12 +89,10 @@ def _marked(program: Program, own: Mapping[str, dict[str, Any]]) -> CodeType:
     return compile(mark(tree, own), program.path, "exec", dont_inherit=True)
 
 
-def _execute(call: ProgramCall, function: Callable[[], object]) -> Any:
+def _execute(call: ProgramCall, function: Callable[[], object]) -> None:
     ended: list[SystemExit] = []
 
     def body() -> None:
-        assert call.execution is not None
-        call.run_id = call.execution.id
         try:
             function()
         except SystemExit as exit_:
@@ -99,26 +100,37 @@ def _execute(call: ProgramCall, function: Callable[[], object]) -> Any:
                 raise
             ended.append(exit_)
 
+    with scoped_loops():
+        drive(run_life(call, body))
+    if ended:
+        raise ended[0]
+
+
+def _end(execute: Callable[[], object], tell_ended: Callable[[str], None]) -> Any:
+    """Execute a program and give what its process is to exit with."""
     try:
-        with scoped_loops():
-            drive(run_life(call, body))
+        execute()
     except SystemExit as exit_:
-        tell_ended(call.run_id, "failed")
+        if exit_.code not in (None, 0):
+            tell_ended("failed")
         return exit_.code
     except RunBlockedError as error:
         return _refuse(error, BLOCKED)
     except KeyboardInterrupt as error:
         _show(error)
-        tell_ended(call.run_id, "interrupted")
+        tell_ended("interrupted")
         return INTERRUPTED
     except BaseException as error:
         strip_our_frames(error)
         if isinstance(error, DurableError) and error.__traceback__ is None:
             return _refuse(error, FAILED)
         _show(error)
-        tell_ended(call.run_id, "failed")
+        tell_ended("failed")
         return FAILED
-    return ended[0].code if ended else None
+    return None
+
+
+def _say_nothing(_: str) -> None: ...
 
 
 def _refuse(error: DurableError, code: int | None = None) -> int:
@@ -129,5 +141,13 @@ def _refuse(error: DurableError, code: int | None = None) -> int:
 def _show(error: BaseException) -> int:
     """Show an exception as Python does at the end of a program, or as the program has it shown."""
     strip_our_frames(error)
-    sys.excepthook(type(error), error, error.__traceback__)
+    shown = sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    try:
+        sys.excepthook(*shown)
+    except Exception as failure:
+        sys.stderr.write("Error in sys.excepthook:\n")
+        strip_our_frames(failure)
+        sys.__excepthook__(type(failure), failure, failure.__traceback__)
+        sys.stderr.write("\nOriginal exception was:\n")
+        sys.__excepthook__(*shown)
     return FAILED

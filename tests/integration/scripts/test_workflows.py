@@ -87,4 +87,4 @@ def test_programs_are_resumed_by_their_run(folder: Folder) -> None:
     assert folder.durable("resume", "--fresh", forked).returncode == 0
     assert (folder.path / "jobs/ledger").read_text().split() == ["1", "2", "2", "1", "2"]
     refused = folder.python("-c", f"import durable; durable.get_run({forked!r}).resume(fresh=True)")
-    assert "is a script, which is executed from its beginning in a process of its own" in refused.stderr
+    assert "is a program, which is executed from its beginning in a process of its own" in refused.stderr
