@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from durable.decorators import task, workflow
 from durable.errors import (
     CodeChangedError,
     ConfigurationError,
@@ -39,13 +38,13 @@ from durable.errors import (
     WaitTimeoutError,
     WouldDeadlockError,
 )
-from durable.wrappers import Task, Workflow
 
 if TYPE_CHECKING:
     from durable.blocks import run
     from durable.checkpoints import checkpoint
     from durable.completions import MapResults, Waited, as_completed, wait, wait_async
     from durable.contexts import context
+    from durable.decorators import task, workflow
     from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
     from durable.futures import TaskFuture
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from durable.states import state
     from durable.step_views import StepView
     from durable.waits import sleep, wait_for
+    from durable.wrappers import Task, Workflow
 
 __all__ = [
     "CodeChangedError",
@@ -141,8 +141,10 @@ _IMPORTED_AT_FIRST_USE = {
     "MapResults": "completions",
     "Run": "handles",
     "StepView": "step_views",
+    "Task": "wrappers",
     "TaskFuture": "futures",
     "Waited": "completions",
+    "Workflow": "wrappers",
     "as_completed": "completions",
     "checkpoint": "checkpoints",
     "configure": "sessions",
@@ -163,10 +165,12 @@ _IMPORTED_AT_FIRST_USE = {
     "sleep": "waits",
     "state": "states",
     "subscribe": "observers",
+    "task": "decorators",
     "uuid4": "inside",
     "wait": "completions",
     "wait_async": "completions",
     "wait_for": "waits",
+    "workflow": "decorators",
 }
 
 

@@ -54,10 +54,10 @@ def template_fields(template: str) -> set[str]:
 
 def check_known(kind: str, options: dict[str, Any], known: Iterable[str], elsewhere: Iterable[str] = ()) -> None:
     """Refuse options that do not exist, and name the nearest; those `elsewhere` are options of one call."""
-    import difflib  # noqa: PLC0415 -- needed for a mistake only
-
     for option in options:
         if option not in known:
+            import difflib  # noqa: PLC0415 -- needed for a mistake only
+
             close = difflib.get_close_matches(option, list(known), n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             hint = " It is one of with_options(...), for one call." if option in elsewhere else hint

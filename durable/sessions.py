@@ -135,7 +135,7 @@ def defaults_of_active_runs() -> frozenset[bool | None]:
 
 def has_active_runs() -> bool:
     """Whether a run executes in this process, or did in the one that it was forked from."""
-    for session in tuple(_sessions.values()):  # noqa: SIM110 -- a generator costs more than all of this
+    for session in tuple(_sessions.values()):
         if session.active:
             return True
     return bool(_forked_from)

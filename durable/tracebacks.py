@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
-
-import wrapt
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_OURS = tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in (__file__, wrapt.__file__))
-
 
 def strip_our_frames(error: BaseException) -> None:
     """Take our frames out of the traceback of an exception and of all those that hang on it."""
-    waiting, seen = [error], set()
+    ours, waiting, seen = _folders(), [error], set()
     while waiting:
         current = waiting.pop()
         if id(current) in seen:
             continue
         seen.add(id(current))
-        current.__traceback__ = _without_ours(current.__traceback__)
+        current.__traceback__ = _without(ours, current.__traceback__)
         waiting += [linked for linked in (current.__cause__, current.__context__) if linked is not None]
         if isinstance(current, BaseExceptionGroup):
             waiting += current.exceptions
 
 
-def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+def _folders() -> tuple[str, ...]:
+    known = (sys.modules.get(name) for name in ("durable", "wrapt"))
+    files = (str(module.__file__) for module in known if module is not None)
+    return tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in files)
+
+
+def _without(ours: tuple[str, ...], trace: TracebackType | None) -> TracebackType | None:
     frames: list[TracebackType] = []
     while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        if not trace.tb_frame.f_code.co_filename.startswith(ours):
             frames.append(trace)
         trace = trace.tb_next
     kept = None

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import wrapt
-
 from durable.execution import warn_once
 
 if TYPE_CHECKING:
@@ -21,6 +19,8 @@ def warn_of_spawned_processes(names: Iterable[str]) -> None:
         f"multiprocessing starts a process by 'spawn' or 'forkserver', where nothing is recorded: {', '.join(names)} are not "
         f"tasks in it. Make a task of the function that hands out the work."
     )
+
+    import wrapt  # noqa: PLC0415 -- not quick to import, and most programs need none
 
     def warn(prepare: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         warn_once("spawned", "", message)

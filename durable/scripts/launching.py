@@ -16,7 +16,6 @@ from durable.runs import run_life
 from durable.scripts.calls import Invocation, ProgramCall
 from durable.scripts.child_processes import warn_of_spawned_processes
 from durable.scripts.loops import scoped_loops
-from durable.scripts.own_tasks import check, mark, names_of
 from durable.scripts.programs import find_module, find_script
 from durable.scripts.targets import ProjectSettings, Targets, unknown_target
 from durable.tracebacks import strip_our_frames
@@ -80,6 +79,8 @@ def install(targets: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) ->
 
 
 def _marked(program: Program, own: Mapping[str, dict[str, Any]]) -> CodeType:
+    from durable.scripts.own_tasks import check, mark, names_of  # noqa: PLC0415 -- brings what decorators need
+
     tree = program.tree()
     names = names_of(tree)
     for name, options in own.items():

@@ -18,12 +18,14 @@ PROGRAMS = [
     if kind == "python"
 ]
 CONSOLES = [(BLOCKS[i - 1][1], session) for i, (kind, session) in enumerate(BLOCKS) if kind == "console"]
-VARIES = ((r"signup-[0-9a-f]{16}", "signup-ID"), (r"\d+ (s|min) ago|just now", "AGE"))
+STARTS = {"python": [sys.executable], "durable": [sys.executable, "-m", "durable"]}
+VARIES = ((r"(signup|send)-[0-9a-f]{16}", "ID"), (r"\d+ (s|min) ago|just now", "AGE"))
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
     environment["PYTHONUNBUFFERED"] = "1"
+    environment.update(assignment.split("=") for assignment in more)
     return subprocess.run(
         command,
         cwd=folder,
@@ -56,21 +58,28 @@ def test_a_python_block_works(code: str, output: str | None, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("code", "session"), CONSOLES)
 def test_a_console_session_goes_as_shown(code: str, session: str, tmp_path: Path) -> None:
-    """The first example is killed and run again, and prints what the README shows."""
-    name = re.search(r"# (\S+\.py)", code)
-    assert name is not None
-    (tmp_path / name[1]).write_text(code)
+    """Scripts are killed or fail and are run again, and print what the README shows."""
+    name = re.search(r"^# (\S+\.py)", code)
+    if name is not None:
+        (tmp_path / name[1]).write_text(code)
     shown = ""
-    for command in re.findall(r"^\$ python (.*)$", session, re.MULTILINE):
-        done = run([sys.executable, *command.split()], tmp_path)
-        shown += f"$ python {command}\n{done.stdout}" + "Killed\n" * (done.returncode == -9)
+    for command, output in re.findall(r"^\$ (.*)\n((?:[^$].*\n|\n)*)", session, re.MULTILINE):
+        shown += f"$ {command}\n"
+        words = command.split()
+        if words[0] == "cat":
+            (tmp_path / words[1]).write_text(output)
+            shown += output
+            continue
+        first = next(number for number, word in enumerate(words) if "=" not in word)
+        done = run([*STARTS[words[first]], *words[first + 1 :]], tmp_path, *words[:first])
+        shown += done.stdout + "Killed\n" * (done.returncode == -9)
     assert normalised(shown) == normalised(session)
 
 
 def test_the_readme_has_blocks() -> None:
     """The blocks are found."""
     assert len(PROGRAMS) >= 4
-    assert len(CONSOLES) == 1
+    assert len(CONSOLES) == 2
 
 
 def test_the_two_commands_are_complete() -> None:
