@@ -216,8 +216,10 @@ class Execution:
         self.in_flight.clear()
 
     def forget_task(self, task: asyncio.Task[Any]) -> None:
-        """Note that an asyncio task has ended."""
+        """Note that an asyncio task has ended; what stopped the execution is told by its end, not once for each task."""
         self.tasks.pop(task, None)
+        if self.stopped is not None and not task.cancelled():
+            task.exception()
 
     def tasks_below(self, body: Body) -> list[asyncio.Task[Any]]:
         """List the live asyncio tasks that were created in a body or below it."""

@@ -84,11 +84,11 @@ def run(db: str | None, words: list[str]) -> Any:
         Invocation(
             target,
             tuple(arguments),
-            options.is_module,
-            tuple(options.tasks),
-            tuple(options.patches),
-            options.run_id,
-            options.fresh,
+            is_module=options.is_module,
+            tasks=tuple(options.tasks),
+            patches=tuple(options.patches),
+            run_id=options.run_id,
+            fresh=options.fresh,
         )
     )
 

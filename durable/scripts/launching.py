@@ -147,6 +147,7 @@ def _show(error: BaseException) -> int:
         sys.excepthook(*shown)
     except Exception as failure:
         sys.stderr.write("Error in sys.excepthook:\n")
+        failure.__context__ = None if failure.__context__ is error else failure.__context__
         strip_our_frames(failure)
         sys.__excepthook__(type(failure), failure, failure.__traceback__)
         sys.stderr.write("\nOriginal exception was:\n")
