@@ -25,7 +25,7 @@ VARIES = ((r"(signup|send)-[0-9a-f]{16}", "ID"), (r"\d+ (s|min) ago|just now", "
 def run(command: list[str], folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
     environment["PYTHONUNBUFFERED"] = "1"
-    environment.update(assignment.split("=") for assignment in more)
+    environment |= dict(assignment.split("=") for assignment in more)
     return subprocess.run(
         command,
         cwd=folder,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 from dataclasses import dataclass
 from decimal import Decimal
@@ -36,8 +36,8 @@ TEXTS = [
     (str | int, "3", 3),
     (Path, "a/b", Path("a/b")),
     (Decimal, "1.10", Decimal("1.10")),
-    (datetime.date, "2026-01-02", datetime.date(2026, 1, 2)),
-    (datetime.timedelta, "90", datetime.timedelta(seconds=90)),
+    (dt.date, "2026-01-02", dt.date(2026, 1, 2)),
+    (dt.timedelta, "90", dt.timedelta(seconds=90)),
     (UUID, "12345678123456781234567812345678", UUID(int=0x12345678123456781234567812345678)),
     (Colour, "RED", Colour.RED),
     (Colour, "2", Colour.BLUE),

@@ -1,4 +1,4 @@
-"""`durable run module:workflow` calls a workflow with inputs from the command line, and `durable resume` goes on with programs."""
+"""`durable run module:workflow` takes inputs from the command line; `durable resume` goes on with programs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_wrong_inputs_are_named(folder: Folder) -> None:
 
 
 def test_programs_are_resumed_by_their_run(folder: Folder) -> None:
-    """`durable resume` starts a program as it was started, in its folder; `--fresh` begins anew; a fork goes on from its step."""
+    """`durable resume` starts a program as before, in its folder; `--fresh` begins anew, a fork goes on from its step."""
     folder.write(
         "jobs/pack/__main__.py",
         """
