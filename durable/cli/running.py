@@ -75,7 +75,7 @@ def run(db: str | None, words: list[str]) -> Any:
 
         sessions.configure(db)
     target, *arguments = rest
-    if not options.is_module and _WORKFLOW.fullmatch(target) and not os.path.exists(target):
+    if not options.is_module and _names_workflow(target):
         return exit_code(partial(_run_workflow, target, arguments, options), _complain)
     from durable.scripts.calls import Invocation  # noqa: PLC0415 -- as above
     from durable.scripts.launching import launch  # noqa: PLC0415 -- as above
@@ -91,6 +91,11 @@ def run(db: str | None, words: list[str]) -> Any:
             fresh=options.fresh,
         )
     )
+
+
+def _names_workflow(target: str) -> bool:
+    is_file = os.path.exists(target) or target.partition(":")[0].endswith(".py")
+    return _WORKFLOW.fullmatch(target) is not None and not is_file
 
 
 def parse(words: list[str]) -> tuple[Options, list[str]]:

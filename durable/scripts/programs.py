@@ -107,6 +107,10 @@ def _set_first_path(folder: str) -> None:
 def _nearest(path: str) -> str:
     import difflib  # noqa: PLC0415 -- needed for a mistake only
 
+    script, _, function = path.rpartition(":")
+    if os.path.isfile(script):
+        module = os.path.relpath(script).removesuffix(".py").replace(os.sep, ".")
+        return f" (for the workflow of a script write {module}:{function})"
     folder, name = os.path.split(path)
     try:
         close = difflib.get_close_matches(name, os.listdir(folder or "."), n=1)

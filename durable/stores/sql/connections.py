@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from durable.errors import StoreTooNewError, StoreUnusableError
 from durable.stores.sql.columns import APPLICATION_ID, FORMAT
 from durable.stores.sql.locks import open_private
+from durable.stores.sql.schema import create
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +122,9 @@ def _prepare(path: Path) -> None:
     mode = "rw" if os.path.exists(f"{path}-journal") else "ro"
     with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_MS / 1000)) as connection:
         found = _read_format(connection, str(path))
-    if found != FORMAT:
+    if not found:
+        create(lambda: _connect(path))
+    elif found != FORMAT:
         from durable.stores.sql.migrations import migrate  # noqa: PLC0415 -- SQLAlchemy is slow, and seldom needed
 
         migrate(lambda: _connect(path), found)

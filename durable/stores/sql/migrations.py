@@ -1,4 +1,4 @@
-"""Make the tables of a store, or bring those of an older one to the present format, in one transaction."""
+"""Bring the tables of an older store to the present format, in one transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from durable.stores.sql.columns import APPLICATION_ID, FORMAT, MATCHED_BY
-from durable.stores.sql.tables import messages, metadata
+from durable.stores.sql.tables import messages
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,15 +39,13 @@ _STEPS: dict[int, Callable[[Connection], None]] = {2: _add_requests, 3: _index_w
 
 
 def migrate(open_file: Callable[[], sqlite3.Connection], found: int) -> None:
-    """Make the tables (`found` is 0) or bring them to the present format; the caller holds the write lock."""
+    """Bring the tables of a store of the format `found` to the present one; the caller holds the write lock."""
     engine = create_engine("sqlite://", creator=open_file, poolclass=NullPool)
     try:
         with engine.connect() as connection:
             connection.execute(text("PRAGMA journal_mode = WAL"))
             connection.execute(text("BEGIN IMMEDIATE"))
-            if found == 0:
-                metadata.create_all(connection)
-            for number in range(found + 1, FORMAT + 1) if found else ():
+            for number in range(found + 1, FORMAT + 1):
                 _STEPS[number](connection)
             connection.execute(text(f"PRAGMA application_id = {APPLICATION_ID}"))
             connection.execute(text(f"PRAGMA user_version = {FORMAT}"))

@@ -27,6 +27,7 @@ def here(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 REFUSED = {
     "no script": (("nothing.py",), "nothing.py does not exist (did you mean 'nothings.py'?)"),
+    "a workflow by its file": (("nothings.py:work",), "for the workflow of a script write nothings:work"),
     "a folder": ((".",), ". is a folder"),
     "no module": (("-m", "nothing"), "There is no module 'nothing' for -m"),
     "no program": (("--fresh",), "needs a script, -m module or module:workflow"),
