@@ -76,8 +76,8 @@ def scrub(error: BaseException, secrets: list[str]) -> None:
 def _without(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_replace"):  # as aiohttp says what was asked for
         return type(value)(*(_without(each, secrets) for each in value))
-    if hasattr(type(value), "__attrs_attrs__"):  # aiohttp before 3.11
-        return type(value)(*(_without(getattr(value, each.name), secrets) for each in type(value).__attrs_attrs__))
+    if fields := getattr(type(value), "__attrs_attrs__", ()):  # aiohttp before 3.11
+        return type(value)(*(_without(getattr(value, each.name), secrets) for each in fields))
     text = str(value) if type(value).__name__ in ("str", "URL") else ""
     for secret in secrets:
         text = text.replace(secret, _HIDDEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from functools import partial, wraps
 from inspect import iscoroutine, iscoroutinefunction, isfunction
 from types import MethodType
@@ -35,7 +36,7 @@ def patched_function(describe: Callable[..., Any], function: Any, *, is_method: 
             return _call(describe, MethodType(function, args[0]), args[0], args[1:], kwargs)
         return _call(describe, function, None, args, kwargs)
 
-    if iscoroutinefunction(function) and hasattr(inspect, "markcoroutinefunction"):  # since Python 3.12
+    if sys.version_info >= (3, 12) and iscoroutinefunction(function):
         inspect.markcoroutinefunction(patched)
     return patched
 
