@@ -352,9 +352,8 @@ class Attempts:
     def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
         """Record a result, and with it what the body changed in the run's state, and give it to the caller."""
         self._flags |= flags
-        missing = None
-        if self._flags & _COST and (body is not None or flags):
-            missing = charge(self, value, is_resolved=body is None)
+        is_paid = self._flags & _COST and (body is not None or flags)
+        missing = charge(self, value, is_resolved=body is None) if is_paid else None
         state = self.execution.state if body is not None else None
         try:
             ticket = self._record_success(value, state, body)
