@@ -9,21 +9,24 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from durable.budgets import admission
 from durable.contexts import missing_context
 from durable.details import Details, render
-from durable.doubts import resolve_command
 from durable.effects import Arrival, Durable, Execute, Quiet, uncarried
-from durable.errors import ExecutionStopped, NotSerializableError
+from durable.errors import ExecutionStopped
 from durable.exceptions import encode_exception
-from durable.execution import NOTHING, Body, warn_once
+from durable.execution import NOTHING, Body
 from durable.failures import culprits, hide, is_hidden, mark
+from durable.ledgers import ledger_of
 from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
+from durable.results import value_unavailable, warn_of_mutation
 from durable.retries import pause_after, pause_after_result
 from durable.serializers import Unserializable
 from durable.settling import complete, leave, overlooked_steps
+from durable.spending import charge
 from durable.step_keys import Scope, shown_label
 from durable.undoables import describe, keep_result
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from durable.effects import Effect
+    from durable.ledgers import Ledger
     from durable.matching import Match
     from durable.states import Recorded, RunState
 
@@ -38,6 +42,7 @@ _STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
 _SKIPPED = StepStatus.SKIPPED.value
 CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+_COST, _CERTAIN = StepFlag.COST, StepFlag.NOT_IDEMPOTENT | StepFlag.COST
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
 _KEPT_FLAGS = (
     StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED | StepFlag.UNDO
@@ -100,14 +105,19 @@ class Attempts:
             self._key = record.key
             self._attempts = record.attempts
             self.interruptions = record.interruptions
-            self._flags = record.flags & _KEPT_FLAGS | task.flags & StepFlag.UNDO
-            if record.flags & StepFlag.COPIED:
-                copied = replace(Details.read(self._details), key=Details.read(record.details).key)
-                self._details = copied.write()
+            self._flags = record.flags & _KEPT_FLAGS | task.flags & (StepFlag.UNDO | _COST)
+            earlier = Details.read(record.details)
+            if earlier.key or earlier.unknown:
+                kept = replace(Details.read(self._details), key=earlier.key, unknown=earlier.unknown)
+                self._details = kept.write()
         if not self._is_idempotent:
             self._flags |= StepFlag.NOT_IDEMPOTENT
             if execution.lacks_context:  # its body may ask for it when its effect has begun
                 raise execution.stop(missing_context(execution))
+        if self._flags & _COST or (record is not None and record.flags & _COST):
+            earlier = Details.read(record.details) if record is not None else None
+            if task.flags & _COST or (earlier is not None and earlier.spent is not None):
+                ledger_of(execution).open(self.seq, earlier)
         if task.may_be_undone:
             self._details = describe(execution, self.call, self.seq, self._key, self._details)
 
@@ -123,6 +133,8 @@ class Attempts:
             if until is not None:
                 yield from self._back_off(until)
             while True:
+                if execution.ledger is not None:
+                    yield from admission(self, execution.ledger)
                 self._attempts += 1
                 try:
                     if execution.standby.is_paused:
@@ -169,6 +181,19 @@ class Attempts:
     def seq(self) -> int:
         return self._identity[1]
 
+    @property
+    def key(self) -> str:
+        return self._key
+
+    @property
+    def record(self) -> StepRecord | None:
+        return self._record
+
+    def count_killed(self) -> None:
+        """Note that an attempt was killed: nobody knows what it cost."""
+        details = Details.read(self._details)
+        self._details = replace(details, unknown=details.unknown + 1).write()
+
     def open_body(self) -> Body:
         """Make the body of the present attempt."""
         execution, record = self.execution, self._record
@@ -214,7 +239,13 @@ class Attempts:
         self._record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
         if observers:
             execution.tell_step(record)
-        return execution.append(record)
+        return execution.append(record) if execution.ledger is None else self._append_paid(record, execution.ledger)
+
+    def _append_paid(self, record: StepRecord, ledger: Ledger) -> int:
+        with ledger.guard:
+            self._record = ledger.stamped(record)
+            self._flags |= self._record.flags & _COST
+            return self.execution.append(self._record)
 
     def _withdraw(self, error: BaseException) -> None:
         """Record that the intent was given up before the body began."""
@@ -274,7 +305,7 @@ class Attempts:
         mark(error, execution.id, self.seq)
         if isinstance(error, (*CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
-        if not cancelled and not self._is_idempotent:
+        if not cancelled and self._flags & _CERTAIN:
             yield Durable(execution, ticket, certain=True)
         if self.task.is_async and not cancelled and not execution.history.is_empty:
             yield Arrival(execution)
@@ -312,6 +343,7 @@ class Attempts:
         self, pause: float, body: Body, details: Details, error: bytes | None
     ) -> Generator[Effect, Any, None]:
         """Wait until what the body started has ended, and record that another attempt follows."""
+        self.execution.repeated += 1
         yield Quiet(self.execution, body)
         until = self.execution.clock() + pause
         self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
@@ -328,13 +360,16 @@ class Attempts:
     def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
         """Record a result, and with it what the body changed in the run's state, and give it to the caller."""
         self._flags |= flags
+        missing = None
+        if self._flags & _COST and (body is not None or flags):
+            missing = charge(self, value, is_resolved=body is None)
         state = self.execution.state if body is not None else None
         try:
             ticket = self._record_success(value, state, body)
         except KeyboardInterrupt:
             self._record_success(value, state, body)
             raise
-        if not self._is_idempotent:
+        if self._flags & _CERTAIN:
             yield Durable(self.execution, ticket, certain=True)
         if self.task.is_async and not self.execution.history.is_empty:
             yield Arrival(self.execution)
@@ -346,7 +381,9 @@ class Attempts:
         if state is not None and body is not None:
             state.close(body)
         if not self.call.immutable and self.task.has_body and (changed := self.call.mutated()) is not None:
-            self._warn_of_mutation(changed)
+            warn_of_mutation(self.task, changed)
+        if missing is not None:
+            raise missing
         return value
 
     def _record_success(self, value: Any, state: RunState | None, body: Body | None) -> int:
@@ -358,7 +395,7 @@ class Attempts:
             self._flags |= StepFlag.VALUE_UNAVAILABLE
             if self.task.undo is not None:
                 keep_result(execution, self.seq, value)
-            unavailable = self._encode_error(self._value_unavailable(error))
+            unavailable = self._encode_error(value_unavailable(execution, self._key, error))
             return self._append(_SUCCEEDED, error=unavailable)
         if state is not None and body is not None and (changes := state.changes_of(body)):
             return self._record_changes(data, changes, state, body)
@@ -370,22 +407,6 @@ class Attempts:
             ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=joined)
             state.commit(body)
         return ticket
-
-    def _value_unavailable(self, error: Unserializable) -> NotSerializableError:
-        return NotSerializableError(
-            f"Step {self._key!r} of run {self.execution.id} succeeded, but its result cannot be stored: "
-            f"result{error.path} is a {error.culprit} ({error.reason}). It will not be executed again. Return only what "
-            f"can be stored; then set this record aside with version=, or decide its result with: "
-            f"{resolve_command(self.execution.id, self._key)} --happened 'JSON'."
-        )
-
-    def _warn_of_mutation(self, argument: str) -> None:
-        warn_once(
-            "mutation",
-            self.task.label,
-            f"Task {self.task.full_name!r} changed its argument {argument!r} in place. A replay returns the stored result and "
-            f"cannot repeat the change: return the new value instead.",
-        )
 
 
 def _was_cancelled() -> bool:

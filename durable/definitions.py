@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from durable.costs import budget_of
 from durable.errors import DefinitionError
 from durable.naming import check_run_id, is_script, script_path, stable_module_name
 from durable.options import ABSENT, as_tuple, check_known, check_task, check_workflow
@@ -20,6 +21,7 @@ from durable.step_keys import escape, label_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from decimal import Decimal
     from typing import Self
 
     from durable.futures import TaskFuture
@@ -199,6 +201,7 @@ class TaskDefinition(Definition):
     on_code_change: OnCodeChange | None = None
     cache: bool | timedelta = False
     executor: ExecutorOption | None = None
+    cost: Callable[[Any], Any] | None = None
     after: tuple[TaskFuture[Any], ...] = ()
     when: When = "succeeded"
     priority: float = 0
@@ -219,6 +222,7 @@ class TaskDefinition(Definition):
             | StepFlag.ALWAYS * (not self.replay)
             | StepFlag.CHILD_RUN * self.is_child_run
             | StepFlag.UNDO * (self.undo is not None)
+            | StepFlag.COST * (self.cost is not None)
         )
 
     @cached_property
@@ -291,6 +295,7 @@ class WorkflowDefinition(Definition):
     on_running: OnRunning = "error"
     max_workers: int | None = None
     executor: ExecutorOption | None = None
+    budget: Decimal | None = None
     retry_failed: bool | None = None
     is_block: bool = False
     context: Any = ABSENT
@@ -371,4 +376,9 @@ def _converted(kind: str, options: dict[str, Any]) -> dict[str, Any]:
         given["version"] = str(given["version"])
     if isinstance(given.get("timeout"), timedelta):
         given["timeout"] = given["timeout"].total_seconds()
+    if given.get("budget") is not None:
+        try:
+            given["budget"] = budget_of(given["budget"])
+        except ValueError as error:
+            raise DefinitionError(f"@{kind}(budget=...) is a number of US dollars: {error}.") from None
     return given

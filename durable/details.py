@@ -30,7 +30,9 @@ class Argument:
 class Details:
     """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
     `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before, `undo` the
-    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored).
+    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored). `spent` holds
+    the amounts of a step that costs something, of all its attempts, `elsewhere` those that it cost the run that it was copied
+    from, and `unknown` counts the attempts whose costs nobody knows.
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -40,6 +42,9 @@ class Details:
     retry: tuple[int, ...] = ()
     key: str = ""
     undo: tuple[str, str] | None = None
+    spent: dict[str, str] | None = None
+    elsewhere: dict[str, str] | None = None
+    unknown: int = 0
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
@@ -58,6 +63,12 @@ class Details:
             data["k"] = self.key
         if self.undo is not None:
             data["x"] = self.undo
+        if self.spent is not None:
+            data["m"] = self.spent
+        if self.elsewhere is not None:
+            data["e"] = self.elsewhere
+        if self.unknown:
+            data["n"] = self.unknown
         return json.dumps(data).encode()
 
     @staticmethod
@@ -75,6 +86,9 @@ class Details:
                 tuple(found.get("r", ())),
                 found.get("k", ""),
                 (found["x"][0], found["x"][1]) if "x" in found else None,
+                found.get("m"),
+                found.get("e"),
+                found.get("n", 0),
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise CorruptRecordError(

@@ -26,9 +26,11 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME, Execution, warn_once
+from durable.ledgers import Ledger
 from durable.observers import notify, observe_into_file, observers, run_event
 from durable.options import ABSENT
 from durable.records import UNFINISHED, Claim, History, RunFilter, RunRecord, RunStatus
+from durable.savings import returned_savings, tally_of, with_tally
 from durable.snapshots import Hydration
 from durable.stopping import ended_when_stopped, limited
 from durable.verdicts import Past
@@ -93,7 +95,7 @@ def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
     call.check_inputs(run)
     if run.status == RunStatus.SUCCEEDED and not call.is_block:
         if call.parent is None:
-            notices.tell_returned(run, now)
+            notices.tell_returned(run, now, lambda: returned_savings(session.store, run))
         return run
     yield from _resume(call, run)
     return None if call.execution is not None else (yield from _open(call))
@@ -213,7 +215,10 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
             raise in_progress(session.active[run.id].run, "in this process")
         call.execution = session.active[run.id] = execution
     if call.parent is not None:
+        execution.caller = call.parent
         execution.inherit(call.parent.execution)
+    if call.workflow.budget is not None or (call.parent is not None and call.parent.execution.ledger is not None):
+        execution.ledger = Ledger(execution)
     return execution
 
 
@@ -338,7 +343,8 @@ def _record_end(
         run = run_after_undoing(execution, error)
     else:
         run, error = ended_run(execution, value, error)
-    ticket = session.journal.append(execution.fence, run)
+    tally = tally_of(execution)
+    ticket = session.journal.append(execution.fence, with_tally(run, tally))
     try:
         yield Durable(execution, ticket, certain=True)
     except ExecutionStopped as stopped:
@@ -347,6 +353,8 @@ def _record_end(
     else:
         if execution.state is not None:
             execution.state.close(execution.body)
+        if tally and call.parent is None:
+            notices.tell_done(run, str(tally), was_resumed=not execution.is_new)
     _tell(execution, run, run.status, error)
     return error
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.attempts import Attempts
+from durable.budgets import admission
 from durable.doubts import in_doubt
 from durable.effects import Durable, Effect, Execute, Sleep
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
@@ -162,6 +163,8 @@ class _StreamAttempts(Attempts):
         if until is not None:
             yield Sleep(until - execution.clock())
         begun = time.monotonic()
+        if execution.ledger is not None:
+            yield from admission(self, execution.ledger)
         self._attempts += 1
         self._chunk: list[bytes] = []
         self._bytes = self._chunks = self._items = 0
