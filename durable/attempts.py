@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from durable.budgets import admission
+from durable.budgets import admission, admitted
 from durable.contexts import missing_context
 from durable.details import Details, render
 from durable.effects import Arrival, Durable, Execute, Quiet, uncarried
@@ -28,13 +28,13 @@ from durable.serializers import Unserializable
 from durable.settling import complete, leave, overlooked_steps
 from durable.spending import charge
 from durable.step_keys import Scope, shown_label
+from durable.stopping import was_cancelled
 from durable.undoables import describe, keep_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from durable.effects import Effect
-    from durable.ledgers import Ledger
     from durable.matching import Match
     from durable.states import Recorded, RunState
 
@@ -59,13 +59,13 @@ class Attempts:
         "_function",
         "_identity",
         "_is_idempotent",
-        "_key",
         "_record",
         "_started_at",
         "call",
         "execution",
         "frame",
         "interruptions",
+        "key",
         "scope",
         "task",
         "tries",
@@ -97,33 +97,33 @@ class Attempts:
                 content,
                 occurrence,
             )
-            self._key = step_key(scope.container, scope.branch, label, occurrence)
+            self.key = step_key(scope.container, scope.branch, label, occurrence)
             self._attempts = self.interruptions = 0
             self._flags = task.flags
         else:
             self._identity = record[:9]
-            self._key = record.key
+            self.key = record.key
             self._attempts = record.attempts
             self.interruptions = record.interruptions
             self._flags = record.flags & _KEPT_FLAGS | task.flags & (StepFlag.UNDO | _COST)
             earlier = Details.read(record.details)
-            if earlier.key or earlier.unknown:
-                kept = replace(Details.read(self._details), key=earlier.key, unknown=earlier.unknown)
-                self._details = kept.write()
+            self._details = earlier.going_on(self._details, is_copied=bool(record.flags & StepFlag.COPIED))
+            if earlier.spent is not None:
+                ledger_of(execution).open(record.seq, earlier.spent)
         if not self._is_idempotent:
             self._flags |= StepFlag.NOT_IDEMPOTENT
             if execution.lacks_context:  # its body may ask for it when its effect has begun
                 raise execution.stop(missing_context(execution))
-        if self._flags & _COST or (record is not None and record.flags & _COST):
-            earlier = Details.read(record.details) if record is not None else None
-            if task.flags & _COST or (earlier is not None and earlier.spent is not None):
-                ledger_of(execution).open(self.seq, earlier)
+        if self._flags & _COST:
+            ledger_of(execution).open(self.seq)
         if task.may_be_undone:
-            self._details = describe(execution, self.call, self.seq, self._key, self._details)
+            self._details = describe(execution, self.call, self.seq, self.key, self._details)
 
     def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
         """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
-        return self._execute(until) if self.task.has_body else self.succeed(self._function())
+        if not self.task.has_body:
+            return self.succeed(self._function())
+        return self._execute(until) if self.execution.ledger is None else admitted(self, self._execute(until))
 
     def _execute(self, until: float | None) -> Generator[Effect, Any, Any]:
         execution, task = self.execution, self.task
@@ -133,8 +133,6 @@ class Attempts:
             if until is not None:
                 yield from self._back_off(until)
             while True:
-                if execution.ledger is not None:
-                    yield from admission(self, execution.ledger)
                 self._attempts += 1
                 try:
                     if execution.standby.is_paused:
@@ -176,23 +174,18 @@ class Attempts:
                 self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
                 self._note_cancellation()
             raise
+        yield from admission(self)
 
     @property
     def seq(self) -> int:
         return self._identity[1]
 
     @property
-    def key(self) -> str:
-        return self._key
-
-    @property
     def record(self) -> StepRecord | None:
         return self._record
 
     def count_killed(self) -> None:
-        """Note that an attempt was killed: nobody knows what it cost."""
-        details = Details.read(self._details)
-        self._details = replace(details, unknown=details.unknown + 1).write()
+        self._details = Details.read(self._details).with_another_unknown()
 
     def open_body(self) -> Body:
         """Make the body of the present attempt."""
@@ -203,10 +196,10 @@ class Attempts:
         return Body(
             execution,
             self.frame.body,
-            Scope(self._key, "", history, self.scope),
+            Scope(self.key, "", history, self.scope),
             self.task.title,
             record,
-            self._key,
+            self.key,
             self._attempts,
         )
 
@@ -239,13 +232,11 @@ class Attempts:
         self._record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
         if observers:
             execution.tell_step(record)
-        return execution.append(record) if execution.ledger is None else self._append_paid(record, execution.ledger)
-
-    def _append_paid(self, record: StepRecord, ledger: Ledger) -> int:
-        with ledger.guard:
-            self._record = ledger.stamped(record)
-            self._flags |= self._record.flags & _COST
-            return self.execution.append(self._record)
+        if execution.ledger is None:
+            return execution.append(record)
+        self._record, ticket = execution.ledger.write(record)
+        self._flags |= self._record.flags & _COST
+        return ticket
 
     def _withdraw(self, error: BaseException) -> None:
         """Record that the intent was given up before the body began."""
@@ -266,7 +257,7 @@ class Attempts:
             error,
             self.execution.serializer,
             run=self.execution.id,
-            step=self._key,
+            step=self.key,
             sensitive=sensitive or is_hidden(error),
         )
 
@@ -282,7 +273,7 @@ class Attempts:
             self._interrupt(error)
             return None
         no_effect = isinstance(error, task.no_effect_on)
-        cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or _was_cancelled())
+        cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or was_cancelled())
         self.tries += 1
         self.interruptions = 0
         blamed = culprits(error, execution.id)
@@ -390,26 +381,20 @@ class Attempts:
         execution = self.execution
         self.interruptions = 0
         try:
-            data = execution.serializer.encode(value, run=execution.id, step=self._key)
+            data = execution.serializer.encode(value, run=execution.id, step=self.key)
         except Unserializable as error:
             self._flags |= StepFlag.VALUE_UNAVAILABLE
             if self.task.undo is not None:
                 keep_result(execution, self.seq, value)
-            unavailable = self._encode_error(value_unavailable(execution, self._key, error))
+            unavailable = self._encode_error(value_unavailable(execution, self.key, error))
             return self._append(_SUCCEEDED, error=unavailable)
         if state is not None and body is not None and (changes := state.changes_of(body)):
             return self._record_changes(data, changes, state, body)
         return self._append(_SUCCEEDED, value=data)
 
     def _record_changes(self, data: bytes, changes: Recorded, state: RunState, body: Body) -> int:
-        joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self._key)
+        joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self.key)
         with state.guard:  # so that changes take effect in the order in which they are recorded
             ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=joined)
             state.commit(body)
         return ticket
-
-
-def _was_cancelled() -> bool:
-    """Whether somebody cancelled the asyncio task; a body may also raise CancelledError by itself."""
-    current = asyncio.current_task()
-    return current is None or current.cancelling() > 0

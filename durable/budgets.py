@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable.effects import Effect
 from durable.records import StepFlag, StepStatus
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 _LOOK = 0.005  # seconds between two looks at steps that end elsewhere
 
 
-def admission(attempts: Attempts, ledger: Ledger) -> Generator[Effect, None, None]:
+def admitted(attempts: Attempts, life: Generator[Effect, Any, Any]) -> Generator[Effect, Any, Any]:
+    """Execute a body if it may start."""
+    yield from admission(attempts)
+    return (yield from life)
+
+
+def admission(attempts: Attempts) -> Generator[Effect, Any, None]:
     """Let a body start, or stop its execution because a budget is spent; what undoes is paid for in any case."""
-    if attempts.execution.undoing is not None:
+    ledger = attempts.execution.ledger
+    if ledger is None or attempts.execution.undoing is not None:
         return
     exhausted = ledger.exhausted()
     if exhausted is not None:

@@ -108,7 +108,7 @@ def budget_of(value: object) -> Decimal:
     """Take a number as a budget in US dollars; raises ValueError."""
     budget = amount(value)
     if not budget:
-        raise ValueError(f"{value!r} lets nothing be executed: give more than 0")
+        raise ValueError(f"{value} lets nothing be executed: give more than 0")
     return budget
 
 

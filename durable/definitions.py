@@ -296,6 +296,7 @@ class WorkflowDefinition(Definition):
     max_workers: int | None = None
     executor: ExecutorOption | None = None
     budget: Decimal | None = None
+    has_own_budget: bool = False
     retry_failed: bool | None = None
     is_block: bool = False
     context: Any = ABSENT
@@ -310,6 +311,8 @@ class WorkflowDefinition(Definition):
         given = {name: options.pop(name) for name in _CALL_OPTIONS & options.keys()}
         if "run_id" in options:
             given["exact_run_id"] = check_run_id(options.pop("run_id"))
+        if "budget" in options:
+            given["has_own_budget"] = True
         return replace(self, **given, **workflow_options(options))
 
     @cached_property
@@ -338,7 +341,7 @@ _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "context", "sn
 _SUBMIT_OPTIONS = frozenset({"after", "when", "priority"})
 _NO_TASK_OPTIONS = {"function", "anchor", "has_body", "is_child_run"}
 _TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - _NO_TASK_OPTIONS - _SUBMIT_OPTIONS
-_NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block"}
+_NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block", "has_own_budget"}
 _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS
 
 

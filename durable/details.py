@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -48,28 +49,28 @@ class Details:
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
-        data: dict[str, Any] = {}
-        if self.arguments:
-            data["a"] = {name: [argument.digest, argument.preview] for name, argument in self.arguments.items()}
-        if self.code:
-            data["c"] = self.code
-        if self.tries:
-            data["t"] = self.tries
-        if self.until is not None:
-            data["u"] = self.until
-        if self.retry:
-            data["r"] = self.retry
-        if self.key:
-            data["k"] = self.key
-        if self.undo is not None:
-            data["x"] = self.undo
-        if self.spent is not None:
-            data["m"] = self.spent
-        if self.elsewhere is not None:
-            data["e"] = self.elsewhere
-        if self.unknown:
-            data["n"] = self.unknown
-        return json.dumps(data).encode()
+        arguments = {name: [argument.digest, argument.preview] for name, argument in self.arguments.items()}
+        always = {"u": self.until, "x": self.undo, "m": self.spent, "e": self.elsewhere}
+        unless_empty = {
+            "a": arguments,
+            "c": self.code,
+            "t": self.tries,
+            "r": self.retry,
+            "k": self.key,
+            "n": self.unknown,
+        }
+        data = {name: value for name, value in unless_empty.items() if value}
+        return json.dumps(data | {name: value for name, value in always.items() if value is not None}).encode()
+
+    def going_on(self, details: bytes, *, is_copied: bool) -> bytes:
+        """Give the details of another execution of the step, with what earlier ones leave to it."""
+        if not is_copied and not self.unknown:
+            return details
+        return replace(Details.read(details), key=self.key if is_copied else "", unknown=self.unknown).write()
+
+    def with_another_unknown(self) -> bytes:
+        """Give the details after one more attempt of which nobody knows what it cost."""
+        return replace(self, unknown=self.unknown + 1).write()
 
     @staticmethod
     def read(data: bytes | None) -> Details:
@@ -86,15 +87,23 @@ class Details:
                 tuple(found.get("r", ())),
                 found.get("k", ""),
                 (found["x"][0], found["x"][1]) if "x" in found else None,
-                found.get("m"),
-                found.get("e"),
-                found.get("n", 0),
+                _amounts(found.get("m")),
+                _amounts(found.get("e")),
+                int(found.get("n", 0)),
             )
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CorruptRecordError(
                 f"The details of a step are damaged: {data!r}. Nothing was executed in its place. Restore the store from "
                 f"a backup, or begin again with DURABLE_FRESH=1."
             ) from error
+
+
+def _amounts(found: Any) -> dict[str, str] | None:
+    if found is None:
+        return None
+    if not all(isinstance(each, str) and Decimal(each) >= 0 for each in found.values()):
+        raise ValueError(f"{found!r} are no amounts")
+    return dict(found)
 
 
 def short_digest(encoded: bytes) -> str:

@@ -232,7 +232,9 @@ class BudgetExceededError(RunError):
     `spent` and `budget` are US dollars.
     """
 
-    def __init__(self, message: str, run_id: str = "", spent: Decimal | None = None, budget: Decimal | None = None) -> None:
+    def __init__(
+        self, message: str, run_id: str = "", spent: Decimal | None = None, budget: Decimal | None = None
+    ) -> None:
         """Keep the message, the run's id and the amounts."""
         super().__init__(message, run_id)
         self.args = (message, run_id, spent, budget)

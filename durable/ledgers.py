@@ -10,6 +10,7 @@ import contextlib
 import threading
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from durable.costs import USD, added, dollars, packed, unpacked
@@ -18,10 +19,10 @@ from durable.errors import BudgetExceededError
 from durable.exceptions import encode_exception
 from durable.notices import shell_command
 from durable.recorded_costs import child_cost, run_cost
-from durable.records import StepFlag, StepStatus
+from durable.records import StepFlag, StepQuery, StepStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from durable.attempts import Attempts
     from durable.costs import Amounts
@@ -60,20 +61,17 @@ class Ledger:
         if self.budget is not None and execution.past.last_event:
             self._before = run_cost(execution.session.store, execution.id).usd
 
-    def open(self, seq: int, earlier: Details | None) -> None:
-        """Keep an account for a step, going on with what its earlier attempts cost."""
+    def open(self, seq: int, earlier: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Keep an account for a step, which goes on with what its earlier executions cost."""
         with self.guard:
-            account = self._accounts.setdefault(seq, _Account())
-            if earlier is not None and earlier.spent:
-                account.amounts = unpacked(earlier.spent)
+            self._accounts.setdefault(seq, _Account(unpacked(earlier)))
 
     def add(self, body: Body, amounts: Amounts) -> None:
         """Count what a body spends; what comes after its attempt was given up is recorded at once."""
         with self.guard:
             self.add_to(body.seq, amounts)
-            account = self._accounts[body.seq]
-            if body.closed is not None and account.record is not None:
-                self.execution.append(self.stamped(account.record))
+            if body.closed is not None:
+                self._record_late(body.seq)
         if body.record is not None:
             self.paid_tasks.add(body.record.task)
         self.count(amounts, body.outer)
@@ -83,6 +81,15 @@ class Ledger:
         with self.guard:
             account = self._accounts.setdefault(seq, _Account())
             account.amounts = added(account.amounts, amounts)
+
+    def _record_late(self, seq: int) -> None:
+        """Write the record of a step again, unless a further one comes in any case."""
+        execution, record = self.execution, self._accounts[seq].record
+        if record is None:
+            execution.journal.flush_all()
+            [record] = execution.journal.store.steps(execution.id, StepQuery(after=seq - 1, limit=1))
+        if record.status != StepStatus.STARTED:
+            execution.append(self.stamped(record))
 
     def note_unknown(self, seq: int) -> None:
         """Note that a step spent nobody knows how much."""
@@ -109,6 +116,12 @@ class Ledger:
         with self.guard:
             self.replayed.add(record.seq)
         self.count({}, body)
+
+    def write(self, record: StepRecord) -> tuple[StepRecord, int]:
+        """Send a record on its way with what its step costs; gives what was written, and the ticket."""
+        with self.guard:
+            stamped = self.stamped(record)
+            return stamped, self.execution.append(stamped)
 
     def stamped(self, record: StepRecord) -> StepRecord:
         """Put what a step costs into the record that is to be written."""

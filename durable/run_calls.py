@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from durable import sessions
@@ -117,10 +118,16 @@ class RunCall:
                 "self": self._call.instance is not None,
                 "block": self.is_block,
                 "context": self.context is not ABSENT,
+                **self.budget_entry(),
                 **({"code": self.workflow.code_hex} if self.workflow.is_anonymous else {}),
                 **({"program": program} if (program := program_digest(self.workflow)) is not None else {}),
             }
         )
+
+    def budget_entry(self) -> dict[str, str | None]:
+        """Say which budget was given for this run alone, in dollars, so that the run has it wherever it is resumed."""
+        budget = self.workflow.budget
+        return {"budget": None if budget is None else str(budget)} if self.workflow.has_own_budget else {}
 
     def check_inputs(self, run: RunRecord) -> None:
         """Refuse a run that was started with other inputs, or by another function of the same name."""
@@ -172,6 +179,12 @@ class RunCall:
             arguments=json.dumps(self.digests).encode(),
             lineage=self.lineage,
         )
+
+
+def own_budget(entry: dict[str, Any]) -> Decimal | None:
+    """Read the budget that was given for a run alone."""
+    budget = entry["budget"]
+    return None if budget is None else Decimal(budget)
 
 
 def _run_id(title: str, digest: bytes) -> str:

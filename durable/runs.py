@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from durable.definitions import WorkflowDefinition
     from durable.effects import Effect
     from durable.run_calls import RunCall
+    from durable.savings import Tally
 
 _JOIN_POLL = 0.05  # seconds between two looks at a run that is waited for
 
@@ -145,11 +146,22 @@ def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
             past = past_of(claim, retry_failed=_retries_failed(call))
             if call.parent is None:
                 notices.tell_resumed(previous, previous.status, claim.history.steps, sessions.clock())
-            _tell(_own(call, claim.run, past), claim.run, "resumed")
+            execution = _own(call, claim.run, past)
+            _keep_budget(call, execution)
+            _tell(execution, claim.run, "resumed")
         except BaseException:
             if call.execution is None:
                 leave(call.session, claim, previous)
             raise
+
+
+def _keep_budget(call: RunCall, execution: Execution) -> None:
+    """Record the budget of a resumed run if it was given another one."""
+    entry = json.loads(execution.run.entry)
+    kept = {name: value for name, value in entry.items() if name != "budget"} | call.budget_entry()
+    if kept != entry:
+        execution.run = replace(execution.run, entry=json.dumps(kept))
+        call.session.journal.append(execution.fence, execution.run)
 
 
 def _leave(call: RunCall, claim: Claim, run: RunRecord) -> Generator[Effect, Any, None]:
@@ -351,12 +363,16 @@ def _record_end(
         if stopped.error is not error:
             return stopped.error
     else:
-        if execution.state is not None:
-            execution.state.close(execution.body)
-        if tally and call.parent is None:
-            notices.tell_done(run, str(tally), was_resumed=not execution.is_new)
+        _end_well(call, execution, run, tally)
     _tell(execution, run, run.status, error)
     return error
+
+
+def _end_well(call: RunCall, execution: Execution, run: RunRecord, tally: Tally) -> None:
+    if execution.state is not None:
+        execution.state.close(execution.body)
+    if tally and call.parent is None:
+        notices.tell_done(run, str(tally), was_resumed=not execution.is_new)
 
 
 def _tell(execution: Execution, run: RunRecord, kind: str, error: BaseException | None = None) -> None:

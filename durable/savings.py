@@ -44,7 +44,8 @@ class Tally:
 
     def __str__(self) -> str:
         """Say it in one line: `412 replayed, 3 executed, $1.24 spent, $38.10 and 51 min not spent again`."""
-        parts = [f"{self.replayed} replayed", f"{self.executed} executed"]
+        parts = [f"{self.replayed} replayed"] if self.replayed else []
+        parts.append(f"{self.executed} executed")
         if self.spent.usd:
             parts.append(f"{dollars(self.spent.usd)} spent")
         saved = not_spent_again(self.saved, self.seconds)

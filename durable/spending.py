@@ -109,7 +109,7 @@ def _price(execution: Execution, task: TaskDefinition, key: str, value: Any) -> 
     try:
         return _taken(task.cost(value))
     except ValueError as error:
-        problem = str(error) if type(error) is _NoAmount else repr(error)
+        problem = str(error) if type(error) is _NoAmountError else repr(error)
     except Exception as error:
         problem = repr(error)
     finally:
@@ -117,7 +117,7 @@ def _price(execution: Execution, task: TaskDefinition, key: str, value: Any) -> 
     raise _unknown(execution, task, key, problem)
 
 
-class _NoAmount(ValueError):
+class _NoAmountError(ValueError):
     """What `cost=` gave is no amount."""
 
 
@@ -128,7 +128,7 @@ def _taken(cost: Any) -> Amounts:
             return amounts_of(units.pop(USD, None), units)
         return amounts_of(cost, {})
     except ValueError as error:
-        raise _NoAmount(str(error)) from None
+        raise _NoAmountError(str(error)) from None
 
 
 def _unknown(execution: Execution, task: TaskDefinition, key: str, problem: str) -> UnknownCostError:

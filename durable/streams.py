@@ -163,8 +163,7 @@ class _StreamAttempts(Attempts):
         if until is not None:
             yield Sleep(until - execution.clock())
         begun = time.monotonic()
-        if execution.ledger is not None:
-            yield from admission(self, execution.ledger)
+        yield from admission(self)
         self._attempts += 1
         self._chunk: list[bytes] = []
         self._bytes = self._chunks = self._items = 0
@@ -233,15 +232,15 @@ class _StreamAttempts(Attempts):
         if not is_equal:
             warn_once(
                 "items",
-                f"{self.execution.id}:{self._key}",
-                f"Generator {self._key!r} of run {self.execution.id} was executed again to go on where its consumer had "
+                f"{self.execution.id}:{self.key}",
+                f"Generator {self.key!r} of run {self.execution.id} was executed again to go on where its consumer had "
                 f"failed, and gives other items than those that were recorded and used: item {self._items} was {given!r:.60} "
                 f"and is {item!r:.60}. To execute all of it again use version= or a new run.",
             )
 
     def _keep(self, item: Any) -> None:
         """Turn an item into bytes, now that nobody can change it."""
-        data = self.execution.serializer.encode(item, run=self.execution.id, step=self._key)
+        data = self.execution.serializer.encode(item, run=self.execution.id, step=self.key)
         self._chunk.append(data)
         self._items += 1
         self._bytes += len(data)
@@ -252,14 +251,14 @@ class _StreamAttempts(Attempts):
         if not self._chunk:
             return
         execution, now = self.execution, self.execution.clock()
-        value = execution.serializer.encode(self._chunk, run=execution.id, step=self._key)
+        value = execution.serializer.encode(self._chunk, run=execution.id, step=self.key)
         self._chunks += 1
         self._chunk, self._bytes = [], 0
         record = StepRecord(
             execution.id,
             execution.tick(),
             self.seq,
-            items_container(self._key),
+            items_container(self.key),
             "",
             _TASK,
             "items",
@@ -289,7 +288,7 @@ class _StreamAttempts(Attempts):
 
     def _append(self, status: str, flags: int = 0, *, value: bytes | None = None, **more: Any) -> int:
         if status == StepStatus.FAILED:
-            value = self.execution.serializer.encode(self._manifest(), run=self.execution.id, step=self._key)
+            value = self.execution.serializer.encode(self._manifest(), run=self.execution.id, step=self.key)
         return super()._append(status, flags, value=value, **more)
 
 
