@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from durable.errors import ConfigurationError
@@ -31,7 +30,7 @@ class Cost:
     """
 
     usd: Decimal = _NOTHING
-    units: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}))
+    units: Mapping[str, Decimal] = field(default_factory=dict)
     unknown: int = 0
 
     def __bool__(self) -> bool:
@@ -55,7 +54,7 @@ class Cost:
 def cost_of(amounts: Mapping[str, Decimal], unknown: int = 0) -> Cost:
     """Make what users see of amounts."""
     units = {unit: each for unit, each in amounts.items() if unit != USD}
-    return Cost(amounts.get(USD, _NOTHING), MappingProxyType(units), unknown)
+    return Cost(amounts.get(USD, _NOTHING), units, unknown)
 
 
 def added(amounts: Mapping[str, Decimal], more: Mapping[str, Decimal]) -> Amounts:
