@@ -16,14 +16,15 @@ from durable.effects import Arrival, Durable, Execute, Quiet, uncarried
 from durable.errors import ExecutionStopped
 from durable.exceptions import encode_exception
 from durable.execution import NOTHING, Body
-from durable.failures import culprits, hide, is_hidden, mark
+from durable.failures import culprits, hide, is_hidden, mark, says_any
 from durable.ledgers import ledger_of
 from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
-from durable.results import value_unavailable, warn_of_mutation
+from durable.results import kept, value_unavailable, warn_of_mutation
 from durable.retries import pause_after, pause_after_result
+from durable.secrets_of_calls import secret_texts
 from durable.serializers import Unserializable
 from durable.settling import complete, leave, overlooked_steps
 from durable.spending import charge
@@ -85,7 +86,7 @@ class Attempts:
         self._details = render(call.arguments, task.code_hex, hidden=task.sensitive)
         if record is None:
             content, occurrence = call.content, match.occurrence
-            label = shown_label(task.segment, content, call.business_key, hidden=task.sensitive)
+            label = shown_label(task.segment, content, call.business_key, hidden=task.hides_key)
             self._identity: Identity = (
                 execution.id,
                 execution.tick(),
@@ -251,7 +252,7 @@ class Attempts:
         sensitive = self.task.sensitive
         if isinstance(error, ExecutionStopped):
             error = error.error
-        elif sensitive:
+        elif sensitive or says_any(error, secret_texts(self.call.arguments)):
             hide(error)
         return encode_exception(
             error,
@@ -390,11 +391,12 @@ class Attempts:
             return self._append(_SUCCEEDED, error=unavailable)
         if state is not None and body is not None and (changes := state.changes_of(body)):
             return self._record_changes(data, changes, state, body)
-        return self._append(_SUCCEEDED, value=data)
+        return self._append(_SUCCEEDED, value=kept(self, data) if self.task.sensitive else data)
 
     def _record_changes(self, data: bytes, changes: Recorded, state: RunState, body: Body) -> int:
         joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self.key)
+        state.holds_secrets |= self.task.sensitive
         with state.guard:  # so that changes take effect in the order in which they are recorded
-            ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=joined)
+            ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=kept(self, joined, changes))
             state.commit(body)
         return ticket

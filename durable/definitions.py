@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from durable.costs import budget_of
 from durable.errors import DefinitionError
 from durable.naming import check_run_id, is_script, script_path, stable_module_name
-from durable.options import ABSENT, as_tuple, check_known, check_task, check_workflow
+from durable.options import ABSENT, as_tuple, check_known, check_task, check_workflow, template_fields
+from durable.secrets_of_calls import is_secret_name
 from durable.signatures import Binding, Signature
 from durable.step_keys import escape, label_prefix
 
@@ -63,6 +64,13 @@ class Definition:
         if self.name is not None:
             return self.name
         return f"{stable_module_name(self.plain, self.anchor)}.{self.qualname}"
+
+    @cached_property
+    def hides_key(self) -> bool:
+        """Whether step keys show a digest in the place of the business key: it is made of what must not be stored."""
+        if self.sensitive or not isinstance(self.key, str):
+            return self.sensitive
+        return any(map(is_secret_name, template_fields(self.key)))
 
     def at(self, anchor: str | None) -> Self:
         """Give the same definition as it is named in a store of this anchor, None for the first store of the process."""

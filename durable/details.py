@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from durable.errors import CorruptRecordError
+from durable.secrets_of_calls import is_secret_name, looks_secret, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PREVIEW_LENGTH = 60
-_SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential", "cookie")
-_SCALARS = (str, int, float, bool, bytes, type(None))
+_LONG = 8  # characters below which a text is no credential
+_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +111,14 @@ def short_digest(encoded: bytes) -> str:
     return f"{crc32(encoded):08x}"
 
 
-@cache
-def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in _SECRET_WORDS)
-
-
 def preview(name: str, value: object) -> str:
-    """Show a value in a few characters; nothing of one whose parameter is named like a secret."""
-    if _is_secret(name):
+    """Show a value in a few characters; nothing of what is a credential by its parameter's name or by its looks."""
+    if is_secret_name(name) or (type(value) is str and len(value) >= _LONG and looks_secret(value)):
         return "(hidden)"
+    if isinstance(value, bytes):
+        return f"<bytes of {len(value)}>"
+    if isinstance(value, str) and "://" in value:
+        value = without_credentials(value)
     if isinstance(value, _SCALARS):
         shown = repr(value)
         return shown if len(shown) <= _PREVIEW_LENGTH else shown[: _PREVIEW_LENGTH - 1] + "…"

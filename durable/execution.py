@@ -117,6 +117,7 @@ class Execution:
         self.undoubted: set[tuple[str, str, str]] = set()
         self.state: RunState | None = None
         self.context: Any = ABSENT
+        self.secrets: list[str] = []
         self.lacks_context = False
         self.labels_elsewhere: list[str] = []
         self.root_task: asyncio.Task[Any] | None = None

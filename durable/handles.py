@@ -254,6 +254,8 @@ class Run(RecordedRun):
         if isinstance(outcome, Happened):
             try:
                 value = self._session.serializer.encode(outcome.value, run=self.id, step=found.key)
+                if found.flags & StepFlag.SENSITIVE:
+                    value = self._session.serializer.lock(value, run=self.id, step=found.key)
             except Unserializable as error:
                 raise ConfigurationError(
                     f"Step {found.key!r} of run {self.id} was not resolved: this result cannot be stored: {error}. Give one "

@@ -60,7 +60,9 @@ def replay_changes(match: Match, record: StepRecord) -> None:
         recorded: Any = execution.serializer.decode_beside(data, run=run, step=step)
     except CorruptRecordError as error:
         raise execution.stop(error) from error
-    state_of(execution).apply(match.frame.body, recorded)
+    state = state_of(execution)
+    state.holds_secrets |= bool(record.flags & StepFlag.SENSITIVE)
+    state.apply(match.frame.body, recorded)
 
 
 def replay_failure(execution: Execution, record: StepRecord) -> BaseException:

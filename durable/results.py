@@ -1,4 +1,4 @@
-"""What is said of results that cannot be stored, and of arguments that a body changed: a replay could repeat neither."""
+"""What is stored of results, and said of those that cannot be stored: a replay gives what was recorded, or that error."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING
 from durable.doubts import resolve_command
 from durable.errors import NotSerializableError
 from durable.execution import warn_once
+from durable.states import changes_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from durable.attempts import Attempts
     from durable.definitions import TaskDefinition
     from durable.execution import Execution
     from durable.serializers import Unserializable
+
+
+def kept(attempts: Attempts, data: bytes, changes: Sequence[Any] = ()) -> bytes:
+    """Give what is stored of a result: of a sensitive step, nothing that can be read without the key."""
+    if not attempts.task.sensitive and not changes_secrets(changes):
+        return data
+    return attempts.execution.serializer.lock(data, run=attempts.execution.id, step=attempts.key)
 
 
 def value_unavailable(execution: Execution, key: str, error: Unserializable) -> NotSerializableError:

@@ -18,6 +18,7 @@ from durable.options import ABSENT
 from durable.programs import is_another, program_digest
 from durable.records import RunRecord, RunStatus
 from durable.run_inputs import warn_of_inputs_without_value
+from durable.secrets_of_calls import holds_secrets, secret_texts
 from durable.serializers import Unserializable
 from durable.step_keys import content_digest, escape
 
@@ -86,9 +87,18 @@ class RunCall:
 
     def _store_inputs(self) -> bytes | None:
         try:
-            return self.session.serializer.encode((self._call.args, self._call.kwargs), run=self.lineage, step=_INPUTS)
+            given = self._call.args, self._call.kwargs
+            inputs = self.session.serializer.encode(given, run=self.lineage, step=_INPUTS)
         except Unserializable:
             return None
+        if holds_secrets(self._call):
+            return self.session.serializer.lock(inputs, run=self.lineage, step=_INPUTS)
+        return inputs
+
+    @property
+    def secrets(self) -> list[str]:
+        """Inputs that are named like credentials: no text that is recorded may hold them."""
+        return secret_texts(self._call.arguments)
 
     def means(self, run_id: str) -> bool:
         """Whether a run is one of those that this call asks for."""

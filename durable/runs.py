@@ -219,6 +219,7 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
         clock=sessions.clock,
     )
     execution.context = call.context
+    execution.secrets = call.secrets
     entry = json.loads(run.entry)
     execution.lacks_context = call.context is ABSENT and bool(entry.get("context"))
     execution.labels_elsewhere = entry.get("labels", [])

@@ -180,11 +180,10 @@ class Step:
                 with attempts.open_body():
                     answer = yield Invoke(lambda: reconcile(*call.args_with_self, **call.kwargs))
             except Exception as error:
-                raise execution.stop(in_doubt(record, execution.run, f"Its reconcile= raised {error!r}.")) from error
+                raise execution.stop(in_doubt(record, execution.run, f"Its reconcile= raised {self._shown(error)}.")) from error
             if not isinstance(answer, Happened | DidNotHappen):
-                unclear = (
-                    f"Its reconcile= returned {answer!r} instead of durable.happened(value) or durable.did_not_happen."
-                )
+                given = self._shown(answer)
+                unclear = f"Its reconcile= returned {given} instead of durable.happened(value) or durable.did_not_happen."
                 raise execution.stop(in_doubt(record, execution.run, unclear))
             return answer
         if can_ask():
@@ -195,6 +194,9 @@ class Step:
             if decided is not None:
                 return decided
         raise execution.stop(in_doubt(record, execution.run))
+
+    def _shown(self, value: object) -> str:
+        return f"a {type(value).__name__}" if self.task.sensitive else repr(value)
 
     def _warn_of_another_execution(self, record: StepRecord) -> None:
         if self.match.is_idempotent and self.task.has_body and not record.flags & StepFlag.CHILD_RUN:

@@ -18,6 +18,7 @@ from durable.effects import Durable, Effect, Execute, Sleep
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
 from durable.execution import warn_once
 from durable.records import StepFlag, StepQuery, StepRecord, StepStatus
+from durable.results import kept
 from durable.serializers import Unserializable
 from durable.step_keys import items_container
 from durable.steps import Step
@@ -230,12 +231,13 @@ class _StreamAttempts(Attempts):
         except Exception:  # of values that do not say it in one word, as arrays
             return
         if not is_equal:
+            was, now = (given, item) if not self.task.sensitive else ("(sensitive)", "(another)")
             warn_once(
                 "items",
                 f"{self.execution.id}:{self.key}",
                 f"Generator {self.key!r} of run {self.execution.id} was executed again to go on where its consumer had "
-                f"failed, and gives other items than those that were recorded and used: item {self._items} was {given!r:.60} "
-                f"and is {item!r:.60}. To execute all of it again use version= or a new run.",
+                f"failed, and gives other items than those that were recorded and used: item {self._items} was {was!r:.60} "
+                f"and is {now!r:.60}. To execute all of it again use version= or a new run.",
             )
 
     def _keep(self, item: Any) -> None:
@@ -252,6 +254,7 @@ class _StreamAttempts(Attempts):
             return
         execution, now = self.execution, self.execution.clock()
         value = execution.serializer.encode(self._chunk, run=execution.id, step=self.key)
+        value = kept(self, value)
         self._chunks += 1
         self._chunk, self._bytes = [], 0
         record = StepRecord(
