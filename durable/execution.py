@@ -103,8 +103,7 @@ class Execution:
         self.ended = False
         self.is_disowned = False
         self.is_new = run.epoch == 1
-        self.executed = 0
-        self.repeated = 0
+        self.executed = self.repeated = 0
         self.histories: dict[int, StepHistory] = {}
         self.tallies: list[Tally] = []
         self.replayed_failures: list[str] = []
