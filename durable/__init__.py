@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from durable.handles import Run, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
     from durable.observers import Event, subscribe
+    from durable.patches import patch
     from durable.sending import send
     from durable.sessions import configure
     from durable.spending import spend
@@ -122,6 +123,7 @@ __all__ = [
     "idempotency_key",
     "list_runs",
     "now",
+    "patch",
     "random",
     "register_live_type",
     "run",
@@ -161,6 +163,7 @@ _IMPORTED_AT_FIRST_USE = {
     "idempotency_key": "inside",
     "list_runs": "handles",
     "now": "inside",
+    "patch": "patches",
     "random": "inside",
     "register_live_type": "encoding",
     "run": "blocks",
