@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from durable.errors import (
+    BudgetExceededError,
     CodeChangedError,
     ConfigurationError,
     CorruptRecordError,
@@ -34,6 +35,7 @@ from durable.errors import (
     StoreFailedError,
     StoreTooNewError,
     StoreUnusableError,
+    UnknownCostError,
     UpstreamFailedError,
     WaitTimeoutError,
     WouldDeadlockError,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from durable.checkpoints import checkpoint
     from durable.completions import MapResults, Waited, as_completed, wait, wait_async
     from durable.contexts import context
+    from durable.costs import Cost
     from durable.decorators import task, workflow
     from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
@@ -54,15 +57,18 @@ if TYPE_CHECKING:
     from durable.patches import patch
     from durable.sending import send
     from durable.sessions import configure
+    from durable.spending import spend
     from durable.states import state
     from durable.step_views import StepView
     from durable.waits import sleep, wait_for
     from durable.wrappers import Task, Workflow
 
 __all__ = [
+    "BudgetExceededError",
     "CodeChangedError",
     "ConfigurationError",
     "CorruptRecordError",
+    "Cost",
     "CrashLoopError",
     "Current",
     "DefinitionError",
@@ -100,6 +106,7 @@ __all__ = [
     "StoreUnusableError",
     "Task",
     "TaskFuture",
+    "UnknownCostError",
     "UpstreamFailedError",
     "WaitTimeoutError",
     "Waited",
@@ -123,6 +130,7 @@ __all__ = [
     "scope",
     "send",
     "sleep",
+    "spend",
     "state",
     "subscribe",
     "task",
@@ -134,6 +142,7 @@ __all__ = [
 ]
 
 _IMPORTED_AT_FIRST_USE = {
+    "Cost": "costs",
     "Current": "inside",
     "DidNotHappen": "doubts",
     "Event": "observers",
@@ -163,6 +172,7 @@ _IMPORTED_AT_FIRST_USE = {
     "scope": "inside",
     "send": "sending",
     "sleep": "waits",
+    "spend": "spending",
     "state": "states",
     "subscribe": "observers",
     "task": "decorators",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
 
 _SUCCEEDED = StepStatus.SUCCEEDED.value
-_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE
+_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE | StepFlag.COST
 
 
 def replay_at_once(match: Match, record: StepRecord) -> Any:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
 
+    from durable.costs import Number
     from durable.futures import TaskFuture
     from durable.options import AfterSuccess, ExecutorOption, Key, OnCodeChange, OnDrift, OnRunning, When
 
@@ -36,6 +37,7 @@ class TaskOptions(_Options, total=False):
     replay: bool
     sensitive: bool
     cache: bool | timedelta
+    cost: Callable[[Any], Number | Mapping[str, Number]] | None
 
 
 class TaskCallOptions(TaskOptions, total=False):
@@ -52,6 +54,7 @@ class WorkflowOptions(_Options, total=False):
     run_id: str | None
     after_success: AfterSuccess
     max_workers: int | None
+    budget: Number | None
 
 
 class WorkflowCallOptions(WorkflowOptions, total=False):

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from durable import sessions
-from durable.cli import deciding, inspecting, removing, resuming
+from durable.cli import deciding, inspecting, removing, resuming, spending
 from durable.cli.absent_stores import AbsentStore, is_absent
 from durable.cli.output import complain
 from durable.cli.results import exit_code
@@ -23,7 +23,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (inspecting, resuming, deciding, removing):
+for commands in (inspecting, resuming, deciding, removing, spending):
     commands.register(application)
 
 

@@ -1,6 +1,6 @@
 """How a command ends: a workflow's result as JSON on stdout, words for people on stderr, and an exit code.
 
-Exit codes: 0 success, 1 failed (resumable), 2 usage, 76 blocked in doubt, 130 interrupted.
+Exit codes: 0 success, 1 failed (resumable), 2 usage, 76 blocked in doubt, 77 budget spent, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from durable.errors import DurableError, RunBlockedError
+from durable.errors import BudgetExceededError, DurableError, RunBlockedError
 from durable.notices import shell_command
 from durable.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-OK, FAILED, USAGE, BLOCKED, INTERRUPTED = 0, 1, 2, 76, 130
+OK, FAILED, USAGE, BLOCKED, OVER_BUDGET, INTERRUPTED = 0, 1, 2, 76, 77, 130
 
 
 class UsageError(Exception):
@@ -66,6 +66,9 @@ def exit_code(command: Callable[[], object], complain: Callable[[str], None]) ->
     except RunBlockedError as error:
         complain(str(error))
         return BLOCKED
+    except BudgetExceededError as error:
+        complain(str(error))
+        return OVER_BUDGET
     except DurableError as error:
         complain(str(error))
         return FAILED

@@ -15,11 +15,14 @@ from durable.cli.finding import find_run, usage
 from durable.cli.inspecting import RunId
 from durable.cli.output import say
 from durable.cli.results import print_result
+from durable.costs import written_budget
 from durable.forks import executed_again, fork_point
 from durable.notices import shell_command
 from durable.records import UNFINISHED, StepStatus
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from durable.handles import Run
     from durable.scripts.calls import Invocation
 
@@ -30,6 +33,18 @@ class OnDrift(StrEnum):
     ERROR = "error"
     RUN = "run"
     REUSE = "reuse"
+
+
+Budget = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="US dollars that the run may spend in all; no further step begins then."),
+]
+
+
+def budget_of(text: str | None) -> Decimal | None:
+    """Take the option --budget; a budget that lets nothing be executed is a wrong use of the command."""
+    with usage():
+        return None if text is None else written_budget(text)
 
 
 def register(application: typer.Typer) -> None:
@@ -43,19 +58,24 @@ def resume(
     on_drift: Annotated[OnDrift | None, typer.Option(help="What to do with calls whose inputs changed.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try every failed step again.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Execute everything again, as a new run.")] = False,
+    budget: Budget = None,
 ) -> None:
     """Execute what is left of a run and print its result."""
+    dollars = budget_of(budget)
     run = find_run(run_id)
-    invocation = _invocation(run, on_drift, retry_failed=retry_failed, fresh=fresh)
+    invocation = _invocation(run, on_drift, retry_failed=retry_failed, fresh=fresh, budget=dollars)
     if invocation is not None:
         from durable.scripts.launching import launch  # noqa: PLC0415 -- needed for programs only
 
         sys.exit(launch(invocation))
     drift: Any = on_drift.value if on_drift else None
-    print_result(partial(run.resume, on_drift=drift, retry_failed=retry_failed or None, fresh=fresh), lambda: run.id)
+    resume_run = partial(run.resume, on_drift=drift, retry_failed=retry_failed or None, fresh=fresh, budget=dollars)
+    print_result(resume_run, lambda: run.id)
 
 
-def _invocation(run: Run, on_drift: OnDrift | None, *, retry_failed: bool, fresh: bool) -> Invocation | None:
+def _invocation(
+    run: Run, on_drift: OnDrift | None, *, retry_failed: bool, fresh: bool, budget: Decimal | None
+) -> Invocation | None:
     """Give the command that a program was started with, None for the run of a workflow."""
     from durable.scripts.calls import Invocation  # noqa: PLC0415 -- as above
 
@@ -68,6 +88,7 @@ def _invocation(run: Run, on_drift: OnDrift | None, *, retry_failed: bool, fresh
             fresh=fresh or None,
             on_drift=on_drift.value if on_drift else None,
             retry_failed=retry_failed or None,
+            budget=budget,
         )
 
 

@@ -14,6 +14,7 @@ from durable.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
 HELP = """\
 Usage: durable run [OPTIONS] SCRIPT [ARGUMENT]...
@@ -28,11 +29,12 @@ Options:
   --patch PRESET  Make the calls of a library tasks.
   --id ID         Name the run; default: the same program with the same arguments is the same run.
   --fresh         Begin a new run.
+  --budget USD    US dollars that the run may spend in all; no further step begins then.
   --arg, --json   Inputs of a workflow, converted by its type hints.
   -h, --help      Show this and exit.
 """
 _WORKFLOW = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-_VALUED = {"--id": "run_id", "--task": "tasks", "--patch": "patches"}  # option: field of Options
+_VALUED = {"--id": "run_id", "--task": "tasks", "--patch": "patches", "--budget": "budget"}  # option: field of Options
 _SEVERAL = {"--task", "--patch"}
 
 
@@ -41,6 +43,7 @@ class Options:
     """What stands before the program."""
 
     run_id: str | None = None
+    budget: Decimal | None = None
     fresh: bool | None = None
     tasks: list[str] = field(default_factory=list)
     patches: list[str] = field(default_factory=list)
@@ -89,6 +92,7 @@ def run(db: str | None, words: list[str]) -> Any:
             patches=tuple(options.patches),
             run_id=options.run_id,
             fresh=options.fresh,
+            budget=options.budget,
         )
     )
 
@@ -134,7 +138,16 @@ def _take(options: Options, name: str, value: str) -> None:
     elif getattr(options, _VALUED[name]) is not None:
         raise UsageError(f"durable run {name} is given twice.")
     else:
-        setattr(options, _VALUED[name], value)
+        setattr(options, _VALUED[name], _budget(value) if name == "--budget" else value)
+
+
+def _budget(text: str) -> Decimal:
+    from durable.costs import written_budget  # noqa: PLC0415 -- as above
+
+    try:
+        return written_budget(text)
+    except ConfigurationError as error:
+        raise UsageError(f"durable run --budget {text}: {error}") from None
 
 
 def _next(name: str, rest: list[str]) -> str:

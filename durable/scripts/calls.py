@@ -13,6 +13,7 @@ from durable.errors import ConfigurationError
 from durable.run_calls import RunCall, implicit_id, stored_inputs
 
 if TYPE_CHECKING:
+    from decimal import Decimal
     from typing import Self
 
     from durable.options import OnDrift
@@ -34,6 +35,7 @@ class Invocation:
     fresh: bool | None = None
     on_drift: OnDrift | None = None
     retry_failed: bool | None = None
+    budget: Decimal | None = None
 
     @classmethod
     def recorded(cls, session: Session, run: RunRecord, **options: Any) -> Self | None:
@@ -112,4 +114,4 @@ class ProgramCall(RunCall):
         return folder if self._invocation.arguments and folder not in (None, os.getcwd()) else None
 
 
-_OPTIONS = ("run_id", "fresh", "on_drift", "retry_failed")
+_OPTIONS = ("run_id", "fresh", "on_drift", "retry_failed", "budget")

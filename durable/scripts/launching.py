@@ -1,6 +1,6 @@
 """A program is executed in a run of its own, and its process ends as it would under plain Python.
 
-Only what is in doubt ends otherwise: with a code of its own, and with the way out.
+Only what is in doubt, or would spend too much, ends otherwise: with a code of its own, and with the way out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable import sessions
 from durable.effects import drive
-from durable.errors import ConfigurationError, DurableError, RunBlockedError
+from durable.errors import BudgetExceededError, ConfigurationError, DurableError, RunBlockedError
 from durable.runs import run_life
 from durable.scripts.calls import Invocation, ProgramCall
 from durable.scripts.child_processes import warn_of_spawned_processes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from durable.scripts.programs import Program
 
-FAILED, USAGE, BLOCKED, INTERRUPTED = 1, 2, 76, 130
+FAILED, USAGE, BLOCKED, OVER_BUDGET, INTERRUPTED = 1, 2, 76, 77, 130
 _launched = False
 
 
@@ -117,6 +117,8 @@ def _end(execute: Callable[[], object], tell_ended: Callable[[str], None]) -> An
         return exit_.code
     except RunBlockedError as error:
         return _refuse(error, BLOCKED)
+    except BudgetExceededError as error:
+        return _refuse(error, OVER_BUDGET)
     except KeyboardInterrupt as error:
         _show(error)
         tell_ended("interrupted")

@@ -32,7 +32,7 @@ class WorkflowCall:
         install(targets.foreign, (*settings.patches, *options.patches))
         definition = find_workflow(target).definition
         kwargs = converted(definition.plain, given, _object(as_json))
-        chosen = {"run_id": options.run_id, "fresh": options.fresh}
+        chosen = {"run_id": options.run_id, "fresh": options.fresh, "budget": options.budget}
         definition = definition.with_options(**{name: value for name, value in chosen.items() if value is not None})
         self._definition = definition
         self._kwargs = kwargs

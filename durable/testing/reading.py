@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from durable.records import ITEMS, Batch, RunFilter, RunRecord, RunStatus, StepQuery, StepRecord, StepStatus
+from durable.records import ITEMS, Batch, RunFilter, RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.testing.cases import StoreCase, make_run, make_step
 
 if TYPE_CHECKING:
@@ -100,6 +100,29 @@ class ReadingContract(StoreCase):
         assert store.step_tasks("run", StepQuery(parent=1, limit=1)) == {"task 1", "task 3"}
         assert store.step_tasks("run", StepQuery(after=58)) == {"task 3", "task 0"}
         assert store.step_tasks("absent", StepQuery()) == frozenset()
+        self.close(store)
+
+    def test_replayed_steps(self) -> None:
+        """`replayed` counts the steps below one that had a body and ended before an epoch, and their seconds."""
+        store = self.make_store()
+        run = self.begun(store)
+        self.record(
+            store,
+            run,
+            make_step(1),
+            make_step(2, status=StepStatus.FAILED, ended_at=1004.0),
+            make_step(3, status=StepStatus.CANCELLED),
+            make_step(4, status=StepStatus.STARTED, ended_at=None, done=None),
+            make_step(5, status=StepStatus.UNDONE),
+            make_step(6, flags=StepFlag.NO_BODY),
+            make_step(7, epoch=2),
+            make_step(8, parent=1),
+        )
+        assert store.replayed("run", 0, -1, 2) == (3, 3.0)
+        assert store.replayed("run", 0, 2, 2) == (2, 2.5)
+        assert store.replayed("run", 0, -1, 3) == (4, 3.5)
+        assert store.replayed("run", 1, -1, 2) == (1, 0.5)
+        assert store.replayed("run", 0, -1, 1) == store.replayed("absent", 0, -1, 9) == (0, 0.0)
         self.close(store)
 
     def _with_runs(self) -> tuple[Store, list[RunRecord]]:
