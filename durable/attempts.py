@@ -169,6 +169,7 @@ class Attempts:
     def seq(self) -> int:
         return self._identity[1]
 
+
     def open_body(self) -> Body:
         """Make the body of the present attempt."""
         execution, record = self.execution, self._record
