@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from durable.execution import Execution
     from durable.streams import Stream
 
-_HERE, _EFFECTS = os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "effects.py")
+_HERE = os.path.dirname(__file__)
 _PATCHES = os.path.join(_HERE, "patches")  # consumers themselves, which hold no locks
+_CALL_BODIES = {f"{_HERE}{os.sep}{name}.py" for name in ("effects", "executors", "handles", "runs", "timed_bodies")}
 
 
 def items_of(stream: Stream) -> Generator[Any, Any, Any]:
@@ -114,7 +115,7 @@ def _is_collected() -> bool:
     while frame is not None:
         name = frame.f_code.co_filename
         if name.startswith(_HERE) and not name.startswith(_PATCHES):
-            return name != _EFFECTS
+            return name not in _CALL_BODIES
         frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
     return False
 

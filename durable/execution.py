@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from weakref import ref
 
+    from durable.attempts import Attempts
     from durable.definitions import WorkflowDefinition
     from durable.errors import DurableError
     from durable.flow import Flow
@@ -89,7 +90,7 @@ class Execution:
         self.arrivals = Arrivals(self)
         self.tasks: dict[asyncio.Task[Any], Body] = {}
         self.timed_bodies: list[TimedBody] = []
-        self.in_flight: dict[object, Body] = {}
+        self.in_flight: dict[Attempts, Body] = {}
         self.standby = Standby(self)
         self.flow: Flow | None = None
         self.caller: Body | None = None
@@ -248,6 +249,10 @@ class Execution:
     def has_steps_below(self, body: Body) -> bool:
         """Whether a step that was called in a body or below it is in flight, in whichever thread."""
         return any(owner.is_below(body) for owner in list(self.in_flight.values()))
+
+    def calls_in_flight(self) -> list[str]:
+        """Name the calls whose steps are in flight."""
+        return sorted(step.call.label for step in list(self.in_flight))
 
     def is_gone(self, label: str) -> bool:
         """Whether no task of this program goes by a recorded label any more; what is ours, as durable.now, never goes."""

@@ -151,6 +151,8 @@ class Elsewhere:
 
     def _tell_broken(self, executor: Executor, error: BrokenExecutor) -> None:
         self._executors.replace(self._option, executor)
+        if getattr(error, "__notes__", None):  # it is that of every call on this executor
+            return
         error.add_note(
             "The worker process died while the body may have been running: killed, out of memory, or a script that calls "
             "its workflow outside `if __name__ == '__main__':`."

@@ -32,6 +32,9 @@ _LABELLED: Final = {
 }
 
 
+_FUTURE = "durable.futures.TaskFuture"
+
+
 def encode_argument(task: str, parameter: str, value: object) -> bytes:
     """`encode`, with the error that a user sees; a parameter called `_name` counts by its type if need be."""
     try:
@@ -39,6 +42,12 @@ def encode_argument(task: str, parameter: str, value: object) -> bytes:
     except Unencodable as error:
         if parameter.startswith("_"):
             return encode_type(type(value))
+        if error.culprit == _FUTURE:
+            raise FingerprintError(
+                f"Task {task!r} was not executed: {parameter}{error.path} is the future of a submitted task, and stands for "
+                f"its result only as an argument of submit(...), also inside lists, tuples, sets and dicts. Pass "
+                f"future.result(), or submit this call too."
+            ) from None
         raise FingerprintError(
             f"Task {task!r} was not executed: its argument {parameter!r} could not be recognised when the run is "
             f"resumed, because {parameter}{error.path} is a {error.culprit}, which has no value. Leave the parameter "

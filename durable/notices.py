@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from collections import Counter
@@ -106,13 +107,25 @@ def tell_left_behind(run_id: str) -> None:
     )
 
 
+def tell_waiting(run_id: str, steps: list[str]) -> None:
+    """Say that an interrupted run cannot end yet."""
+    _tell(
+        f"run {run_id} was interrupted and ends when {_listed(steps)} have ended: what runs in threads cannot be stopped. To "
+        f"end at once kill the process; they are in flight then, as after a crash: kill -9 {os.getpid()}"
+    )
+
+
 def tell_only_replayed(run_id: str, failures: list[str]) -> None:
     """Say that an execution failed without executing anything."""
-    shown = ", ".join(failures[:5]) + (f" and {len(failures) - 5} more" if len(failures) > 5 else "")  # noqa: PLR2004 -- five fit
     _tell(
-        f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {shown}. To try them "
-        f"again: {shell_command('resume', run_id)} --retry-failed, with_options(retry_failed=True) or DURABLE_RETRY_FAILED=1."
+        f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {_listed(failures)}. "
+        f"To try them again: {shell_command('resume', run_id)} --retry-failed, with_options(retry_failed=True) or "
+        f"DURABLE_RETRY_FAILED=1."
     )
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit
 
 
 def _tell(line: str) -> None:

@@ -290,6 +290,8 @@ def _wind_up(
     call: RunCall, execution: Execution, error: BaseException | None
 ) -> Generator[Effect, Any, BaseException | None]:
     """End what the body left open, and undo what the run did if it fails; gives the error that it ends with."""
+    if isinstance(error, KeyboardInterrupt) and execution.in_flight and execution.root_task is None:
+        notices.tell_waiting(execution.id, execution.calls_in_flight())
     try:
         if execution.flow is not None:
             error = yield from settling.end(execution.flow, error)

@@ -296,5 +296,5 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         yield from ((f" variable {name!r}", cell.cell_contents) for name, cell in cells)
-    if not isinstance(value, type):  # a class names its base: no part of it
+    if not isinstance(value, type) and "__reduce_ex__" not in vars(type(value)):  # a class names its base: no part of it
         yield from ((f".{name}", item) for name, item in attributes_of(value).items())

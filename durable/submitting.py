@@ -36,6 +36,7 @@ def submit_task(
     task: TaskDefinition, function: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> TaskFuture[Any]:
     """Submit one call; its step key is fixed here."""
+    _refuse_generator(task, "submit")
     if FRAME.get() is None and sessions.is_disabled():
         return submit_plain(task, function, instance, args, kwargs)
     frame = _frame(task, "submit")
@@ -78,6 +79,7 @@ def map_task(
         raise ConfigurationError(
             f"Task {task.full_name!r} was not executed: map takes at least one iterable of arguments."
         )
+    _refuse_generator(task, "map")
     items = list(zip(*iterables))  # noqa: B905 -- up to the shortest, as `map` does
     if FRAME.get() is None and sessions.is_disabled():
         return map_plain(task, function, instance, items, concurrency, ordered=ordered)
@@ -87,6 +89,14 @@ def map_task(
     submissions = [submitting.make(call) for call in calls]
     submitting.flow.submit(submissions)
     return MapResults([TaskFuture(submission) for submission in submissions], ordered=ordered)
+
+
+def _refuse_generator(task: TaskDefinition, what: str) -> None:
+    if task.is_generator:
+        raise ConfigurationError(
+            f"Task {task.full_name!r} was not executed: it is a generator, whose items are given where it is called, and "
+            f"{what}(...) would have no result to wait for. Iterate over a call of it, or submit a task that returns a list."
+        )
 
 
 def _frame(task: TaskDefinition, what: str) -> Frame:

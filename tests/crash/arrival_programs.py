@@ -14,6 +14,7 @@ import anyio
 
 from durable import task, workflow
 from tests.crash.plays import Play
+from tests.crash.steady_loops import SteadyLoop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -267,6 +268,7 @@ class Stage:
     shape: str
     is_paid: bool
     seed: int
+    is_steady: bool = False
 
     @property
     def run_id(self) -> str:
@@ -288,8 +290,13 @@ def _perform(stage: Stage, number: int, kill_at: int) -> Any:
     return play.perform(
         f"{stage.folder}/durable.db",
         stage.run_id,
-        lambda: asyncio.run(program(stage.shape, stage.is_paid, stage.seed)),
+        lambda: _run(stage),
     )
+
+
+def _run(stage: Stage) -> list[str]:
+    with asyncio.Runner(loop_factory=SteadyLoop if stage.is_steady else None) as runner:
+        return runner.run(program(stage.shape, stage.is_paid, stage.seed))
 
 
 def is_unique(name: str) -> bool:

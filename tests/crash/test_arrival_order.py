@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 SEEDS = int(os.environ.get("SEEDS", "300"))
 TOGETHER = 25  # killed runs that one process lets end
-DRIFTED = 0.06  # of the seeds: the order of arrival is kept as far as that is cheap, which a busy machine makes less
+DRIFTED = 0.02  # of the runs that are killed once: the order of arrival is kept as far as that is cheap
+DRIFTED_AGAIN = 0.3  # of those killed twice: what the first execution recorded may have come later in the second
 _PROGRAMS = "tests.crash.arrival_programs"
 _PRELOADED = (_PROGRAMS, "anyio._backends._asyncio")
 _ROOT = Path(__file__).parents[2]
@@ -47,12 +48,14 @@ def _judge(stage: Stage, result: list[str], undisturbed: list[str]) -> tuple[lis
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_order_of_arrival_makes_a_finished_step_look_new(shape: str, is_paid: bool, memory_folder: str) -> None:
     """Killed anywhere, resumed with other delays: nothing finished is repeated, every branch keeps what it was given,
-    and only what was in flight is in doubt."""
+    and only what was in flight is in doubt. Half of the runs take the same course on any machine: few of them drift."""
     with Zygote(*_PRELOADED) as one, Zygote(*_PRELOADED) as other, ThreadPoolExecutor(2) as pool:
         [undisturbed] = one.run(perform, [Stage(memory_folder, shape, is_paid, -1)], 0, 0)
 
         def play(zygote: Zygote, seeds: range) -> list[tuple[list[str], bool]]:
-            stages = [Stage(memory_folder, shape, is_paid, seed) for seed in seeds]
+            folder = Path(memory_folder, str(seeds.start))  # a store of their own, where nobody else writes
+            folder.mkdir()
+            stages = [Stage(str(folder), shape, is_paid, seed, is_steady=seed % 2 == 0) for seed in seeds]
             return [
                 outcome
                 for start in range(0, len(stages), TOGETHER)
@@ -60,9 +63,11 @@ def test_no_order_of_arrival_makes_a_finished_step_look_new(shape: str, is_paid:
             ]
 
         halves = pool.map(play, (one, other), (range(0, SEEDS, 2), range(1, SEEDS, 2)))
-        outcomes = [outcome for half in halves for outcome in half]
-    assert [fault for faults, _ in outcomes for fault in faults] == []
-    assert sum(drifted for _, drifted in outcomes) <= DRIFTED * SEEDS
+        steady, timed = halves
+    assert [fault for faults, _ in (*steady, *timed) for fault in faults] == []
+    twice, once = steady[::2], steady[1::2]
+    assert sum(drifted for _, drifted in once) <= DRIFTED * len(once)
+    assert sum(drifted for _, drifted in twice) <= DRIFTED_AGAIN * len(twice)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import durable
 from durable import task, workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 executed: list[Any] = []
 broken: set[Any] = set()
@@ -687,6 +690,12 @@ def test_a_split_run_is_pending_with_exactly_the_rest() -> None:
     assert executed == [2]
 
 
+@task
+def items_of(count: int) -> Iterator[int]:
+    executed.append(count)
+    yield from range(count)
+
+
 def _submit_wrong(kind: str) -> None:
     other: list[Any] = []
 
@@ -720,6 +729,10 @@ def _submit_wrong(kind: str) -> None:
                 durable.wait([], return_when="SOME")  # type: ignore[arg-type]  # what is wrong is what is tested
             case "no future":
                 durable.as_completed([1])  # type: ignore[arg-type]  # as above
+            case "generator":
+                items_of.submit(1)
+            case "mapped generator":
+                items_of.map([1])
 
     program()
 
@@ -737,6 +750,8 @@ def _submit_wrong(kind: str) -> None:
         ("plain call", durable.ConfigurationError),
         ("return_when", durable.ConfigurationError),
         ("no future", durable.ConfigurationError),
+        ("generator", durable.ConfigurationError),
+        ("mapped generator", durable.ConfigurationError),
     ],
 )
 def test_what_cannot_be_meant_is_refused(kind: str, error: type[Exception]) -> None:
@@ -744,6 +759,31 @@ def test_what_cannot_be_meant_is_refused(kind: str, error: type[Exception]) -> N
     with pytest.raises(error):
         _submit_wrong(kind)
     assert executed == []
+
+
+@task
+def hands_on() -> Any:
+    return {"later": work.submit(1)}
+
+
+def test_futures_where_results_are_meant() -> None:
+    """A future in a plain call, in a result or in the state is an error that says what to pass in its place."""
+
+    @workflow(run_id="{kind}")
+    def misuses(kind: str) -> Any:
+        future = work.submit(kind)
+        match kind:
+            case "plain":
+                work([future])
+            case "state":
+                durable.state["later"] = [future]
+            case "result":
+                hands_on()
+
+    for kind, place in (("plain", r"name\[0\]"), ("state", r"value\[0\]"), ("result", r"result\['later'\]")):
+        with pytest.raises(durable.DurableError, match=rf"{place} is .*ass future.result\(\)") as raised:
+            misuses(kind)
+        assert "_submission" not in str(raised.value)
 
 
 def test_an_argument_without_a_value_is_refused_before_any_item() -> None:
@@ -768,7 +808,7 @@ def test_an_argument_without_a_value_is_refused_before_any_item() -> None:
     with pytest.raises(durable.FingerprintError):
         items()
     assert executed == []
-    with pytest.raises(durable.FingerprintError, match="TaskFuture"):
+    with pytest.raises(durable.FingerprintError, match="future of a submitted task"):
         plain()
     assert executed == ["held"]
 
