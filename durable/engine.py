@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from durable import sessions
+from durable import outside, sessions
 from durable.branches import scoped_tasks
 from durable.calls import Call
 from durable.consumers import items_of, items_of_async
@@ -45,8 +45,7 @@ def call_task(
     """Call a task: replay it, execute it as a step, or, outside any run, just execute it."""
     frame = FRAME.get()
     if frame is None:
-        _refuse_or_warn(task)
-        return function(*args, **kwargs)
+        return _call_outside(task, function, instance, args, kwargs)
     frame.body.check()
     anchor = frame.body.execution.anchor
     if anchor is not None:
@@ -82,8 +81,7 @@ def call_generator(
     """Call a task that is a generator: the step begins when its first item is asked for."""
     frame = FRAME.get()
     if frame is None:
-        _refuse_or_warn(task)
-        return function(*args, **kwargs)
+        return _call_outside(task, function, instance, args, kwargs)
     frame.body.check()
     task = task.at(frame.body.execution.anchor)
     match = Match(task, Call(task, instance, args, kwargs), frame)
@@ -107,6 +105,16 @@ async def _drive_scoped(life: Generator[Effect, Any, Any]) -> Any:
     """An async task of a sync workflow brings its own loop, which has no scopes yet."""
     with scoped_tasks():
         return await drive_async(life)
+
+
+def _call_outside(
+    task: TaskDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
+) -> Any:
+    notebook = outside.notebook_here()
+    if notebook is not None and not sessions.is_disabled():
+        return notebook.call(task, function, instance, args, kwargs)
+    _refuse_or_warn(task)
+    return function(*args, **kwargs)
 
 
 def _refuse_or_warn(task: TaskDefinition) -> None:

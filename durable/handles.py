@@ -22,7 +22,7 @@ from durable.errors import (
 from durable.execution import FRAME
 from durable.loading import load_workflow
 from durable.naming import is_unicode
-from durable.notices import shell_command
+from durable.notices import NOTEBOOK, shell_command
 from durable.observers import notify, observers, run_event
 from durable.options import ABSENT
 from durable.recorded_runs import RecordedRun, is_under_way
@@ -64,6 +64,12 @@ class Run(RecordedRun):
         """Show id, workflow and status in one line."""
         record = self.record
         return f"<Run {self.id} {record.workflow} {record.status}>"
+
+    def _repr_html_(self) -> str:
+        """Draw a table, for notebooks."""
+        from durable.notebooks.tables import RunTable  # noqa: PLC0415 -- needed in notebooks only
+
+        return RunTable(self).html()
 
     @property
     def workflow(self) -> str:
@@ -159,8 +165,9 @@ class Run(RecordedRun):
             return self.wait() if known is not None and known.is_async else self.result()
         entry = json.loads(record.entry)
         if entry.get("block"):
+            what = "that of a notebook" if record.workflow == NOTEBOOK else "a `with durable.run(...)` block"
             raise ConfigurationError(
-                f"Run {self.id} is a `with durable.run(...)` block: only the program that holds the block can resume it."
+                f"Run {self.id} is {what}: only the program that holds it can resume it, by executing it again."
             )
         if record.inputs is None:
             raise ConfigurationError(
@@ -366,10 +373,17 @@ def list_runs(
 ) -> list[Run]:
     """List the runs in the store, the newest first; filtered by workflow name, status and parent run."""
     session = sessions.current()
-    return [
-        Run(session, summary.run.id)
-        for summary in summaries(workflow=workflow, status=status, parent=parent, limit=limit)
-    ]
+    found = summaries(workflow=workflow, status=status, parent=parent, limit=limit)
+    return _Runs(Run(session, summary.run.id) for summary in found)
+
+
+class _Runs(list[Run]):
+    """A list of runs that a notebook draws as a table."""
+
+    def _repr_html_(self) -> str:
+        from durable.notebooks.tables import runs_html  # noqa: PLC0415 -- needed in notebooks only
+
+        return runs_html(self)
 
 
 def summaries(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("durable")
 
 _RETURNS_SHOWN = 3  # per workflow and process: a loop over finished runs does not flood the terminal
+NOTEBOOK = "durable.notebook"  # the workflow that runs of notebooks belong to
+_NOTEBOOKS_WAY = "%durable fresh"
 _shown: Counter[str] = Counter()
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -38,7 +40,7 @@ def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
     logger.info("run resumed", extra={"run": run.id, "status": before, "steps": steps})
     _tell(
         f"resuming run {run.id} ({how} {age(now - ended)}, {steps} step{'s' * (steps != 1)} recorded). "
-        f"For a new run: with_options(fresh=True) or DURABLE_FRESH=1."
+        f"For a new run: {_NOTEBOOKS_WAY if run.workflow == NOTEBOOK else 'with_options(fresh=True) or DURABLE_FRESH=1'}."
     )
 
 

@@ -1,0 +1,142 @@
+"""In a notebook a call is known by its function and inputs alone: equal calls are one step, whenever they are made.
+
+Records are not used up, as those of a script are. A call that failed is executed again, or is in doubt if it is not
+idempotent; one that was set aside is executed as the next occurrence, under a new idempotency key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable.history import StepHistory
+from durable.records import StepFlag, StepQuery, StepStatus
+from durable.step_keys import Scope, escape, join
+from durable.verdicts import is_undone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durable.execution import Execution
+    from durable.records import StepRecord
+
+_LEFT = (StepStatus.STARTED, StepStatus.CANCELLED)
+_ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
+
+
+class Memory(StepHistory):
+    """What is recorded in the run of a notebook, looked up by content."""
+
+    def __init__(self, execution: Execution) -> None:
+        super().__init__(None, "", 0, 0)
+        self._execution = execution
+        self._written: dict[bytes, int] = {}
+        self.taken: set[int] = set()
+        self._changes_applied: set[int] = set()
+        self._left = {record.seq: record for record in self._left_by_others()}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was recorded before this execution."""
+        return not self._execution.past.last_event
+
+    def note(self, record: StepRecord, ticket: int) -> None:
+        """Take note of a record that is on its way to disk."""
+        if record.status == StepStatus.CANCELLED:
+            self._left[record.seq] = record
+        else:
+            self._left.pop(record.seq, None)
+        self._written[record.content] = ticket
+        if record.flags & StepFlag.STATE:
+            self._changes_applied.add(record.seq)
+
+    def latest(self, container: str, content: bytes) -> StepRecord | None:
+        """Give the record of a content's last occurrence in a scope."""
+        execution = self._execution
+        ticket = self._written.get(content)
+        if ticket is not None:
+            execution.journal.flush(ticket)
+        query = StepQuery(parent=0, content=content, scope=(container, ""))
+        records = execution.journal.store.steps(execution.id, query)
+        return max(records, key=lambda record: (record.occurrence, record.seq), default=None)
+
+    def take(self, scope: Scope, content: bytes, occurrence: int) -> StepRecord | None:
+        """Give the record of a content; a failure that it may hold is tried again."""
+        record = self.latest(scope.container, content)
+        if record is None or record.occurrence != occurrence or is_undone(record):
+            return None
+        self.taken.add(record.seq)
+        if record.status in _ENDED_BADLY:
+            self._execution.past.retry.add(record.seq)
+        if record.flags & StepFlag.STATE:  # its changes count once, however often it is replayed
+            if record.seq in self._changes_applied:
+                return record._replace(flags=record.flags & ~StepFlag.STATE)
+            self._changes_applied.add(record.seq)
+        return record
+
+    def take_elsewhere(self, scope: Scope, content: bytes) -> StepRecord | None:  # noqa: ARG002 -- nothing stands elsewhere
+        """Give nothing: there are no branches."""
+        return None
+
+    def is_occupied(self, scope: Scope, content: bytes, occurrence: int) -> bool:  # noqa: ARG002 -- see take_elsewhere
+        """Whether a key is taken by another call: never."""
+        return False
+
+    def exchange(self, record: StepRecord, fits: Callable[[StepRecord], bool]) -> StepRecord:  # noqa: ARG002 -- as above
+        """Give the same record: the key decides."""
+        return record
+
+    def unused(
+        self,
+        is_candidate: Callable[[str], bool],
+        *,
+        where: tuple[str, str] | None = None,
+        fits: Callable[[StepRecord], bool] = lambda _: True,
+    ) -> list[StepRecord]:
+        """List calls that were interrupted, of tasks that are defined; with `where` only what is not idempotent there."""
+        found = [
+            record
+            for record in sorted(self._left.values())
+            if (where is None or (record.flags & StepFlag.NOT_IDEMPOTENT and (record.container, record.branch) == where))
+            and is_candidate(record.task)
+            and not self._execution.is_gone(record.task)
+            and not record.flags & StepFlag.NO_EFFECT
+        ]
+        self._execution.past.retry.update(record.seq for record in found)
+        return [record for record in found if fits(record)]
+
+    def _left_by_others(self) -> list[StepRecord]:
+        execution = self._execution
+        found: list[StepRecord] = []
+        after = 0 if execution.past.last_event else -1
+        while after >= 0:
+            query = StepQuery(after=after, parent=0, statuses=_LEFT)
+            page = execution.journal.store.steps(execution.id, query)
+            found += page
+            after = page[-1].seq if page else -1
+        return found
+
+
+class MemoryScope(Scope):
+    """A place that cells call from: the notebook itself, or a scope that the user named."""
+
+    __slots__ = ("_memory",)
+
+    def __init__(self, memory: Memory, container: str = "", outer: Scope | None = None) -> None:
+        super().__init__(container, "", memory, outer)
+        self._memory = memory
+
+    def next_occurrence(self, content: bytes) -> int:
+        """Give the occurrence that a call of this content is: the last one, unless that was set aside."""
+        latest = self._memory.latest(self.container, content)
+        if latest is None:
+            return 1
+        return latest.occurrence + is_undone(latest)
+
+    def named(self, name: str) -> Scope:
+        """Give the scope of this name below this one; the same object each time."""
+        if self._children is None:
+            self._children = {}
+        segment = escape(name)
+        if segment not in self._children:
+            self._children[segment] = MemoryScope(self._memory, join(self.container, segment), self)
+        return self._children[segment]

@@ -1,0 +1,48 @@
+"""What takes the calls of tasks that are made outside any run: a notebook, where one is open; elsewhere nothing does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from durable.definitions import TaskDefinition
+
+
+class Notebook(Protocol):
+    """Something whose code is no workflow, but whose calls of tasks are steps of a run all the same."""
+
+    def is_here(self) -> bool:
+        """Whether code that carries no run context is the notebook's."""
+        ...
+
+    def call(
+        self,
+        task: TaskDefinition,
+        function: Callable[..., Any],
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Call a task as a step of the notebook's run."""
+        ...
+
+    def scope(self, name: str) -> AbstractContextManager[None]:
+        """Give the calls in a block a scope of this name."""
+        ...
+
+
+_notebook: Notebook | None = None
+
+
+def set_notebook(notebook: Notebook | None) -> None:
+    """Let a notebook take the calls of this process; None: nothing takes them."""
+    global _notebook  # noqa: PLW0603 -- a process is the kernel of one notebook
+    _notebook = notebook
+
+
+def notebook_here() -> Notebook | None:
+    """Give the notebook that takes calls made here, if there is one."""
+    return _notebook if _notebook is not None and _notebook.is_here() else None
