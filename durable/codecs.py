@@ -229,7 +229,7 @@ def _dill_pickler() -> type[Any]:
                 found = _found_in_main(obj)
                 if found is obj:
                     return obj.__qualname__  # a reference, for the reason given at _Pickler
-                if isinstance(obj, type) and isinstance(found, type):  # its cell was executed again
+                if isinstance(obj, type) and isinstance(found, type) and obj.__module__ == "__main__":  # its cell was executed again
                     return class_of_main, (obj.__qualname__,)
             return NotImplemented
 
@@ -237,9 +237,7 @@ def _dill_pickler() -> type[Any]:
 
 
 def _found_in_main(obj: Any) -> Any:
-    """Give what `__main__` calls by the name of a class or function that was defined there."""
-    if obj.__module__ != "__main__":
-        return None
+    """Give what `__main__` calls by the name of a class or function."""
     try:
         return class_of_main(obj.__qualname__)
     except AttributeError:

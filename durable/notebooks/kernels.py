@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-import sys
+import shlex
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,14 @@ from durable.definitions import WorkflowDefinition
 from durable.doubts import describe_doubt, in_doubt
 from durable.effects import drive, drive_async
 from durable.engine import continued, open_life
-from durable.errors import ConfigurationError, DurableError, ExecutionStopped, RunInProgressError, StoreError
+from durable.errors import (
+    ConfigurationError,
+    DurableError,
+    ExecutionStopped,
+    RunInProgressError,
+    StepInDoubtError,
+    StoreError,
+)
 from durable.execution import Frame, warn_once
 from durable.handles import Run
 from durable.matching import Match
@@ -29,6 +36,7 @@ from durable.namesakes import refuse_other_object
 from durable.naming import home, set_notebook_path
 from durable.notebooks.flights import Flights
 from durable.notebooks.memory import Memory, MemoryScope
+from durable.notebooks.saying import say
 from durable.notices import NOTEBOOK, age
 from durable.records import RunStatus, StepFlag, StepStatus
 from durable.run_calls import RunCall
@@ -46,7 +54,7 @@ if TYPE_CHECKING:
     from durable.step_keys import Scope
 
 _ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
-_EXECUTED = (StepStatus.SUCCEEDED, StepStatus.FAILED)
+_EXECUTED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED)
 _SHOWN_DOUBTS = 3
 _scopes: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("durable_notebook_scopes", default=())
 
@@ -116,6 +124,9 @@ class Kernel:
             _tell_doubts(doubts, opened.execution.run)
         if opened.execution.stopped is None and doubts:
             opened.execution.stop(in_doubt(doubts[0], opened.execution.run))
+        if isinstance(opened.execution.stopped, StepInDoubtError):
+            key = shlex.quote(opened.execution.stopped.step_key)
+            say(f"to decide it in a cell: %durable resolve {key} --happened JSON, or --did-not-happen")
         if opened.execution.stopped is not None:
             self.close()
 
@@ -351,12 +362,9 @@ class OpenRun:
 
 def _tell_doubts(doubts: list[StepRecord], run: RunRecord) -> None:
     for record in doubts[:_SHOWN_DOUBTS]:
-        sys.stderr.write(
-            f"durable: {describe_doubt(record, run)} In a cell: %durable resolve {record.key} --happened 'JSON' or "
-            f"--did-not-happen.\n"
-        )
+        say(describe_doubt(record, run))
     if len(doubts) > _SHOWN_DOUBTS:
-        sys.stderr.write(f"durable: {len(doubts) - _SHOWN_DOUBTS} more steps are in doubt, see: %durable\n")
+        say(f"{len(doubts) - _SHOWN_DOUBTS} more steps are in doubt, see: %durable")
 
 
 def _in_another_kernel(name: Name, run: RunRecord | None, error: RunInProgressError) -> RunInProgressError:

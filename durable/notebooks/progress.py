@@ -53,6 +53,7 @@ class _Cell:
         self._is_over = threading.Event()
         self._thread: threading.Thread | None = None
         self._handle: DisplayHandle | None = None
+        self._shown = ""
 
     def count(self, observation: Observation) -> None:
         match observation.kind:
@@ -81,7 +82,9 @@ class _Cell:
         self._update()
 
     def _update(self) -> None:
-        if self._handle is not None:
+        text = repr(self)
+        if self._handle is not None and text != self._shown:
+            self._shown = text
             self._handle.update(self)
 
     def __repr__(self) -> str:
