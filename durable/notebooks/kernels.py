@@ -284,8 +284,10 @@ class OpenRun:
     def recorded(self, call: Call) -> StepRecord | None:
         """Give the record of a call if it succeeded."""
         _, (container, content) = self._frame(call)
-        record = self._memory.latest(container, content)
-        return record if record is not None and record.status == StepStatus.SUCCEEDED else None
+        record = self._memory.known(container, content)
+        if record is None or record.status != StepStatus.SUCCEEDED:
+            return None
+        return self._memory.whole(record)
 
     def set_aside(self, records: Iterable[StepRecord]) -> None:
         """Let calls with these records be executed when they are made again, as next occurrences."""
@@ -333,7 +335,7 @@ class OpenRun:
                 self.doubts.pop(record.seq, None)
         ticket = self._append(record)
         if not record.parent:
-            self._memory.note(record, ticket)
+            self._memory.note(record)
             if record.status in _EXECUTED:
                 self._kernel.observe(Observation("executed", record.label))
         return ticket

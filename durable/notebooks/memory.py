@@ -14,12 +14,14 @@ from durable.step_keys import Scope, escape, join
 from durable.verdicts import is_undone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from durable.execution import Execution
     from durable.records import StepRecord
 
 _LEFT = (StepStatus.STARTED, StepStatus.CANCELLED)
+_MOST_BYTES = 4096  # of a result that is kept in memory
+_ELSEWHERE = b"in the store"
 _ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
 
 
@@ -29,35 +31,50 @@ class Memory(StepHistory):
     def __init__(self, execution: Execution) -> None:
         super().__init__(None, "", 0, 0)
         self._execution = execution
-        self._written: dict[bytes, int] = {}
-        self.taken: set[int] = set()
+        self._latest: dict[tuple[str, bytes], StepRecord] = {}
+        self._left: dict[int, StepRecord] = {}
         self._changes_applied: set[int] = set()
-        self._left = {record.seq: record for record in self._left_by_others()}
+        self.taken: set[int] = set()
+        for record in self._recorded():
+            self._keep(record)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was recorded before this execution."""
         return not self._execution.past.last_event
 
-    def note(self, record: StepRecord, ticket: int) -> None:
+    def note(self, record: StepRecord) -> None:
         """Take note of a record that is on its way to disk."""
-        if record.status == StepStatus.CANCELLED:
-            self._left[record.seq] = record
-        else:
-            self._left.pop(record.seq, None)
-        self._written[record.content] = ticket
+        self._keep(record, left=(StepStatus.CANCELLED,))
         if record.flags & StepFlag.STATE:
             self._changes_applied.add(record.seq)
 
+    def _keep(self, record: StepRecord, left: tuple[str, ...] = _LEFT) -> None:
+        if record.status in left:
+            self._left[record.seq] = record
+        else:
+            self._left.pop(record.seq, None)
+        place = (record.container, record.content)
+        known = self._latest.get(place)
+        if known is None or known.occurrence <= record.occurrence:
+            is_large = record.value is not None and len(record.value) > _MOST_BYTES
+            self._latest[place] = record._replace(value=_ELSEWHERE) if is_large else record
+
+    def known(self, container: str, content: bytes) -> StepRecord | None:
+        """Give the record of a content's last occurrence in a scope, its value left out if it is large."""
+        return self._latest.get((container, content))
+
     def latest(self, container: str, content: bytes) -> StepRecord | None:
         """Give the record of a content's last occurrence in a scope."""
+        record = self.known(container, content)
+        return self.whole(record) if record is not None and record.value == _ELSEWHERE else record
+
+    def whole(self, record: StepRecord) -> StepRecord:
+        """Give a record as it is in the store."""
         execution = self._execution
-        ticket = self._written.get(content)
-        if ticket is not None:
-            execution.journal.flush(ticket)
-        query = StepQuery(parent=0, content=content, scope=(container, ""))
-        records = execution.journal.store.steps(execution.id, query)
-        return max(records, key=lambda record: (record.occurrence, record.seq), default=None)
+        execution.journal.flush_all()
+        [whole] = execution.journal.store.steps(execution.id, StepQuery(after=record.seq - 1, limit=1))
+        return whole
 
     def take(self, scope: Scope, content: bytes, occurrence: int) -> StepRecord | None:
         """Give the record of a content; a failure that it may hold is tried again."""
@@ -104,16 +121,16 @@ class Memory(StepHistory):
         self._execution.past.retry.update(record.seq for record in found)
         return [record for record in found if fits(record)]
 
-    def _left_by_others(self) -> list[StepRecord]:
-        execution = self._execution
-        found: list[StepRecord] = []
-        after = 0 if execution.past.last_event else -1
-        while after >= 0:
-            query = StepQuery(after=after, parent=0, statuses=_LEFT)
+    def _recorded(self) -> Iterator[StepRecord]:
+        """Read what cells have called, page by page."""
+        execution, after = self._execution, 0
+        while execution.past.last_event:
+            query = StepQuery(after=after, parent=0, lean=True)
             page = execution.journal.store.steps(execution.id, query)
-            found += page
-            after = page[-1].seq if page else -1
-        return found
+            if not page:
+                return
+            yield from page
+            after = page[-1].seq
 
 
 class MemoryScope(Scope):
@@ -127,10 +144,8 @@ class MemoryScope(Scope):
 
     def next_occurrence(self, content: bytes) -> int:
         """Give the occurrence that a call of this content is: the last one, unless that was set aside."""
-        latest = self._memory.latest(self.container, content)
-        if latest is None:
-            return 1
-        return latest.occurrence + is_undone(latest)
+        latest = self._memory.known(self.container, content)
+        return 1 if latest is None else latest.occurrence + is_undone(latest)
 
     def named(self, name: str) -> Scope:
         """Give the scope of this name below this one; the same object each time."""
