@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from durable.definitions import TaskDefinition
+    from durable.execution import Frame
 
 
 class Notebook(Protocol):
@@ -29,6 +30,10 @@ class Notebook(Protocol):
         """Call a task as a step of the notebook's run."""
         ...
 
+    def frame(self) -> Frame:
+        """Give the place that its code stands in."""
+        ...
+
     def scope(self, name: str) -> AbstractContextManager[None]:
         """Give the calls in a block a scope of this name."""
         ...
@@ -41,6 +46,12 @@ def set_notebook(notebook: Notebook | None) -> None:
     """Let a notebook take the calls of this process; None: nothing takes them."""
     global _notebook  # noqa: PLW0603 -- a process is the kernel of one notebook
     _notebook = notebook
+
+
+def frame_here() -> Frame | None:
+    """Give the place that a notebook's code stands in which is called here, if there is a notebook."""
+    notebook = notebook_here()
+    return notebook.frame() if notebook is not None else None
 
 
 def notebook_here() -> Notebook | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from durable import sessions
 from durable.branches import scoped_tasks
 from durable.calls import Call
+from durable.consumers import items_of, items_of_async
 from durable.definitions import WorkflowDefinition
 from durable.doubts import describe_doubt, in_doubt
 from durable.effects import drive, drive_async
@@ -42,6 +43,7 @@ from durable.records import RunStatus, StepFlag, StepStatus
 from durable.run_calls import RunCall
 from durable.runs import run_life
 from durable.steps import Step
+from durable.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -96,7 +98,15 @@ class Kernel:
         opened.check()
         task = task.at(opened.execution.anchor)
         call = Call(task, instance, args, kwargs)
+        if task.is_generator:
+            return opened.items(call, function)
         return opened.call_async(call, function) if task.is_async else opened.call(call, function)
+
+    def frame(self) -> Frame:
+        """Give the place that cells call from."""
+        opened = self.opened()
+        opened.check()
+        return opened.frame()
 
     @contextlib.contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -117,7 +127,7 @@ class Kernel:
     def end_cell(self) -> None:
         """Give the run back if something is in doubt, so that it can be decided, and say what."""
         opened = self._open
-        if opened is None or opened.execution.in_flight:
+        if opened is None or opened.is_busy:
             return
         doubts = list(opened.doubts.values())
         if doubts:
@@ -231,6 +241,12 @@ class OpenRun:
             self.session.journal.flush_all()
 
     @property
+    def is_busy(self) -> bool:
+        """Whether something of it is under way."""
+        execution = self.execution
+        return bool(execution.in_flight or (execution.flow is not None and execution.flow.unsettled(execution.body)))
+
+    @property
     def is_lost(self) -> bool:
         """Whether nothing more can be recorded here: the run has ended, or was taken over, or the store failed."""
         execution = self.execution
@@ -241,6 +257,8 @@ class OpenRun:
         frame, key = self._frame(call)
         try:
             with self._flights.alone(key):
+                if (under_way := frame.scope.under_way(call.content)) is not None:
+                    under_way.wait()
                 self.execution.body.check()
                 self._begin(call, key, is_cell=is_cell)
                 try:
@@ -261,6 +279,8 @@ class OpenRun:
     ) -> Any:
         try:
             async with self._flights.alone_async(key):
+                if (under_way := frame.scope.under_way(call.content)) is not None:
+                    await under_way.settled()
                 self.execution.body.check()
                 self._begin(call, key, is_cell=is_cell)
                 try:
@@ -299,17 +319,30 @@ class OpenRun:
             self._note(changed)
         self.session.journal.flush_all()
 
-    def _frame(self, call: Call) -> tuple[Frame, tuple[str, bytes]]:
+    def items(self, call: Call, function: Callable[..., Any]) -> Any:
+        """Give the items of a task that is a generator."""
+        stream = Stream(self._match(call, self.frame()), function)
+        return items_of_async(stream) if call.task.is_async_generator else items_of(stream)  # type: ignore[attr-defined]
+
+    def frame(self) -> Frame:
+        """Give the place that cells call from."""
         scope: Scope = self._root
         for name in _scopes.get():
             scope = scope.named(name)
-        return Frame(self.execution.body, scope), (scope.container, call.content)
+        return Frame(self.execution.body, scope)
 
-    def _step(self, call: Call, function: Callable[..., Any], frame: Frame) -> Step:
-        match = Match(call.task, call, frame)
+    def _frame(self, call: Call) -> tuple[Frame, tuple[str, bytes]]:
+        frame = self.frame()
+        return frame, (frame.scope.container, call.content)
+
+    def _match(self, call: Call, frame: Frame) -> Match:
+        match = Match(call.task, call, frame)  # type: ignore[arg-type]
         if call.instance is not None:
             refuse_other_object(match)
-        return Step(match, function)
+        return match
+
+    def _step(self, call: Call, function: Callable[..., Any], frame: Frame) -> Step:
+        return Step(self._match(call, frame), function)
 
     def _begin(self, call: Call, key: tuple[str, bytes], *, is_cell: bool) -> None:
         task = call.task

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from durable.execution import Execution
     from durable.records import StepRecord
+    from durable.submissions import Submission
 
 _LEFT = (StepStatus.STARTED, StepStatus.CANCELLED)
 _MOST_BYTES = 4096  # of a result that is kept in memory
@@ -136,11 +137,21 @@ class Memory(StepHistory):
 class MemoryScope(Scope):
     """A place that cells call from: the notebook itself, or a scope that the user named."""
 
-    __slots__ = ("_memory",)
+    __slots__ = ("_memory", "_submissions")
 
     def __init__(self, memory: Memory, container: str = "", outer: Scope | None = None) -> None:
         super().__init__(container, "", memory, outer)
         self._memory = memory
+        self._submissions: dict[bytes, Submission] = {}
+
+    def under_way(self, content: bytes) -> Submission | None:
+        """Give the submitted call of this content that has not ended."""
+        submission = self._submissions.get(content)
+        return submission if submission is not None and not submission.is_settled else None
+
+    def note_submission(self, content: bytes, submission: Submission) -> None:
+        """Note that a call was submitted."""
+        self._submissions[content] = submission
 
     def next_occurrence(self, content: bytes) -> int:
         """Give the occurrence that a call of this content is: the last one, unless that was set aside."""
