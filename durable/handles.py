@@ -348,8 +348,6 @@ def _cancelled(run: RunRecord) -> RunRecord:
     return run if run.status in _NOT_CANCELLED else replace(run, status=RunStatus.CANCELLED)
 
 
-
-
 def get_run(run_id: str) -> Run:
     """Give the run with this id, or with the only id that begins so. Raises `NotFoundError`."""
     if not isinstance(run_id, str) or not run_id:

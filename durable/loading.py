@@ -56,7 +56,13 @@ def load_workflow(run: RunRecord, anchor: str | None) -> WorkflowDefinition:
 def _load_script(run: RunRecord, path: str | None) -> str:
     if path is None or not Path(path).is_file() or path.endswith(".ipynb"):
         is_notebook = path is not None and path.endswith(".ipynb")
-        where = "a shell" if path is None else f"the notebook {path}" if is_notebook else f"the script {path}, which is gone"
+        where = (
+            "a shell"
+            if path is None
+            else f"the notebook {path}"
+            if is_notebook
+            else f"the script {path}, which is gone"
+        )
         raise NotFoundError(f"Run {run.id} was started from {where}. Call the workflow from your program to resume it.")
     spec = importlib.util.spec_from_file_location(_MAIN, path, loader=SourceFileLoader(_MAIN, path))
     assert spec is not None

@@ -81,7 +81,7 @@ class Kernel:
 
     def begin(self, cell: str) -> str:
         """Send a cell without waiting for its end."""
-        return self._client.execute(cell)
+        return str(self._client.execute(cell))
 
     def interrupt(self) -> None:
         """Do what the stop button does."""
@@ -177,7 +177,11 @@ class Kernels:
         assert self._process.stdout is not None
         connection = str(folder / f"kernel-{len(self._opened)}-{time.monotonic_ns()}.json")
         write_connection_file(connection)
-        variables = {"DURABLE_DB": str(folder / "store" / "durable.db"), "IPYTHONDIR": str(folder / "ipython"), **environ}
+        variables = {
+            "DURABLE_DB": str(folder / "store" / "durable.db"),
+            "IPYTHONDIR": str(folder / "ipython"),
+            **environ,
+        }
         if notebook is not None:
             variables["JPY_SESSION_NAME"] = str(folder / notebook)
         self._process.stdin.write(json.dumps((connection, str(folder), variables)) + "\n")
@@ -232,8 +236,8 @@ def _end() -> None:
 
 if __name__ == "__main__":
     import ipykernel.ipkernel
-    import ipykernel.zmqshell
     import ipykernel.kernelapp
+    import ipykernel.zmqshell
 
     import durable.engine
     import durable.notebooks.extension

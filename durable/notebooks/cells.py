@@ -13,14 +13,14 @@ from hashlib import blake2b
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from durable.calls import Call
 from durable import sessions
+from durable.calls import Call
 from durable.definitions import TaskDefinition
 from durable.errors import ConfigurationError, FingerprintError
 from durable.fingerprints import encode_argument
 from durable.notebooks.code import CellCode
-from durable.notebooks.variables import code_digest, definitions, find_variables
 from durable.notebooks.saying import say
+from durable.notebooks.variables import code_digest, definitions, find_variables
 from durable.notices import age
 from durable.serializers import Unserializable
 
@@ -45,7 +45,8 @@ class Options:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigurationError(f"%%durable: {message}. Nothing was executed. Usage: {self.format_usage().strip()[7:]}")
+        usage = "%%durable [NAME] [--inputs A B] [--outputs X Y] [--force]"
+        raise ConfigurationError(f"%%durable: {message}. Nothing was executed. Usage: {usage}")
 
 
 def parse_options(line: str) -> Options:
@@ -90,6 +91,7 @@ class Cell:
         self._title = f"cell.{options.name}" if options.name else "cell"
         self._code = CellCode(shell, text)
         self._found = find_variables(self._code.tree)
+        self._refuse_foreign_outputs()
         self._inputs = {name: self._digest(name) for name in self._read()}
         self._recorded: StepRecord | None = None
         self._undefined: list[ast.stmt] = []
@@ -176,6 +178,14 @@ class Cell:
                 )
         return sorted(given)
 
+    def _refuse_foreign_outputs(self) -> None:
+        known = {*self._found.assigned, *self._found.read, *self._namespace}
+        for name in self._options.outputs or ():
+            if name not in known:
+                raise ConfigurationError(
+                    f"%%durable --outputs {name}: the cell does not assign {name!r}. It was not executed."
+                )
+
     def _counts(self, name: str) -> bool:
         """Whether a name is a variable of the notebook: no builtin, no module, nothing of IPython's own."""
         absent = object()
@@ -200,13 +210,14 @@ class Cell:
             return [name for name in self._found.assigned if name in self._namespace] + self._changed()
         for name in given:
             if name not in self._namespace:
-                raise ConfigurationError(
-                    f"%%durable --outputs {name}: the cell did not assign {name!r}, so it was not stored. It will be executed again."
+                raise _CannotBeStored(
+                    f"{self._title} was executed, but it did not assign {name!r}, which --outputs names. It will be executed "
+                    f"again after a restart."
                 )
         if left := [name for name in self._changed() if name not in given]:
             say(
-                f"{self._title} changed {', '.join(left)} in place, which --outputs does not name: when the cell is restored, that "
-                f"change is missing."
+                f"{self._title} changed {', '.join(left)} in place, which --outputs does not name: when the cell is restored, "
+                f"that change is missing."
             )
         return list(given)
 
@@ -227,8 +238,9 @@ class Cell:
             except Unserializable as problem:
                 problems.append(f"{name}{problem.path} is a {problem.culprit} ({problem.reason})")
         return (
-            f"{self._title} was executed, but its variables cannot be stored: {'; '.join(problems)}. It will be executed again after "
-            f"a restart. Make what cannot be stored in a cell of its own, or name what is to be stored: %%durable --outputs NAME ..."
+            f"{self._title} was executed, but its variables cannot be stored: {'; '.join(problems)}. It will be executed again "
+            f"after a restart. Make what cannot be stored in a cell of its own, or name what is to be stored with: %%durable "
+            f"--outputs NAME ..."
         )
 
 

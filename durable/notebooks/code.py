@@ -63,7 +63,7 @@ class CellCode:
 
     def _compile(self, tree: ast.Module | ast.Interactive, mode: str) -> CodeType:
         with self._shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if self.is_async else 0):
-            code: Any = self._shell.compile(tree, self._file, mode)  # type: ignore[arg-type]  # it takes trees as compile does
+            code: Any = self._shell.compile(tree, self._file, mode)
         compiled: CodeType = code
         return compiled
 
@@ -91,7 +91,9 @@ def _awaits(tree: ast.Module) -> bool:
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or (isinstance(node, ast.comprehension) and node.is_async):
+        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or (
+            isinstance(node, ast.comprehension) and node.is_async
+        ):
             return True
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
             waiting += ast.iter_child_nodes(node)

@@ -29,7 +29,7 @@ class _Extension:
         self._magics = Magics(self._kernel, shell)
 
     def load(self) -> None:
-        shell = self._shell
+        shell: Any = self._shell  # whose annotations are not those of its methods
         shell.register_magic_function(self._magics.line, "line", "durable")
         shell.register_magic_function(self._magics.cell, "cell", "durable")
         shell.input_transformers_cleanup.append(self._magics.await_cell)

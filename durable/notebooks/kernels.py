@@ -18,7 +18,7 @@ from durable import sessions
 from durable.branches import scoped_tasks
 from durable.calls import Call
 from durable.consumers import items_of, items_of_async
-from durable.definitions import WorkflowDefinition
+from durable.definitions import TaskDefinition, WorkflowDefinition
 from durable.doubts import describe_doubt, in_doubt
 from durable.effects import drive, drive_async
 from durable.engine import continued, open_life
@@ -46,9 +46,8 @@ from durable.steps import Step
 from durable.streams import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 
-    from durable.definitions import TaskDefinition
     from durable.effects import Effect
     from durable.execution import Execution
     from durable.notebooks.names import Name
@@ -182,8 +181,8 @@ class Kernel:
         known = session.store.load_run(run_id)
         if known is not None and known.workflow != NOTEBOOK:
             raise ConfigurationError(
-                f"{run_id!r} is the run of {known.workflow!r} and not of a notebook. Nothing was executed. Choose another name: "
-                f"%durable start NAME"
+                f"{run_id!r} is the run of {known.workflow!r} and not of a notebook. Nothing was executed. Choose another "
+                f"name: %durable start NAME"
             )
         try:
             opened = OpenRun(run_id, self, fresh=fresh)
@@ -315,14 +314,18 @@ class OpenRun:
         for record in records:
             flags = record.flags & ~(StepFlag.REOPENED | StepFlag.STATE | StepFlag.VALUE_UNAVAILABLE)
             done = execution.tick()
-            changed = record._replace(status=StepStatus.UNDONE, flags=flags, epoch=execution.run.epoch, done=done, value=None)
+            changed = record._replace(
+                status=StepStatus.UNDONE, flags=flags, epoch=execution.run.epoch, done=done, value=None
+            )
             self._note(changed)
         self.session.journal.flush_all()
 
     def items(self, call: Call, function: Callable[..., Any]) -> Any:
         """Give the items of a task that is a generator."""
+        self.session.journal.flush_all()  # recorded items are read from the store
         stream = Stream(self._match(call, self.frame()), function)
-        return items_of_async(stream) if call.task.is_async_generator else items_of(stream)  # type: ignore[attr-defined]
+        is_async = isinstance(call.task, TaskDefinition) and call.task.is_async_generator
+        return _unwrapped_async(items_of_async(stream)) if is_async else _unwrapped(items_of(stream))
 
     def frame(self) -> Frame:
         """Give the place that cells call from."""
@@ -393,6 +396,23 @@ class OpenRun:
         with contextlib.suppress(StoreError):
             self.session.journal.append(execution.fence, run)
             self.session.journal.flush_all()
+
+
+def _unwrapped(items: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Give the same items; what stops the run is an error for the cell."""
+    try:
+        return (yield from items)
+    except ExecutionStopped as stopped:
+        raise stopped.error from None
+
+
+async def _unwrapped_async(items: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+    try:
+        async with contextlib.aclosing(items):
+            async for item in items:
+                yield item
+    except ExecutionStopped as stopped:
+        raise stopped.error from None
 
 
 def _tell_doubts(doubts: list[StepRecord], run: RunRecord) -> None:

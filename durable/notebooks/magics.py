@@ -16,8 +16,8 @@ from durable.notebooks.cells import Cell, parse_options
 from durable.notebooks.code import awaits
 from durable.notebooks.names import given_name
 from durable.notebooks.saying import say
-from durable.records import StepFlag, StepStatus
 from durable.notebooks.tables import RunTable
+from durable.records import StepFlag, StepStatus
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -127,9 +127,8 @@ class Magics:
         irreversible = [step for step in found if step.flags & StepFlag.NOT_IDEMPOTENT]
         if irreversible and not force:
             raise ConfigurationError(
-                f"{_count(irreversible)} of {task!r} {'is' if len(irreversible) == 1 else 'are'} not idempotent: once forgotten, it "
-                f"happens a second time when the cell runs again, under a new idempotency key. Nothing was forgotten. If "
-                f"that is meant: %durable forget {shlex.quote(task)} --force"
+                f"Nothing was forgotten: of {task!r} {_count(irreversible)} cannot be repeated (idempotent=False), and would happen "
+                f"a second time when the cells run again, under new idempotency keys. If that is meant: %durable forget {shlex.quote(task)} --force"
             )
         opened.set_aside(found)
         say(f"forgot {_count(found)} of {task!r}; the next call is executed.")
@@ -153,7 +152,9 @@ class Magics:
         paid = [step for step in before.step_records() if step.flags & StepFlag.NOT_IDEMPOTENT]
         run = self._kernel.fresh()
         names = ", ".join(sorted({_names(step)[0] for step in paid}))
-        again = f" {_count(paid)} that are not idempotent ({names}) will happen again when their cells run." if paid else ""
+        again = (
+            f" {_count(paid)} that are not idempotent ({names}) will happen again when their cells run." if paid else ""
+        )
         say(f"this notebook goes on as run {run.id}; nothing is recorded in it yet.{again}")
 
 

@@ -114,7 +114,9 @@ class Memory(StepHistory):
         found = [
             record
             for record in sorted(self._left.values())
-            if (where is None or (record.flags & StepFlag.NOT_IDEMPOTENT and (record.container, record.branch) == where))
+            if (
+                where is None or (record.flags & StepFlag.NOT_IDEMPOTENT and (record.container, record.branch) == where)
+            )
             and is_candidate(record.task)
             and not self._execution.is_gone(record.task)
             and not record.flags & StepFlag.NO_EFFECT

@@ -62,7 +62,7 @@ class RunTable:
         under_way = is_under_way(run._session, record)  # noqa: SLF001 -- the same package
         past = None if under_way else recorded_past(record, list(run.step_records()))
         self._status = _status_of(record, is_under_way=under_way)
-        self._message = run.message
+        self._message = run.message if self._status in ("blocked", "failed", "cancelled") else ""
         self._rows = []
         for step in latest:
             in_doubt = past is not None and is_left_in_doubt(step, past)

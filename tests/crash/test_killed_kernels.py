@@ -73,7 +73,7 @@ def test_no_paid_call_is_repeated(kernels: Kernels, tmp_path: Path) -> None:
         shown = kernel.run(*CELLS[2:])
         while shown.error == "StepInDoubtError":
             step = shown.message.split("'")[1]
-            number = [line for line in _ledger(tmp_path)][-1].split()[1]
+            number = _ledger(tmp_path)[-1].split()[1]
             happened = kernel.run(f"%durable resolve {step} --happened {number}")
             assert happened.error in ("", KILLED)
             shown = kernel.run(*CELLS[2:])
