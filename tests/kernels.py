@@ -93,6 +93,12 @@ class Kernel:
         while text not in said.out:
             said.take(self._client.get_iopub_msg(timeout=_LIMIT))
 
+    def await_display(self, text: str) -> None:
+        """Wait until a cell that was begun has displayed this."""
+        said = Shown()
+        while not any(text in display for display in said.displays):
+            said.take(self._client.get_iopub_msg(timeout=_LIMIT))
+
     def finish(self, begun: str) -> Shown:
         """Wait for the end of a cell that was begun."""
         shown = Shown()

@@ -63,9 +63,9 @@ class CellCode:
 
     def _compile(self, tree: ast.Module | ast.Interactive, mode: str) -> CodeType:
         with self._shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if self.is_async else 0):
-            code: Any = self._shell.compile(tree, self._file, mode)
-        compiled: CodeType = code
-        return compiled
+            compiler: Any = self._shell.compile  # its annotations do not know of trees
+            code: CodeType = compiler(tree, self._file, mode)
+        return code
 
 
 def awaits(shell: InteractiveShell, text: str) -> bool:

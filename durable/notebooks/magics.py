@@ -127,8 +127,9 @@ class Magics:
         irreversible = [step for step in found if step.flags & StepFlag.NOT_IDEMPOTENT]
         if irreversible and not force:
             raise ConfigurationError(
-                f"Nothing was forgotten: of {task!r} {_count(irreversible)} cannot be repeated (idempotent=False), and would happen "
-                f"a second time when the cells run again, under new idempotency keys. If that is meant: %durable forget {shlex.quote(task)} --force"
+                f"Nothing was forgotten: of {task!r} {_count(irreversible)} must not be repeated (idempotent=False), and "
+                f"would happen a second time when the cells run again, under new idempotency keys. If that is meant: "
+                f"%durable forget {shlex.quote(task)} --force"
             )
         opened.set_aside(found)
         say(f"forgot {_count(found)} of {task!r}; the next call is executed.")
@@ -149,12 +150,11 @@ class Magics:
 
     def _fresh(self) -> None:
         before = self._kernel.run()
-        paid = [step for step in before.step_records() if step.flags & StepFlag.NOT_IDEMPOTENT]
+        steps = before.step_records()
+        paid = [step for step in steps if step.flags & StepFlag.NOT_IDEMPOTENT and step.status != StepStatus.UNDONE]
         run = self._kernel.fresh()
         names = ", ".join(sorted({_names(step)[0] for step in paid}))
-        again = (
-            f" {_count(paid)} that are not idempotent ({names}) will happen again when their cells run." if paid else ""
-        )
+        again = f" What is not idempotent happens again when its cell runs: {names} ({_count(paid)})." if paid else ""
         say(f"this notebook goes on as run {run.id}; nothing is recorded in it yet.{again}")
 
 
