@@ -7,12 +7,14 @@ Jupyter does it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,8 +69,20 @@ class Kernel:
         self.pid = pid
         self._client = BlockingKernelClient(connection_file=connection)
         self._client.load_connection_file()
-        self._client.start_channels()
-        self._client.wait_for_ready(timeout=_LIMIT)
+        self._client.start_channels(hb=False)
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        """Wait until the kernel answers and what it says arrives."""
+        deadline = time.monotonic() + _LIMIT
+        while time.monotonic() < deadline:
+            assert _is_alive(self.pid), "the kernel died"
+            self._client.kernel_info()
+            with contextlib.suppress(queue.Empty):
+                self._client.get_shell_msg(timeout=1)
+                self._client.get_iopub_msg(timeout=0.2)
+                return
+        raise AssertionError("the kernel does not answer")
 
     def run(self, *cells: str) -> Shown:
         """Execute cells and give what they showed together; ends with the first that fails."""
@@ -165,6 +179,8 @@ class Kernels:
             text=True,
         )
         self._opened: list[Kernel] = []
+        self._numbers = itertools.count()
+        self._sockets = tempfile.TemporaryDirectory()  # whose paths are short, as those of sockets have to be
 
     def __enter__(self) -> Self:
         return self
@@ -176,13 +192,15 @@ class Kernels:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait(10)
+        self._sockets.cleanup()
 
     def open(self, folder: Path, notebook: str | None = "work.ipynb", **environ: str) -> Kernel:
         """Start a kernel for a notebook; None: for one whose file nobody knows."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        connection = str(folder / f"kernel-{len(self._opened)}-{time.monotonic_ns()}.json")
-        write_connection_file(connection)
+        sockets = f"{self._sockets.name}/{next(self._numbers)}"
+        connection = f"{sockets}.json"
+        write_connection_file(connection, transport="ipc", ip=sockets)
         variables = {
             "DURABLE_DB": str(folder / "store" / "durable.db"),
             "IPYTHONDIR": str(folder / "ipython"),
