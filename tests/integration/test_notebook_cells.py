@@ -56,10 +56,14 @@ def test_a_cell_is_restored(kernels: Kernels, kernel: Kernel, tmp_path: Path) ->
     kernel.kill()
     kernel = kernels.open(tmp_path)
     commented = CELL.replace('write("load")', "# to be counted\n\nwrite( 'load' )")
-    shown = kernel.run(LOAD, "size = 2.5", commented, "rows[0] is row, type(row) is Row, row.size, halve(math.floor(3.5))")
+    shown = kernel.run(
+        LOAD, "size = 2.5", commented, "rows[0] is row, type(row) is Row, row.size, halve(math.floor(3.5))"
+    )
     assert (shown.value, "was restored and not executed: row, rows" in shown.err) == ("(True, True, 22, 1.5)", True)
     assert ledger(tmp_path) == ["load"]
-    assert b"canary" not in b"".join(path.read_bytes() for path in (tmp_path / "store").glob("durable.db*") if path.is_file())
+    assert b"canary" not in b"".join(
+        path.read_bytes() for path in (tmp_path / "store").glob("durable.db*") if path.is_file()
+    )
 
 
 def test_a_cell_that_changed_is_executed(kernel: Kernel, tmp_path: Path) -> None:
@@ -124,6 +128,10 @@ def test_what_is_refused(kernel: Kernel, tmp_path: Path) -> None:
         assert kernel.run(f"%%durable {options}{cell}").error == "ConfigurationError"
     unknown = "class Odd:\n    def __reduce_ex__(self, _): raise TypeError('odd')\nodd = Odd()"
     shown = kernel.run(unknown, f"%%durable{cell}; odd")
-    assert (shown.error, "reads 'odd'" in shown.message, "--inputs" in shown.message) == ("FingerprintError", True, True)
+    assert (shown.error, "reads 'odd'" in shown.message, "--inputs" in shown.message) == (
+        "FingerprintError",
+        True,
+        True,
+    )
     assert kernel.run("%%durable\nx = (").error == "SyntaxError"
     assert ledger(tmp_path) == []

@@ -126,7 +126,9 @@ def test_an_interrupt_in_a_payment(kernels: Kernels, tmp_path: Path) -> None:
     assert "%durable resolve transfer:" in shown.err
     assert [kernel.run(f"transfer({x})").error for x in (1, 2)] == 2 * ["StepInDoubtError"]
     assert kernel.run("double(1), pay(3)").value == "(2, 3)"
-    assert kernel.run("%durable resolve transfer --happened '\"paid\"'", "transfer(1), transfer(2)").value == "('paid', 2)"
+    assert (
+        kernel.run("%durable resolve transfer --happened '\"paid\"'", "transfer(1), transfer(2)").value == "('paid', 2)"
+    )
 
 
 def test_awaiting_and_waiting(kernels: Kernels, tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ async def both(x):
     assert kernel.run("[future.result() for future in double.map([1, 5, 5]).futures]").value == "[2, 10, 10]"
     assert kernel.run("await double.submit(6), double(6)").value == "(12, 12)"
     assert kernel.run("list(count(2)) + list(count(2))").value == "[0, 1, 0, 1]"
-    pool = "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor() as pool: print(*pool.map(double, [1, 7, 7]))"
+    pool = "from concurrent.futures import ThreadPoolExecutor as Pool\nwith Pool() as pool: print(*pool.map(double, [1, 7, 7]))"
     assert kernel.run(pool).out == "2 14 14\n"
     assert not kernel.run("double(1)\nfor name in 'ab':\n    with durable.scope(name): double(1)").err
     assert "called with equal arguments more than once" in kernel.run("pay(1), pay(1)").err
@@ -165,14 +167,21 @@ def test_commands(kernels: Kernels, tmp_path: Path) -> None:
     """A notebook without a name says how to give it one; results are listed, forgotten, and left behind by a new run."""
     kernel = kernels.open(tmp_path, notebook=None)
     unnamed = kernel.run(LOAD, TASKS, "double(1)")
-    assert (unnamed.error, "%durable start NAME" in unnamed.message, ledger(tmp_path)) == ("ConfigurationError", True, [])
+    assert (unnamed.error, "%durable start NAME" in unnamed.message, ledger(tmp_path)) == (
+        "ConfigurationError",
+        True,
+        [],
+    )
     assert not kernel.run("%durable start mine", "double(1)", "pay(2)").error
     status = kernel.run("%durable")
     assert "Run mine" in status.displays[0]
     assert "<table" in status.html
     assert "no call of 'dubble'. Did you mean 'double'?" in kernel.run("%durable forget dubble").message
     assert "--force" in kernel.run("%durable forget pay").message
-    assert kernel.run("%durable forget double", "%durable forget pay --force", "double(1), pay(2)", "double(1)").value == "2"
+    assert (
+        kernel.run("%durable forget double", "%durable forget pay --force", "double(1), pay(2)", "double(1)").value
+        == "2"
+    )
     assert ledger(tmp_path) == 2 * ["double 1", "pay 2"]
     assert kernel.run("%durable finish", "durable.list_runs()").value == "[<Run mine durable.notebook succeeded>]"
     assert "happens again when its cell runs: pay (1 call)" in kernel.run("%durable fresh").err
@@ -180,7 +189,13 @@ def test_commands(kernels: Kernels, tmp_path: Path) -> None:
     kernel = kernels.open(tmp_path, notebook=None)
     assert kernel.run(LOAD, TASKS, "%durable start mine", "double(1)", "double(1)").value == "2"
     assert ledger(tmp_path) == [*2 * ["double 1", "pay 2"], "double 1"]
-    wrong = ("%durable strat mine", "%durable start", "%durable resolve x", "%durable resolve x --happened {", "%durable 'a")
+    wrong = (
+        "%durable strat mine",
+        "%durable start",
+        "%durable resolve x",
+        "%durable resolve x --happened {",
+        "%durable 'a",
+    )
     assert {kernel.run(line).error for line in wrong} == {"ConfigurationError"}
 
 

@@ -42,11 +42,18 @@ def test_variables(code: str, expected: tuple[str, str, str]) -> None:
 
 def test_layout_does_not_count() -> None:
     """Comments, blank lines, quotes and parentheses leave no trace in the digest of a cell; a value does."""
-    digests = [code_digest(ast.parse(code)) for code in ("x = f('a')", "# why\n\nx = f( \"a\" )", "x = (f('a'))", "x = f('b')")]
+    digests = [
+        code_digest(ast.parse(code)) for code in ("x = f('a')", '# why\n\nx = f( "a" )', "x = (f('a'))", "x = f('b')")
+    ]
     assert [digest == digests[0] for digest in digests] == [True, True, True, False]
 
 
 def test_definitions() -> None:
     """Imports, functions and classes are found below conditions, in their order, and not within functions."""
     tree = ast.parse("import a\nif x:\n    import b\nelse:\n    def f():\n        import c\nclass D: pass")
-    assert [ast.unparse(each).partition("\n")[0] for each in definitions(tree)] == ["import a", "import b", "def f():", "class D:"]
+    assert [ast.unparse(each).partition("\n")[0] for each in definitions(tree)] == [
+        "import a",
+        "import b",
+        "def f():",
+        "class D:",
+    ]
