@@ -79,9 +79,7 @@ def test_a_run_without_its_context_says_so() -> None:
         asking.with_options(context=Service("first"))()
     fails.clear()
     for _ in range(4):
-        with pytest.raises(
-            durable.MissingContextError, match=r"with_options\(context=...\).*run.resume\(context=...\)"
-        ):
+        with pytest.raises(durable.MissingContextError, match=r"with_options\(context=...\).*run.resume\(context=...\)"):
             asking()
     assert asking.with_options(context=Service("second"))() == ["a", "b", "c second"]
     assert executed == ["a first", "b first", "b second", "pay c"]

@@ -180,14 +180,7 @@ def test_any_executor_and_functions_that_make_one() -> None:
 
     @workflow(executor=default)
     def program() -> list[str]:
-        return [
-            on_own(),
-            on_own.submit().result(),
-            on_made(),
-            on_made(),
-            plain("called"),
-            plain.submit("sent").result(),
-        ]
+        return [on_own(), on_own.submit().result(), on_made(), on_made(), plain("called"), plain.submit("sent").result()]
 
     assert program() == ["own", "own", "made", "made", "called", "sent"]
     assert (own.count, made.count, default.count) == (2, 2, 1)

@@ -104,9 +104,7 @@ def test_what_a_fork_keeps_has_the_keys_that_it_had() -> None:
     order()
     fork = durable.get_run("order").fork(from_="batch-1")
     fork.resume()
-    known = {
-        step.key: step.idempotency_key for step in fork.fork(from_="work:" + fork.steps[-1].key.split(":")[1]).steps
-    }
+    known = {step.key: step.idempotency_key for step in fork.fork(from_="work:" + fork.steps[-1].key.split(":")[1]).steps}
     assert known["pay:x"] == keys[-1]
 
 

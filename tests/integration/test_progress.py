@@ -55,7 +55,5 @@ def test_nothing_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "go").touch()
     environment = {**os.environ, "DURABLE_DB": str(tmp_path / "store.db")}
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"6 False\n", b"")

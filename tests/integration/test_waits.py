@@ -139,10 +139,7 @@ async def test_async() -> None:
     async def branches() -> list[Any]:
         return list(
             await asyncio.gather(
-                durable.wait_for("a"),
-                durable.wait_for("a"),
-                durable.sleep(0.01),
-                asyncio.create_task(durable.wait_for("b")),
+                durable.wait_for("a"), durable.wait_for("a"), durable.sleep(0.01), asyncio.create_task(durable.wait_for("b"))
             )
         )
 
@@ -312,7 +309,9 @@ def test_threads_get_a_message_each() -> None:
         def wait() -> None:
             found.append(durable.wait_for("a"))
 
-        started = [threading.Thread(target=contextvars.copy_context().run, args=(wait,), daemon=True) for _ in range(4)]
+        started = [
+            threading.Thread(target=contextvars.copy_context().run, args=(wait,), daemon=True) for _ in range(4)
+        ]
         for thread in started:
             thread.start()
         for thread in started:
