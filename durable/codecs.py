@@ -229,10 +229,8 @@ def _dill_pickler() -> type[Any]:
                 found = _found_in_main(obj)
                 if found is obj:
                     return obj.__qualname__  # a reference, for the reason given at _Pickler
-                if (
-                    isinstance(obj, type) and isinstance(found, type) and obj.__module__ == "__main__"
-                ):  # its cell was executed again
-                    return class_of_main, (obj.__qualname__,)
+                if isinstance(found, type) and isinstance(obj, type) and obj.__module__ == "__main__":
+                    return class_of_main, (obj.__qualname__,)  # the cell that defines it was executed again
             return NotImplemented
 
     return Pickler

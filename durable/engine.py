@@ -111,7 +111,7 @@ def _call_outside(
     task: TaskDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
 ) -> Any:
     notebook = outside.notebook_here()
-    if notebook is not None and not sessions.is_disabled():
+    if notebook is not None:
         return notebook.call(task, function, instance, args, kwargs)
     _refuse_or_warn(task)
     return function(*args, **kwargs)

@@ -55,15 +55,7 @@ def load_workflow(run: RunRecord, anchor: str | None) -> WorkflowDefinition:
 
 def _load_script(run: RunRecord, path: str | None) -> str:
     if path is None or not Path(path).is_file() or path.endswith(".ipynb"):
-        is_notebook = path is not None and path.endswith(".ipynb")
-        where = (
-            "a shell"
-            if path is None
-            else f"the notebook {path}"
-            if is_notebook
-            else f"the script {path}, which is gone"
-        )
-        raise NotFoundError(f"Run {run.id} was started from {where}. Call the workflow from your program to resume it.")
+        raise NotFoundError(f"Run {run.id} was started from {_no_script(path)}. Call the workflow there to resume it.")
     spec = importlib.util.spec_from_file_location(_MAIN, path, loader=SourceFileLoader(_MAIN, path))
     assert spec is not None
     assert spec.loader is not None
@@ -79,6 +71,12 @@ def _load_script(run: RunRecord, path: str | None) -> str:
             f"do its work behind `if __name__ == '__main__':`, or start it as before to resume the run."
         ) from error
     return path
+
+
+def _no_script(path: str | None) -> str:
+    if path is None:
+        return "a shell"
+    return f"the notebook {path}" if path.endswith(".ipynb") else f"the script {path}, which is gone"
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def map_task(
 
 
 def _frame(task: TaskDefinition, what: str) -> Frame:
-    frame = FRAME.get() or (outside.frame_here() if not sessions.is_disabled() else None)
+    frame = FRAME.get() or outside.frame_here()
     if frame is None:
         disabled = " DURABLE_DISABLE is set, so there are no runs." if sessions.is_disabled() else ""
         raise OutsideRunError(

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from durable.notebooks.kernels import Kernel, OpenRun
+    from durable.notebooks.kernels import Kernel
+    from durable.notebooks.open_runs import OpenRun
     from durable.records import StepRecord
 
 

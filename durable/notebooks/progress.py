@@ -11,7 +11,8 @@ from IPython.display import display
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
 
-    from durable.notebooks.kernels import Kernel, Observation
+    from durable.notebooks.kernels import Kernel
+    from durable.notebooks.open_runs import Observation
 
 _LONG = 1.0  # seconds after which progress is shown
 _EVERY = 0.3  # seconds between two looks

@@ -18,9 +18,9 @@ def test_front_ends_tell_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "a.ipynb"
     path.touch()
-    asked = ({"__vsc_ipynb_file__": str(path)}, {}), ({}, {"JPY_SESSION_NAME": str(path)})
-    related = ({}, {"JPY_SESSION_NAME": "work/a.ipynb"}), ({}, {"JPY_SESSION_NAME": f"{tmp_path}/RTC:a.ipynb"})
-    assert {find_name(variables, environ) for variables, environ in (*asked, *related)} == {Name(path=str(path))}
+    found = [find_name({"__vsc_ipynb_file__": str(path)}, {"JPY_SESSION_NAME": "other.ipynb"})]
+    found += [find_name({}, {"JPY_SESSION_NAME": name}) for name in (str(path), "work/a.ipynb", f"{tmp_path}/RTC:a.ipynb")]
+    assert set(found) == {Name(path=str(path))}
 
 
 @pytest.mark.parametrize("session", ["", "/folder/", "/folder/console-1-77ab"])
