@@ -144,6 +144,7 @@ def call_workflow(
         return function(*args, **kwargs)
     frame = FRAME.get()
     if frame is None:
+        outside.check_workflow(workflow)
         life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
         if not workflow.is_async:
             return drive(life)
@@ -190,6 +191,7 @@ def start_workflow(
             f"Workflow {workflow.full_name!r} was started in the background inside a run, where its end would not be "
             f"waited for. Call it instead: it is a step then."
         )
+    outside.check_workflow(workflow)
     call = RunCall(workflow, instance, args, kwargs)
     life = run_life(call, partial(function, *args, **kwargs))
     outcome: Future[Any] = Future()

@@ -29,6 +29,7 @@ from durable.recorded_runs import RecordedRun, is_under_way
 from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, stored_inputs
+from durable.run_lists import Runs
 from durable.runs import run_life
 from durable.serializers import Unserializable
 from durable.step_keys import is_items_container
@@ -370,18 +371,8 @@ def list_runs(
     *, workflow: str | None = None, status: str | None = None, parent: str | None = None, limit: int | None = None
 ) -> list[Run]:
     """List the runs in the store, the newest first; filtered by workflow name, status and parent run."""
-    session = sessions.current()
     found = summaries(workflow=workflow, status=status, parent=parent, limit=limit)
-    return _Runs(Run(session, summary.run.id) for summary in found)
-
-
-class _Runs(list[Run]):
-    """A list of runs that a notebook draws as a table."""
-
-    def _repr_html_(self) -> str:
-        from durable.notebooks.tables import runs_html  # noqa: PLC0415 -- needed in notebooks only
-
-        return runs_html(self)
+    return Runs.of(Run, sessions.current(), found)
 
 
 def summaries(

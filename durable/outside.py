@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from durable.definitions import TaskDefinition
+    from durable.definitions import TaskDefinition, WorkflowDefinition
     from durable.execution import Frame
 
 
@@ -28,6 +28,10 @@ class Notebook(Protocol):
         kwargs: dict[str, Any],
     ) -> Any:
         """Call a task as a step of the notebook's run."""
+        ...
+
+    def check_workflow(self, workflow: WorkflowDefinition) -> None:
+        """Refuse a workflow that has to be named after the notebook while nobody knows how that is called."""
         ...
 
     def frame(self) -> Frame:
@@ -52,6 +56,12 @@ def frame_here() -> Frame | None:
     """Give the place that a notebook's code stands in which is called here, if there is a notebook."""
     notebook = notebook_here()
     return notebook.frame() if notebook is not None else None
+
+
+def check_workflow(workflow: WorkflowDefinition) -> None:
+    """Raise `ConfigurationError` if a workflow is called in a notebook whose name, which it needs, is not known."""
+    if _notebook is not None:
+        _notebook.check_workflow(workflow)
 
 
 def notebook_here() -> Notebook | None:

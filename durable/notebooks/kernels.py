@@ -6,6 +6,7 @@ it. It is given back where somebody has to decide a doubt, and at the kernel's e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import threading
@@ -16,7 +17,7 @@ from durable.calls import Call
 from durable.doubts import describe_doubt, in_doubt
 from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError
 from durable.handles import Run
-from durable.naming import home, set_notebook_path
+from durable.naming import home, module_name, set_notebook_path
 from durable.notebooks.open_runs import OpenRun, named_scope
 from durable.notebooks.saying import say
 from durable.notices import NOTEBOOK, age
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from durable.definitions import TaskDefinition
+    from durable.definitions import TaskDefinition, WorkflowDefinition
     from durable.execution import Frame
     from durable.notebooks.names import Name
     from durable.notebooks.open_runs import Observation
@@ -45,6 +46,7 @@ class Kernel:
         self._thread = threading.get_ident()
         self._opening = threading.Lock()
         self._open: OpenRun | None = None
+        self._claimed: set[str] = set()  # DURABLE_FRESH means the first time
 
     def is_here(self) -> bool:
         """Whether code without a run context is that of a cell: in its thread, or in one of its own while no run executes."""
@@ -75,6 +77,11 @@ class Kernel:
             return opened.items(call, function)
         return opened.call_async(call, function) if task.is_async else opened.call(call, function)
 
+    def check_workflow(self, workflow: WorkflowDefinition) -> None:
+        """Find the notebook's name for a workflow of a cell, or raise `ConfigurationError`."""
+        if self.name is None and workflow.name is None and module_name(workflow.plain) == "__main__":
+            set_notebook_path(self.find_name().path)
+
     def frame(self) -> Frame:
         """Give the place that cells call from."""
         opened = self.opened()
@@ -88,6 +95,9 @@ class Kernel:
     def begin_cell(self) -> None:
         """Note that a cell begins."""
         self._thread = threading.get_ident()
+        if self.name is None:
+            with contextlib.suppress(ConfigurationError):  # which is raised where a name is needed
+                set_notebook_path(self.find_name().path)
         if self._open is not None:
             self._open.execution.code_seen.clear()  # functions may have been edited
             self._open.called.clear()
@@ -145,8 +155,9 @@ class Kernel:
     def _claim(self, *, fresh: bool) -> OpenRun:
         name = self.name if self.name is not None else self.find_name()
         session = sessions.current()
-        set_notebook_path(name.path)
-        run_id = name.run_id(home(session.anchor))
+        folder = home(session.anchor)
+        set_notebook_path(name.path or os.path.join(folder, str(name.given)))
+        run_id = name.run_id(folder)
         known = session.store.load_run(run_id)
         if known is not None and known.workflow != NOTEBOOK:
             raise ConfigurationError(
@@ -154,10 +165,11 @@ class Kernel:
                 f"name: %durable start NAME"
             )
         try:
-            opened = OpenRun(run_id, self.observe, fresh=fresh)
+            opened = OpenRun(run_id, self.observe, fresh=True if fresh else False if run_id in self._claimed else None)
         except RunInProgressError as error:
             raise _in_another_kernel(name, session.store.load_run(error.run_id), error) from None
         self.name = name
+        self._claimed.add(run_id)
         return opened
 
     def close(self) -> None:

@@ -41,8 +41,8 @@ class Memory(StepHistory):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was recorded before this execution."""
-        return not self._execution.past.last_event
+        """Whether nothing is recorded; what cells called before in this kernel counts, too."""
+        return not self._latest
 
     def note(self, record: StepRecord) -> None:
         """Take note of a record that is on its way to disk."""
@@ -145,6 +145,22 @@ class MemoryScope(Scope):
         super().__init__(container, "", memory, outer)
         self._memory = memory
         self._submissions: dict[bytes, Submission] = {}
+
+    @property
+    def tried_again(self) -> bool:
+        """Whether other calls may differ because one was tried again: never, since cells do not follow each other."""
+        return False
+
+    @tried_again.setter
+    def tried_again(self, _: bool) -> None: ...
+
+    @property
+    def renewed(self) -> bool:
+        """Whether other calls may differ because one was executed again: never."""
+        return False
+
+    @renewed.setter
+    def renewed(self, _: bool) -> None: ...
 
     def under_way(self, content: bytes) -> Submission | None:
         """Give the submitted call of this content that has not ended."""

@@ -60,8 +60,8 @@ class Observation:
 class OpenRun:
     """A run that this kernel owns."""
 
-    def __init__(self, run_id: str, observe: Callable[[Observation], None], *, fresh: bool) -> None:
-        definition = _DEFINITION.with_options(run_id=run_id, **({"fresh": True} if fresh else {}))
+    def __init__(self, run_id: str, observe: Callable[[Observation], None], *, fresh: bool | None) -> None:
+        definition = _DEFINITION.with_options(run_id=run_id, fresh=fresh)
         call = RunCall(definition, None, (), {})
         self.session = call.session
         self._call = call
@@ -90,9 +90,8 @@ class OpenRun:
 
     @property
     def is_lost(self) -> bool:
-        """Whether nothing more can be recorded here: the run has ended, or was taken over, or the store failed."""
-        execution = self.execution
-        return execution.ended or execution.journal.failure is not None or execution.run.id not in self.session.active
+        """Whether nothing more can be recorded here."""
+        return self.execution.ended or self.execution.run.id not in self.session.active
 
     def call(self, call: Call, function: Callable[..., Any], *, is_cell: bool = False) -> Any:
         """Call a task, unless an equal call gives its result."""
@@ -104,7 +103,9 @@ class OpenRun:
                 self.execution.body.check()
                 self._begin(call, key, is_cell=is_cell)
                 try:
-                    return drive(self._step(call, function, frame).life())
+                    value = drive(self._step(call, function, frame).life())
+                    self.called.add(key)
+                    return value
                 finally:
                     self._end(call)
         except ExecutionStopped as stopped:
@@ -127,7 +128,9 @@ class OpenRun:
                 self._begin(call, key, is_cell=is_cell)
                 try:
                     with scoped_tasks():
-                        return await drive_async(self._step(call, function, frame).life())
+                        value = await drive_async(self._step(call, function, frame).life())
+                    self.called.add(key)
+                    return value
                 finally:
                     self._end(call)
         except ExecutionStopped as stopped:
@@ -200,7 +203,6 @@ class OpenRun:
                 f"call: the others get its result. To make it a call of its own, pass an argument that differs, or call it in "
                 f"`with durable.scope(name)`.",
             )
-        self.called.add(key)
         self._observe(Observation("called", call.label))
 
     def _end(self, call: Call) -> None:

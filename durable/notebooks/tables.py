@@ -5,7 +5,6 @@ Everything that comes from the user is escaped. Text takes the colour of its sur
 
 from __future__ import annotations
 
-from collections import deque
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +15,7 @@ from durable.recorded_runs import is_under_way
 from durable.records import RunStatus, StepStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from durable.handles import Run
     from durable.records import RunRecord, StepRecord
@@ -54,17 +53,14 @@ class RunTable:
     def __init__(self, run: Run, replayed: Container[int] | None = None) -> None:
         """Read the run as it is now; `replayed` are the numbers of the steps that were called again, None: all of them."""
         self._record = record = run.record
-        self._total = 0
-        latest: deque[StepRecord] = deque(maxlen=_MOST_STEPS)
-        for step in run.step_records():
-            self._total += 1
-            latest.append(step)
+        steps = list(run.step_records())
+        self._total = len(steps)
         under_way = is_under_way(run._session, record)  # noqa: SLF001 -- the same package
-        past = None if under_way else recorded_past(record, list(run.step_records()))
+        past = None if under_way else recorded_past(record, steps)
         self._status = _status_of(record, is_under_way=under_way)
         self._message = run.message if self._status in ("blocked", "failed", "cancelled") else ""
         self._rows = []
-        for step in latest:
+        for step in steps[-_MOST_STEPS:]:
             in_doubt = past is not None and is_left_in_doubt(step, past)
             self._rows.append(_step_row(step, _how(step, record, replayed), in_doubt=in_doubt))
 
@@ -99,18 +95,17 @@ _STEP_COLUMNS = ("step", "status", "in this execution", "attempts", "duration")
 _RUN_COLUMNS = ("run", "status", "workflow", "steps", "begun", "duration")
 
 
-def runs_html(runs: Sequence[Run]) -> str:
-    """Draw a list of runs."""
-    rows = [_run_row(run) for run in runs[:_MOST_RUNS]]
+def runs_html(runs: Sequence[Run], steps: Mapping[str, int]) -> str:
+    """Draw a list of runs, whose steps were counted by run id."""
+    rows = [_run_row(run, steps.get(run.id, 0)) for run in runs[:_MOST_RUNS]]
     more = len(runs) - len(rows)
     hidden = f'<div style="opacity:.7">{more} more runs are not shown.</div>' if more else ""
     return f'<div style="color:inherit">{_table(_RUN_COLUMNS, rows)}{hidden}</div>'
 
 
-def _run_row(run: Run) -> _Row:
+def _run_row(run: Run, steps: int) -> _Row:
     record = run.record
     status = _status_of(record, is_under_way=is_under_way(run._session, record))  # noqa: SLF001 -- the same package
-    steps = sum(1 for _ in run.step_records())
     begun = age(sessions.clock() - record.created_at)
     cells = (record.id, record.workflow, str(steps), begun, _duration(record.created_at, record.ended_at))
     return _Row(cells, status)
