@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from durable.decorators import task, workflow
 from durable.errors import (
+    BudgetExceededError,
     CodeChangedError,
     ConfigurationError,
     CorruptRecordError,
@@ -35,6 +36,7 @@ from durable.errors import (
     StoreFailedError,
     StoreTooNewError,
     StoreUnusableError,
+    UnknownCostError,
     UpstreamFailedError,
     WaitTimeoutError,
     WouldDeadlockError,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from durable.checkpoints import checkpoint
     from durable.completions import MapResults, Waited, as_completed, wait, wait_async
     from durable.contexts import context
+    from durable.costs import Cost
     from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
     from durable.encoding import register_live_type
     from durable.futures import TaskFuture
@@ -54,14 +57,17 @@ if TYPE_CHECKING:
     from durable.observers import Event, subscribe
     from durable.sending import send
     from durable.sessions import configure
+    from durable.spending import spend
     from durable.states import state
     from durable.step_views import StepView
     from durable.waits import sleep, wait_for
 
 __all__ = [
+    "BudgetExceededError",
     "CodeChangedError",
     "ConfigurationError",
     "CorruptRecordError",
+    "Cost",
     "CrashLoopError",
     "Current",
     "DefinitionError",
@@ -99,6 +105,7 @@ __all__ = [
     "StoreUnusableError",
     "Task",
     "TaskFuture",
+    "UnknownCostError",
     "UpstreamFailedError",
     "WaitTimeoutError",
     "Waited",
@@ -121,6 +128,7 @@ __all__ = [
     "scope",
     "send",
     "sleep",
+    "spend",
     "state",
     "subscribe",
     "task",
@@ -132,6 +140,7 @@ __all__ = [
 ]
 
 _IMPORTED_AT_FIRST_USE = {
+    "Cost": "costs",
     "Current": "inside",
     "DidNotHappen": "doubts",
     "Event": "observers",
@@ -159,6 +168,7 @@ _IMPORTED_AT_FIRST_USE = {
     "scope": "inside",
     "send": "sending",
     "sleep": "waits",
+    "spend": "spending",
     "state": "states",
     "subscribe": "observers",
     "unload_ipython_extension": "notebooks.extension",

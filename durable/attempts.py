@@ -9,22 +9,27 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from durable.budgets import admission, admitted
 from durable.contexts import missing_context
 from durable.details import Details, render
-from durable.doubts import resolve_command
 from durable.effects import Arrival, Durable, Execute, Quiet, uncarried
-from durable.errors import ExecutionStopped, NotSerializableError
+from durable.errors import ExecutionStopped
 from durable.exceptions import encode_exception
-from durable.execution import NOTHING, Body, warn_once
-from durable.failures import culprits, hide, is_hidden, mark
+from durable.execution import NOTHING, Body
+from durable.failures import culprits, hide, is_hidden, mark, says_any
+from durable.ledgers import ledger_of
 from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
 from durable.result_cache import keep
+from durable.results import kept, value_unavailable, warn_of_mutation
 from durable.retries import pause_after, pause_after_result
+from durable.secrets_of_calls import secret_texts
 from durable.serializers import Unserializable
 from durable.settling import complete, leave, overlooked_steps
+from durable.spending import charge
 from durable.step_keys import Scope, shown_label
+from durable.stopping import was_cancelled
 from durable.undoables import describe, keep_result
 
 if TYPE_CHECKING:
@@ -38,6 +43,7 @@ _STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
 _SKIPPED = StepStatus.SKIPPED.value
 CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+_COST, _CERTAIN = StepFlag.COST, StepFlag.NOT_IDEMPOTENT | StepFlag.COST
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
 _KEPT_FLAGS = (
     StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED | StepFlag.UNDO
@@ -54,13 +60,13 @@ class Attempts:
         "_function",
         "_identity",
         "_is_idempotent",
-        "_key",
         "_record",
         "_started_at",
         "call",
         "execution",
         "frame",
         "interruptions",
+        "key",
         "scope",
         "task",
         "tries",
@@ -80,7 +86,7 @@ class Attempts:
         self._details = render(call.arguments, task.code_hex, hidden=task.sensitive)
         if record is None:
             content, occurrence = call.content, match.occurrence
-            label = shown_label(task.segment, content, call.business_key, hidden=task.sensitive)
+            label = shown_label(task.segment, content, call.business_key, hidden=task.hides_key)
             self._identity: Identity = (
                 execution.id,
                 execution.tick(),
@@ -92,28 +98,33 @@ class Attempts:
                 content,
                 occurrence,
             )
-            self._key = step_key(scope.container, scope.branch, label, occurrence)
+            self.key = step_key(scope.container, scope.branch, label, occurrence)
             self._attempts = self.interruptions = 0
             self._flags = task.flags
         else:
             self._identity = record[:9]
-            self._key = record.key
+            self.key = record.key
             self._attempts = record.attempts
             self.interruptions = record.interruptions
-            self._flags = record.flags & _KEPT_FLAGS | task.flags & StepFlag.UNDO
-            if record.flags & StepFlag.COPIED:
-                copied = replace(Details.read(self._details), key=Details.read(record.details).key)
-                self._details = copied.write()
+            self._flags = record.flags & _KEPT_FLAGS | task.flags & (StepFlag.UNDO | _COST)
+            earlier = Details.read(record.details)
+            self._details = earlier.going_on(self._details, is_copied=bool(record.flags & StepFlag.COPIED))
+            if earlier.spent is not None:
+                ledger_of(execution).open(record.seq, earlier.spent)
         if not self._is_idempotent:
             self._flags |= StepFlag.NOT_IDEMPOTENT
             if execution.lacks_context:  # its body may ask for it when its effect has begun
                 raise execution.stop(missing_context(execution))
+        if self._flags & _COST:
+            ledger_of(execution).open(self.seq)
         if task.may_be_undone:
-            self._details = describe(execution, self.call, self.seq, self._key, self._details)
+            self._details = describe(execution, self.call, self.seq, self.key, self._details)
 
     def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
         """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
-        return self._execute(until) if self.task.has_body else self.succeed(self._function())
+        if not self.task.has_body:
+            return self.succeed(self._function())
+        return self._execute(until) if self.execution.ledger is None else admitted(self, self._execute(until))
 
     def _execute(self, until: float | None) -> Generator[Effect, Any, Any]:
         execution, task = self.execution, self.task
@@ -164,10 +175,18 @@ class Attempts:
                 self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
                 self._note_cancellation()
             raise
+        yield from admission(self)
 
     @property
     def seq(self) -> int:
         return self._identity[1]
+
+    @property
+    def record(self) -> StepRecord | None:
+        return self._record
+
+    def count_killed(self) -> None:
+        self._details = Details.read(self._details).with_another_unknown()
 
     def open_body(self) -> Body:
         """Make the body of the present attempt."""
@@ -178,10 +197,10 @@ class Attempts:
         return Body(
             execution,
             self.frame.body,
-            Scope(self._key, "", history, self.scope),
+            Scope(self.key, "", history, self.scope),
             self.task.title,
             record,
-            self._key,
+            self.key,
             self._attempts,
         )
 
@@ -214,7 +233,11 @@ class Attempts:
         self._record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
         if observers:
             execution.tell_step(record)
-        return execution.append(record)
+        if execution.ledger is None:
+            return execution.append(record)
+        self._record, ticket = execution.ledger.write(record)
+        self._flags |= self._record.flags & _COST
+        return ticket
 
     def _withdraw(self, error: BaseException) -> None:
         """Record that the intent was given up before the body began."""
@@ -229,13 +252,13 @@ class Attempts:
         sensitive = self.task.sensitive
         if isinstance(error, ExecutionStopped):
             error = error.error
-        elif sensitive:
+        elif sensitive or says_any(error, secret_texts(self.call.arguments)):
             hide(error)
         return encode_exception(
             error,
             self.execution.serializer,
             run=self.execution.id,
-            step=self._key,
+            step=self.key,
             sensitive=sensitive or is_hidden(error),
         )
 
@@ -251,7 +274,7 @@ class Attempts:
             self._interrupt(error)
             return None
         no_effect = isinstance(error, task.no_effect_on)
-        cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or _was_cancelled())
+        cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or was_cancelled())
         self.tries += 1
         self.interruptions = 0
         blamed = culprits(error, execution.id)
@@ -274,7 +297,7 @@ class Attempts:
         mark(error, execution.id, self.seq)
         if isinstance(error, (*CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
-        if not cancelled and not self._is_idempotent:
+        if not cancelled and self._flags & _CERTAIN:
             yield Durable(execution, ticket, certain=True)
         if self.task.is_async and not cancelled and not execution.history.is_empty:
             yield Arrival(execution)
@@ -312,6 +335,7 @@ class Attempts:
         self, pause: float, body: Body, details: Details, error: bytes | None
     ) -> Generator[Effect, Any, None]:
         """Wait until what the body started has ended, and record that another attempt follows."""
+        self.execution.repeated += 1
         yield Quiet(self.execution, body)
         until = self.execution.clock() + pause
         self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
@@ -328,13 +352,16 @@ class Attempts:
     def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
         """Record a result, and with it what the body changed in the run's state, and give it to the caller."""
         self._flags |= flags
+        missing = None
+        if self._flags & _COST and (body is not None or flags):
+            missing = charge(self, value, is_resolved=body is None)
         state = self.execution.state if body is not None else None
         try:
             ticket = self._record_success(value, state, body)
         except KeyboardInterrupt:
             self._record_success(value, state, body)
             raise
-        if not self._is_idempotent:
+        if self._flags & _CERTAIN:
             yield Durable(self.execution, ticket, certain=True)
         if self.task.is_async and not self.execution.history.is_empty:
             yield Arrival(self.execution)
@@ -346,49 +373,30 @@ class Attempts:
         if state is not None and body is not None:
             state.close(body)
         if not self.call.immutable and self.task.has_body and (changed := self.call.mutated()) is not None:
-            self._warn_of_mutation(changed)
+            warn_of_mutation(self.task, changed)
+        if missing is not None:
+            raise missing
         return value
 
     def _record_success(self, value: Any, state: RunState | None, body: Body | None) -> int:
         execution = self.execution
         self.interruptions = 0
         try:
-            data = execution.serializer.encode(value, run=execution.id, step=self._key)
+            data = execution.serializer.encode(value, run=execution.id, step=self.key)
         except Unserializable as error:
             self._flags |= StepFlag.VALUE_UNAVAILABLE
             if self.task.undo is not None:
                 keep_result(execution, self.seq, value)
-            unavailable = self._encode_error(self._value_unavailable(error))
+            unavailable = self._encode_error(value_unavailable(execution, self.key, error))
             return self._append(_SUCCEEDED, error=unavailable)
         if state is not None and body is not None and (changes := state.changes_of(body)):
             return self._record_changes(data, changes, state, body)
-        return self._append(_SUCCEEDED, value=data)
+        return self._append(_SUCCEEDED, value=kept(self, data) if self.task.sensitive else data)
 
     def _record_changes(self, data: bytes, changes: Recorded, state: RunState, body: Body) -> int:
-        joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self._key)
+        joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self.key)
+        state.holds_secrets |= self.task.sensitive
         with state.guard:  # so that changes take effect in the order in which they are recorded
-            ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=joined)
+            ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=kept(self, joined, changes))
             state.commit(body)
         return ticket
-
-    def _value_unavailable(self, error: Unserializable) -> NotSerializableError:
-        return NotSerializableError(
-            f"Step {self._key!r} of run {self.execution.id} succeeded, but its result cannot be stored: "
-            f"result{error.path} is a {error.culprit} ({error.reason}). It will not be executed again. Return only what "
-            f"can be stored; then set this record aside with version=, or decide its result with: "
-            f"{resolve_command(self.execution.id, self._key)} --happened 'JSON'."
-        )
-
-    def _warn_of_mutation(self, argument: str) -> None:
-        warn_once(
-            "mutation",
-            self.task.label,
-            f"Task {self.task.full_name!r} changed its argument {argument!r} in place. A replay returns the stored result and "
-            f"cannot repeat the change: return the new value instead.",
-        )
-
-
-def _was_cancelled() -> bool:
-    """Whether somebody cancelled the asyncio task; a body may also raise CancelledError by itself."""
-    current = asyncio.current_task()
-    return current is None or current.cancelling() > 0

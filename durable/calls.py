@@ -76,7 +76,7 @@ class Call:
     @property
     def label(self) -> str:
         """Task and discriminator for people."""
-        return shown_label(self.task.segment, self.content, self.business_key, hidden=self.task.sensitive)
+        return shown_label(self.task.segment, self.content, self.business_key, hidden=self.task.hides_key)
 
     def content_under(self, label: str) -> bytes:
         """Digest the same call as a task of another name."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from durable.sessions import Session
 
 _OUTCOME = StepFlag.STATE | StepFlag.VALUE_UNAVAILABLE | StepFlag.NO_EFFECT | StepFlag.RESOLVED
+_OUTCOME |= StepFlag.COST_UNKNOWN
 FINISHED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.UNDONE)
 
 
@@ -62,8 +63,16 @@ def moved(session: Session, step: StepRecord, run_id: str) -> StepRecord:
         value = serializer.seal(serializer.unseal(data, run=source, step=key), run=run_id, step=key)
     if error is not None:
         error = move_exception(session.fetch(error, run=source, step=key), serializer, run=source, step=key, to=run_id)
-    details = moved_arguments(serializer, step, run_id)
+    details = _with_cost_elsewhere(step, moved_arguments(serializer, step, run_id))
     return named(step._replace(value=value, error=error, details=details), run_id)
+
+
+def _with_cost_elsewhere(step: StepRecord, details: bytes | None) -> bytes | None:
+    """Note what a step cost as what another run spent: copying it costs nothing."""
+    if not step.flags & StepFlag.COST:
+        return details
+    found = Details.read(details)
+    return replace(found, spent=None, elsewhere=found.spent or found.elsewhere, unknown=0).write()
 
 
 def named(step: StepRecord, run_id: str) -> StepRecord:

@@ -10,9 +10,10 @@ from durable.definitions import TaskDefinition, WorkflowDefinition, task_options
 from durable.wrappers import Task, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import timedelta
 
+    from durable.costs import Number
     from durable.options import AfterSuccess, ExecutorOption, Key, OnCodeChange, OnDrift
 
 P = ParamSpec("P")
@@ -42,6 +43,7 @@ def task(
     sensitive: bool = False,
     cache: bool | timedelta = False,
     executor: ExecutorOption | None = None,
+    cost: Callable[[Any], Number | Mapping[str, Number]] | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task: inside a run each call of it is a step that is executed once and then replayed.
@@ -59,6 +61,9 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     `cache`: True or a time to live; the result is shared by all runs. `executor`: where the body
     runs: `"threads"`, `"processes"`, any `concurrent.futures.Executor` or a function that makes one, which is shut down
     with the run. A body in another process does not see the run: it calls neither tasks nor `durable.current()`.
+    `cost`: function of the result that gives what the call cost, US dollars or a mapping of `usd` and other units; it is
+    recorded with the result. If it gives no amount the step raises `UnknownCostError`, keeps its result, and asks again when
+    the run is resumed.
 
     A generator, sync or async, is recorded with its items. A replay gives those of one that ended or that its consumer
     closed (`break`); asked for more, it is executed again, and what was given is left out. One that a crash interrupted is
@@ -94,6 +99,7 @@ def workflow(
     on_code_change: OnCodeChange | None = None,
     max_workers: int | None = None,
     executor: ExecutorOption | None = None,
+    budget: Number | None = None,
 ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
 def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a workflow: same inputs, same run.
@@ -105,7 +111,9 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
     after a success is a new run. `timeout`: seconds or `timedelta` that one execution of the run may take; then what runs
     is cancelled and `RunTimeoutError` raised, and a call goes on with what is left. `idempotent`, `on_drift`,
     `on_code_change`: defaults for its tasks. `max_workers`: how many submitted tasks are executed at once (default: 32 in
-    threads, any number of async ones). `executor`: default for the tasks that are submitted.
+    threads, any number of async ones). `executor`: default for the tasks that are submitted. `budget`: US dollars that the
+    run, with the runs that it calls, may spend in all its executions: once they are spent no further body starts, and the
+    call raises `BudgetExceededError`; with a higher budget it goes on.
 
     Raises `DefinitionError` for options of the wrong type, unknown parameters, generators and classes.
     """

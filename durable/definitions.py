@@ -12,14 +12,17 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from durable.costs import budget_of
 from durable.errors import DefinitionError
 from durable.naming import check_run_id, is_script, script_path, stable_module_name
-from durable.options import ABSENT, as_tuple, check_known, check_task, check_workflow
+from durable.options import ABSENT, as_tuple, check_known, check_task, check_workflow, template_fields
+from durable.secrets_of_calls import is_secret_name
 from durable.signatures import Binding, Signature
 from durable.step_keys import escape, label_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from decimal import Decimal
     from typing import Self
 
     from durable.futures import TaskFuture
@@ -61,6 +64,13 @@ class Definition:
         if self.name is not None:
             return self.name
         return f"{stable_module_name(self.plain, self.anchor)}.{self.qualname}"
+
+    @cached_property
+    def hides_key(self) -> bool:
+        """Whether step keys show a digest in the place of the business key: it is made of what must not be stored."""
+        if self.sensitive or not isinstance(self.key, str):
+            return self.sensitive
+        return any(map(is_secret_name, template_fields(self.key)))
 
     def at(self, anchor: str | None) -> Self:
         """Give the same definition as it is named in a store of this anchor, None for the first store of the process."""
@@ -199,6 +209,7 @@ class TaskDefinition(Definition):
     on_code_change: OnCodeChange | None = None
     cache: bool | timedelta = False
     executor: ExecutorOption | None = None
+    cost: Callable[[Any], Any] | None = None
     after: tuple[TaskFuture[Any], ...] = ()
     when: When = "succeeded"
     priority: float = 0
@@ -219,6 +230,7 @@ class TaskDefinition(Definition):
             | StepFlag.ALWAYS * (not self.replay)
             | StepFlag.CHILD_RUN * self.is_child_run
             | StepFlag.UNDO * (self.undo is not None)
+            | StepFlag.COST * (self.cost is not None)
         )
 
     @cached_property
@@ -291,6 +303,8 @@ class WorkflowDefinition(Definition):
     on_running: OnRunning = "error"
     max_workers: int | None = None
     executor: ExecutorOption | None = None
+    budget: Decimal | None = None
+    has_own_budget: bool = False
     retry_failed: bool | None = None
     is_block: bool = False
     context: Any = ABSENT
@@ -305,6 +319,8 @@ class WorkflowDefinition(Definition):
         given = {name: options.pop(name) for name in _CALL_OPTIONS & options.keys()}
         if "run_id" in options:
             given["exact_run_id"] = check_run_id(options.pop("run_id"))
+        if "budget" in options:
+            given["has_own_budget"] = True
         return replace(self, **given, **workflow_options(options))
 
     @cached_property
@@ -333,7 +349,7 @@ _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "context", "sn
 _SUBMIT_OPTIONS = frozenset({"after", "when", "priority"})
 _NO_TASK_OPTIONS = {"function", "anchor", "has_body", "is_child_run"}
 _TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - _NO_TASK_OPTIONS - _SUBMIT_OPTIONS
-_NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block"}
+_NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block", "has_own_budget"}
 _WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS
 
 
@@ -371,4 +387,9 @@ def _converted(kind: str, options: dict[str, Any]) -> dict[str, Any]:
         given["version"] = str(given["version"])
     if isinstance(given.get("timeout"), timedelta):
         given["timeout"] = given["timeout"].total_seconds()
+    if given.get("budget") is not None:
+        try:
+            given["budget"] = budget_of(given["budget"])
+        except ValueError as error:
+            raise DefinitionError(f"@{kind}(budget=...) is a number of US dollars: {error}.") from None
     return given

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from durable.errors import CorruptRecordError
+from durable.secrets_of_calls import is_secret_name, looks_secret, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PREVIEW_LENGTH = 60
-_SECRET_WORDS = ("password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "credential", "cookie")
-_SCALARS = (str, int, float, bool, bytes, type(None))
+_LONG = 8  # characters below which a text is no credential
+_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ class Argument:
 class Details:
     """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
     `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before, `undo` the
-    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored).
+    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored). `spent` holds
+    the amounts of a step that costs something, of all its attempts, `elsewhere` those that it cost the run that it was copied
+    from, and `unknown` counts the attempts whose costs nobody knows.
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -40,25 +43,34 @@ class Details:
     retry: tuple[int, ...] = ()
     key: str = ""
     undo: tuple[str, str] | None = None
+    spent: dict[str, str] | None = None
+    elsewhere: dict[str, str] | None = None
+    unknown: int = 0
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
-        data: dict[str, Any] = {}
-        if self.arguments:
-            data["a"] = {name: [argument.digest, argument.preview] for name, argument in self.arguments.items()}
-        if self.code:
-            data["c"] = self.code
-        if self.tries:
-            data["t"] = self.tries
-        if self.until is not None:
-            data["u"] = self.until
-        if self.retry:
-            data["r"] = self.retry
-        if self.key:
-            data["k"] = self.key
-        if self.undo is not None:
-            data["x"] = self.undo
-        return json.dumps(data).encode()
+        arguments = {name: [argument.digest, argument.preview] for name, argument in self.arguments.items()}
+        always = {"u": self.until, "x": self.undo, "m": self.spent, "e": self.elsewhere}
+        unless_empty = {
+            "a": arguments,
+            "c": self.code,
+            "t": self.tries,
+            "r": self.retry,
+            "k": self.key,
+            "n": self.unknown,
+        }
+        data = {name: value for name, value in unless_empty.items() if value}
+        return json.dumps(data | {name: value for name, value in always.items() if value is not None}).encode()
+
+    def going_on(self, details: bytes, *, is_copied: bool) -> bytes:
+        """Give the details of another execution of the step, with what earlier ones leave to it."""
+        if not is_copied and not self.unknown:
+            return details
+        return replace(Details.read(details), key=self.key if is_copied else "", unknown=self.unknown).write()
+
+    def with_another_unknown(self) -> bytes:
+        """Give the details after one more attempt of which nobody knows what it cost."""
+        return replace(self, unknown=self.unknown + 1).write()
 
     @staticmethod
     def read(data: bytes | None) -> Details:
@@ -75,12 +87,23 @@ class Details:
                 tuple(found.get("r", ())),
                 found.get("k", ""),
                 (found["x"][0], found["x"][1]) if "x" in found else None,
+                _amounts(found.get("m")),
+                _amounts(found.get("e")),
+                int(found.get("n", 0)),
             )
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CorruptRecordError(
                 f"The details of a step are damaged: {data!r}. Nothing was executed in its place. Restore the store from "
                 f"a backup, or begin again with DURABLE_FRESH=1."
             ) from error
+
+
+def _amounts(found: Any) -> dict[str, str] | None:
+    if found is None:
+        return None
+    if not all(isinstance(each, str) and Decimal(each) >= 0 for each in found.values()):
+        raise ValueError(f"{found!r} are no amounts")
+    return dict(found)
 
 
 def short_digest(encoded: bytes) -> str:
@@ -88,15 +111,14 @@ def short_digest(encoded: bytes) -> str:
     return f"{crc32(encoded):08x}"
 
 
-@cache
-def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in _SECRET_WORDS)
-
-
 def preview(name: str, value: object) -> str:
-    """Show a value in a few characters; nothing of one whose parameter is named like a secret."""
-    if _is_secret(name):
+    """Show a value in a few characters; nothing of what is a credential by its parameter's name or by its looks."""
+    if is_secret_name(name) or (type(value) is str and len(value) >= _LONG and looks_secret(value)):
         return "(hidden)"
+    if isinstance(value, bytes):
+        return f"<bytes of {len(value)}>"
+    if isinstance(value, str) and "://" in value:
+        value = without_credentials(value)
     if isinstance(value, _SCALARS):
         shown = repr(value)
         return shown if len(shown) <= _PREVIEW_LENGTH else shown[: _PREVIEW_LENGTH - 1] + "…"

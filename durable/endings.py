@@ -19,11 +19,12 @@ from durable.errors import (
 )
 from durable.exceptions import decode_exception, encode_exception
 from durable.execution import warn_once
-from durable.failures import culprits, is_hidden
+from durable.failures import culprits, is_hidden, says_any
 from durable.notices import shell_command
 from durable.records import RunRecord, RunStatus, StepFlag, StepStatus
 from durable.serializers import Unserializable
 from durable.settling import overlooked_steps
+from durable.states import changes_secrets
 from durable.step_keys import idempotency_key
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def ended_run(execution: Execution, value: Any, error: BaseException | None) -> 
 
 
 def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRecord:
-    hidden = is_hidden(error)
+    hidden = is_hidden(error) or says_any(error, execution.secrets)
     outcome: dict[str, Any] = {"message": "(sensitive)" if hidden else str(error)}
     if execution.stopped is error:
         retry = set(execution.past.retry)
@@ -87,7 +88,11 @@ def _with_state(execution: Execution, data: bytes) -> bytes:
     """Put the run's state beside its result: what the workflow itself changed is recorded here only."""
     if execution.state is None:
         return data
-    return execution.serializer.join(data, execution.state.whole(), run=execution.id, step=_RESULT)
+    whole = execution.state.whole()
+    joined = execution.serializer.join(data, whole, run=execution.id, step=_RESULT)
+    if not (execution.state.holds_secrets or changes_secrets(whole)):
+        return joined
+    return execution.serializer.lock(joined, run=execution.id, step=_RESULT)
 
 
 def stored_state(session: Session, run: RunRecord) -> Any:

@@ -9,6 +9,7 @@ Exception
     ├── NotSerializableError         a result or a message cannot be stored (also a TypeError)
     ├── ReplayedError                stands for a recorded exception whose class cannot be imported any more
     ├── LostAttributeError           an attribute of a rebuilt exception was not stored (also an AttributeError)
+    ├── UnknownCostError             a step succeeded, but its `cost=` gave no amount
     ├── NotFoundError                no such run or step (also a LookupError)
     ├── SnapshotError                a snapshot cannot be used: damaged, newer, not trusted (also a ValueError)
     ├── RunError                     something about one run
@@ -23,6 +24,7 @@ Exception
     │   │   ├── StepInDoubtError     nobody can know whether a step's effect happened
     │   │   └── CrashLoopError       the same step was interrupted three times in a row
     │   ├── MissingContextError      a run asks for its live context, and none was given
+    │   ├── BudgetExceededError      the run has spent its budget: no further step begins
     │   ├── CodeChangedError         a task's body changed and `on_code_change="error"` holds
     │   └── LeaseLostError           another process took the run over: nothing was written
     ├── WaitTimeoutError             no message came in time (also a TimeoutError)
@@ -43,7 +45,13 @@ Warning
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
 __all__ = [
+    "BudgetExceededError",
     "CodeChangedError",
     "ConfigurationError",
     "CorruptRecordError",
@@ -75,6 +83,7 @@ __all__ = [
     "StoreFailedError",
     "StoreTooNewError",
     "StoreUnusableError",
+    "UnknownCostError",
     "UpstreamFailedError",
     "WaitTimeoutError",
     "WouldDeadlockError",
@@ -105,6 +114,10 @@ class NotSerializableError(DurableError, TypeError):
     """A step succeeded, but its result cannot be stored, and the body is not executed again; or a message cannot be stored,
     and was not sent.
     """
+
+
+class UnknownCostError(DurableError):
+    """A step succeeded, but its `cost=` gave no amount; its result is recorded and its body is not executed again."""
 
 
 class ReplayedError(DurableError):
@@ -211,6 +224,22 @@ class MissingContextError(RunError):
 
 class CodeChangedError(RunError):
     """The body of a task changed since its result was recorded and `on_code_change="error"` holds."""
+
+
+class BudgetExceededError(RunError):
+    """The run has spent its budget, so no further step began; with a higher budget it goes on where it stands.
+
+    `spent` and `budget` are US dollars.
+    """
+
+    def __init__(
+        self, message: str, run_id: str = "", spent: Decimal | None = None, budget: Decimal | None = None
+    ) -> None:
+        """Keep the message, the run's id and the amounts."""
+        super().__init__(message, run_id)
+        self.args = (message, run_id, spent, budget)
+        self.spent = spent
+        self.budget = budget
 
 
 class LeaseLostError(RunError):

@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from durable.definitions import WorkflowDefinition
     from durable.errors import DurableError
     from durable.flow import Flow
+    from durable.ledgers import Ledger
     from durable.observers import Event
     from durable.options import OnDrift
     from durable.records import RunRecord, StepRecord
+    from durable.savings import Tally
     from durable.sessions import Session
     from durable.states import RunState
     from durable.timed_bodies import TimedBody
@@ -90,6 +92,8 @@ class Execution:
         self.in_flight: dict[object, Body] = {}
         self.standby = Standby(self)
         self.flow: Flow | None = None
+        self.caller: Body | None = None
+        self.ledger: Ledger | None = None
         self.undoables: dict[int, Undoable] = {}
         self.undoing: RunRecord | None = None
         self.undone = False
@@ -100,6 +104,9 @@ class Execution:
         self.is_disowned = False
         self.is_new = run.epoch == 1
         self.executed = 0
+        self.repeated = 0
+        self.histories: dict[int, StepHistory] = {}
+        self.tallies: list[Tally] = []
         self.replayed_failures: list[str] = []
         self.interrupted: list[int] = []
         self.code_seen: set[str] = set()
@@ -110,6 +117,7 @@ class Execution:
         self.undoubted: set[tuple[str, str, str]] = set()
         self.state: RunState | None = None
         self.context: Any = ABSENT
+        self.secrets: list[str] = []
         self.lacks_context = False
         self.labels_elsewhere: list[str] = []
         self.root_task: asyncio.Task[Any] | None = None
@@ -118,7 +126,10 @@ class Execution:
 
     def open_history(self, parent: int, last: int) -> StepHistory:
         """Open what is recorded below a step up to the event `last`."""
-        return StepHistory(self.journal.store, self.id, parent, last) if last else NOTHING
+        if not last:
+            return NOTHING
+        self.histories[parent] = StepHistory(self.journal.store, self.id, parent, last)
+        return self.histories[parent]
 
     def tell(self, event: Event | None) -> None:
         """Tell observers of an event; what they call in turn is no part of the run."""

@@ -31,6 +31,17 @@ def is_hidden(error: BaseException) -> bool:
     return any(getattr(linked, _HIDDEN, False) for linked in _linked(error))
 
 
+def says_any(error: BaseException, texts: list[str]) -> bool:
+    """Whether one of the texts stands in an exception, in its attributes, or in one that led to it."""
+    if not texts:
+        return False
+    for linked in _linked(error):
+        said = f"{linked} {linked!r} {vars(linked)!r}"
+        if any(text in said for text in texts):
+            return True
+    return False
+
+
 def culprits(error: BaseException, run_id: str) -> set[int]:
     """Give the numbers of the steps of this run whose failure led to the exception."""
     return {marked[1] for linked in _linked(error, run_id) if (marked := _marked(linked, run_id)) is not None}

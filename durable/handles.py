@@ -28,7 +28,7 @@ from durable.options import ABSENT
 from durable.recorded_runs import RecordedRun, is_under_way
 from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
-from durable.run_calls import RunCall, stored_inputs
+from durable.run_calls import RunCall, own_budget, stored_inputs
 from durable.run_lists import Runs
 from durable.runs import run_life
 from durable.serializers import Unserializable
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from durable.costs import Number
     from durable.options import OnDrift
     from durable.records import RunRecord, RunSummary
     from durable.sessions import Session
@@ -149,12 +150,15 @@ class Run(RecordedRun):
         retry_failed: bool | None = None,
         fresh: bool = False,
         context: Any = ABSENT,
+        budget: Number | None = None,
     ) -> Any:
         """Execute what is left of the run and give its result (an awaitable for an async workflow).
 
         A run that is paused in a living process goes on there, and its result is waited for. `context` is what
         `durable.context()` gives. With `fresh` the whole is executed again, as a new run with the same inputs; an
-        unfinished one is superseded. The workflow is taken from this program or imported from the module or script that
+        unfinished one is superseded. `budget`, in US dollars, takes the place of the one that the run has.
+
+        The workflow is taken from this program or imported from the module or script that
         was recorded. Raises `NotFoundError` if it cannot be found, `ConfigurationError` if inputs are missing.
         """
         record = self.record
@@ -188,6 +192,8 @@ class Run(RecordedRun):
             options["on_drift"] = on_drift
         if retry_failed is not None:
             options["retry_failed"] = retry_failed
+        if budget is not None or "budget" in entry:
+            options["budget"] = budget if budget is not None else own_budget(entry)
         definition = workflow.with_options(**options)
         call = RunCall(definition, None, args, kwargs)
         life = run_life(call, lambda: definition.plain(*args, **kwargs))
@@ -256,6 +262,8 @@ class Run(RecordedRun):
         if isinstance(outcome, Happened):
             try:
                 value = self._session.serializer.encode(outcome.value, run=self.id, step=found.key)
+                if found.flags & StepFlag.SENSITIVE:
+                    value = self._session.serializer.lock(value, run=self.id, step=found.key)
             except Unserializable as error:
                 raise ConfigurationError(
                     f"Step {found.key!r} of run {self.id} was not resolved: this result cannot be stored: {error}. Give one "
@@ -265,6 +273,8 @@ class Run(RecordedRun):
         else:
             changed = found._replace(status=StepStatus.CANCELLED, value=None)
             flags |= StepFlag.NO_EFFECT
+        if found.flags & StepFlag.COST and changed.status == StepStatus.SUCCEEDED:
+            flags |= StepFlag.COST_UNKNOWN  # `cost=` is asked when the step is replayed
         changed = changed._replace(flags=flags, done=tick, ended_at=now, interruptions=0)
         self._change(lambda run: run, (changed,))
 

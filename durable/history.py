@@ -36,7 +36,7 @@ class StepHistory:
         self._page = page
         self._store = store
         self._run_id = run_id
-        self._parent = parent
+        self.parent = parent
         self._last = last
         self._loaded = parent
         self._complete = store is None or last <= parent
@@ -65,7 +65,7 @@ class StepHistory:
             if self._by_content is not None:
                 self._forget_content(place)
         elif not self._complete:
-            query = StepQuery(parent=self._parent, content=content, scope=(scope.container, scope.branch))
+            query = StepQuery(parent=self.parent, content=content, scope=(scope.container, scope.branch))
             record = self._take_ahead(query, lambda found: found.occurrence == occurrence)
         return record
 
@@ -82,7 +82,7 @@ class StepHistory:
         elif self._complete:
             return None
         else:
-            query = StepQuery(parent=self._parent, content=content)
+            query = StepQuery(parent=self.parent, content=content)
             record = self._take_ahead(query, lambda found: found.container == scope.container)
         if record is not None:
             self._moved.add(_place(record))
@@ -121,7 +121,7 @@ class StepHistory:
         if not self._complete:
             tasks = tuple(label for label in self._labels_ahead(where) if is_candidate(label))
             if tasks:
-                query = StepQuery(parent=self._parent, scope=where, tasks=tasks)
+                query = StepQuery(parent=self.parent, scope=where, tasks=tasks)
                 found += islice(filter(fits, self._unused_ahead(query)), self._page)
                 known = {record.seq for record in found}
                 running = self._unused_ahead(replace(query, statuses=(StepStatus.STARTED,)))
@@ -161,13 +161,19 @@ class StepHistory:
         wanted = tuple(statuses)
         found = [record for record in self._index.values() if record.status in wanted]
         if not self._complete:
-            found += self._unused_ahead(StepQuery(parent=self._parent, statuses=wanted))
+            found += self._unused_ahead(StepQuery(parent=self.parent, statuses=wanted))
         return sorted(found, key=lambda record: record.seq)
+
+    def extent(self) -> tuple[int, list[int], list[int]]:
+        """Tell up to which number records were read, which of those were not used, and which of those beyond were."""
+        loaded = self._last if self._complete else self._loaded
+        unused = [record.seq for record in self._index.values()]
+        return loaded, unused, [number for number in self._used_ahead if number > loaded]
 
     def _load_page(self) -> None:
         assert self._store is not None
         self._trim()
-        query = StepQuery(after=self._loaded, limit=self._page, parent=self._parent, lean=True)
+        query = StepQuery(after=self._loaded, limit=self._page, parent=self.parent, lean=True)
         page = self._store.steps(self._run_id, query)
         if not page or page[-1].seq > self._last:
             self._complete = True
@@ -227,7 +233,7 @@ class StepHistory:
     def _labels_ahead(self, where: _Where | None) -> frozenset[str]:
         assert self._store is not None
         if where not in self._tasks_ahead:
-            query = StepQuery(after=self._loaded, parent=self._parent, scope=where)
+            query = StepQuery(after=self._loaded, parent=self.parent, scope=where)
             self._tasks_ahead[where] = self._store.step_tasks(self._run_id, query)
         return self._tasks_ahead[where]
 

@@ -9,11 +9,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from durable.records import RunRecord
 
 logger = logging.getLogger("durable")
 
-_RETURNS_SHOWN = 3  # per workflow and process: a loop over finished runs does not flood the terminal
+_OFTEN = 3  # per workflow and process: a loop over finished runs does not flood the terminal
 NOTEBOOK = "durable.notebook"  # the workflow that runs of notebooks belong to
 _NOTEBOOKS_WAY = "%durable fresh"
 _notebooks: set[str] = set()  # whose runs were opened here before: they are given back and claimed again at will
@@ -27,6 +29,12 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return "just now"
+
+
+def lasted(seconds: float) -> str:
+    """Say how long something took, in its largest unit."""
+    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), _UNITS[-1])
+    return f"{int(seconds // size)} {unit}"
 
 
 def shell_command(*words: str) -> str:
@@ -49,17 +57,33 @@ def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
     )
 
 
-def tell_returned(run: RunRecord, now: float) -> None:
-    """Say that a finished run's stored result is returned."""
-    _shown[run.workflow] += 1
+def tell_returned(run: RunRecord, now: float, saved: Callable[[], str]) -> None:
+    """Say that a finished run's stored result is returned, and what that saved."""
     logger.info("stored result returned", extra={"run": run.id})
-    if _shown[run.workflow] > _RETURNS_SHOWN:
+    rest = _allowance(run.workflow)
+    if rest is None:
         return
-    rest = " (no further lines of this kind for this workflow)" if _shown[run.workflow] == _RETURNS_SHOWN else ""
+    what = saved()
     _tell(
-        f"run {run.id} succeeded {age(now - (run.ended_at or now))}; returning its stored result, nothing is executed. "
-        f"For a new run: with_options(fresh=True) or DURABLE_FRESH=1.{rest}"
+        f"run {run.id} succeeded {age(now - (run.ended_at or now))}; returning its stored result, nothing is executed"
+        f"{f': {what}' if what else ''}. For a new run: with_options(fresh=True) or DURABLE_FRESH=1.{rest}"
     )
+
+
+def tell_done(run: RunRecord, what: str, *, was_resumed: bool) -> None:
+    """Say what an execution did: of a resumed run always, of new ones of the same workflow some times."""
+    logger.info("run ended", extra={"run": run.id, "status": str(run.status)})
+    rest = "" if was_resumed else _allowance(f"{run.workflow} (new)")
+    if rest is not None:
+        _tell(f"run {run.id} {run.status}: {what}.{rest}")
+
+
+def _allowance(kind: str) -> str | None:
+    """Give what is to be said behind a line of a kind that comes often; None if there were enough."""
+    _shown[kind] += 1
+    if _shown[kind] > _OFTEN:
+        return None
+    return " (no further lines of this kind for this workflow)" if _shown[kind] == _OFTEN else ""
 
 
 def tell_left_behind(run_id: str) -> None:

@@ -193,6 +193,8 @@ def _check_task_functions(task: TaskDefinition) -> None:
         raise DefinitionError(f"@task(reconcile={task.reconcile!r}): reconcile is a function of the task's arguments.")
     if task.undo is not None:
         _check_undo(task, task.undo)
+    if task.cost is not None and (not callable(task.cost) or inspect.iscoroutinefunction(task.cost)):
+        raise DefinitionError(f"@task(cost={task.cost!r}): cost is a plain function of the task's result.")
     if task.retry is not None and not all(hasattr(task.retry, part) for part in ("retry", "stop", "wait", "copy")):
         raise DefinitionError(f"@task(retry={task.retry!r}): retry is a tenacity.Retrying or AsyncRetrying object.")
     if getattr(task.retry, "retry_error_callback", None) is not None:
@@ -268,6 +270,7 @@ def _check_generator(task: TaskDefinition) -> None:
         "timeout": task.timeout is not None,
         "cache": task.cache is not False,
         "undo": task.undo is not None,
+        "cost": task.cost is not None,
     }
     if wrong := [option for option, is_given in refused.items() if is_given]:
         raise DefinitionError(

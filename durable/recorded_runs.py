@@ -13,6 +13,7 @@ from durable.errors import ConfigurationError
 from durable.explaining import recorded_past
 from durable.forks import fork_point, fork_run
 from durable.graphs import draw
+from durable.recorded_costs import run_cost
 from durable.records import StepFlag, StepStatus
 from durable.snapshots import take
 from durable.states import folded
@@ -21,6 +22,7 @@ from durable.step_keys import is_items_container
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from durable.costs import Cost
     from durable.graphs import GraphFormat
     from durable.records import RunRecord, StepRecord
     from durable.sessions import Session
@@ -67,6 +69,13 @@ class RecordedRun:
         return MappingProxyType(
             folded([_changes(self._session, step) for step in sorted(steps, key=lambda step: step.done or 0)])
         )
+
+    @property
+    def cost(self) -> Cost:
+        """What the run cost, in all its executions and with the runs that it called."""
+        if self.id in self._session.active:
+            self._session.journal.flush_all()
+        return run_cost(self._session.store, self.id, alive=is_under_way(self._session, self.record))
 
     def graph(self, format: GraphFormat = "mermaid") -> str:  # noqa: A002 -- what it is called everywhere
         """Draw the steps with their status, nesting and order, in the language of Mermaid or of Graphviz (`dot`)."""

@@ -44,6 +44,10 @@ class StepStatus(StrEnum):
     UNDONE = "undone"
 
 
+# the statuses of a step whose body has ended, and that a later execution may use as it is recorded
+ENDED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED)
+
+
 class StepFlag:
     """What a later execution has to know about a step besides its status: bits of `StepRecord.flags`.
 
@@ -63,6 +67,8 @@ class StepFlag:
     COPIED: Final = 1024  # from another run: the idempotency key that it has there stands in its details
     UNDO: Final = 4096  # it has a compensation: when the run fails, what it did is undone
     REOPENED: Final = 8192  # `undone` because steps below it were: executed again as itself, not as a new occurrence
+    COST: Final = 16384  # it cost something, or something below it did, or it may have: its task declares cost=
+    COST_UNKNOWN: Final = 32768  # it succeeded, but its cost= gave no amount
 
 
 def step_key(container: str, branch: str, label: str, occurrence: int) -> str:
@@ -189,6 +195,13 @@ class Received(NamedTuple):
 
     step: StepRecord
     message: int
+
+
+class Replayed(NamedTuple):
+    """How many steps an execution used as they were recorded, and the sum of the seconds that they had taken."""
+
+    steps: int = 0
+    seconds: float = 0.0
 
 
 class Request(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
 
 _SUCCEEDED = StepStatus.SUCCEEDED.value
-_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE
+_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE | StepFlag.COST
 
 
 def replay_at_once(match: Match, record: StepRecord) -> Any:
@@ -60,7 +60,9 @@ def replay_changes(match: Match, record: StepRecord) -> None:
         recorded: Any = execution.serializer.decode_beside(data, run=run, step=step)
     except CorruptRecordError as error:
         raise execution.stop(error) from error
-    state_of(execution).apply(match.frame.body, recorded)
+    state = state_of(execution)
+    state.holds_secrets |= bool(record.flags & StepFlag.SENSITIVE)
+    state.apply(match.frame.body, recorded)
 
 
 def replay_failure(execution: Execution, record: StepRecord) -> BaseException:

@@ -39,6 +39,7 @@ def keep(session: Session, call: Call, value: Any, now: float) -> None:
     """Share the result of a call with other runs; it becomes durable with the records of its own run."""
     name = _name(call)
     data = session.serializer.encode(value, run=name, step=_RESULT)
+    data = session.serializer.lock(data, run=name, step=_RESULT) if call.task.sensitive else data
     claim = session.claim(name, now)
     if claim is not None and not claim.granted:
         return  # another process renews it at this moment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from durable import sessions
@@ -17,6 +18,7 @@ from durable.options import ABSENT
 from durable.programs import is_another, program_digest
 from durable.records import RunRecord, RunStatus
 from durable.run_inputs import warn_of_inputs_without_value
+from durable.secrets_of_calls import holds_secrets, secret_texts
 from durable.serializers import Unserializable
 from durable.step_keys import content_digest, escape
 
@@ -85,9 +87,18 @@ class RunCall:
 
     def _store_inputs(self) -> bytes | None:
         try:
-            return self.session.serializer.encode((self._call.args, self._call.kwargs), run=self.lineage, step=_INPUTS)
+            given = self._call.args, self._call.kwargs
+            inputs = self.session.serializer.encode(given, run=self.lineage, step=_INPUTS)
         except Unserializable:
             return None
+        if holds_secrets(self._call):
+            return self.session.serializer.lock(inputs, run=self.lineage, step=_INPUTS)
+        return inputs
+
+    @property
+    def secrets(self) -> list[str]:
+        """Inputs that are named like credentials: no text that is recorded may hold them."""
+        return secret_texts(self._call.arguments)
 
     def means(self, run_id: str) -> bool:
         """Whether a run is one of those that this call asks for."""
@@ -117,10 +128,16 @@ class RunCall:
                 "self": self._call.instance is not None,
                 "block": self.is_block,
                 "context": self.context is not ABSENT,
+                **self.budget_entry(),
                 **({"code": self.workflow.code_hex} if self.workflow.is_anonymous else {}),
                 **({"program": program} if (program := program_digest(self.workflow)) is not None else {}),
             }
         )
+
+    def budget_entry(self) -> dict[str, str | None]:
+        """Say which budget was given for this run alone, in dollars, so that the run has it wherever it is resumed."""
+        budget = self.workflow.budget
+        return {"budget": None if budget is None else str(budget)} if self.workflow.has_own_budget else {}
 
     def check_inputs(self, run: RunRecord) -> None:
         """Refuse a run that was started with other inputs, or by another function of the same name."""
@@ -172,6 +189,12 @@ class RunCall:
             arguments=json.dumps(self.digests).encode(),
             lineage=self.lineage,
         )
+
+
+def own_budget(entry: dict[str, Any]) -> Decimal | None:
+    """Read the budget that was given for a run alone."""
+    budget = entry["budget"]
+    return None if budget is None else Decimal(budget)
 
 
 def _run_id(title: str, digest: bytes) -> str:

@@ -26,9 +26,11 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.execution import FRAME, Execution, warn_once
+from durable.ledgers import Ledger
 from durable.observers import notify, observe_into_file, observers, run_event
 from durable.options import ABSENT
 from durable.records import UNFINISHED, Claim, History, RunFilter, RunRecord, RunStatus
+from durable.savings import returned_savings, tally_of, with_tally
 from durable.snapshots import Hydration
 from durable.stopping import ended_when_stopped, limited
 from durable.verdicts import Past
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from durable.definitions import WorkflowDefinition
     from durable.effects import Effect
     from durable.run_calls import RunCall
+    from durable.savings import Tally
 
 _JOIN_POLL = 0.05  # seconds between two looks at a run that is waited for
 
@@ -93,7 +96,7 @@ def _open(call: RunCall) -> Generator[Effect, Any, RunRecord | None]:
     call.check_inputs(run)
     if run.status == RunStatus.SUCCEEDED and not call.is_block:
         if call.parent is None:
-            notices.tell_returned(run, now)
+            notices.tell_returned(run, now, lambda: returned_savings(session.store, run))
         return run
     yield from _resume(call, run)
     return None if call.execution is not None else (yield from _open(call))
@@ -143,11 +146,22 @@ def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
             past = past_of(claim, retry_failed=_retries_failed(call))
             if call.parent is None:
                 notices.tell_resumed(previous, previous.status, claim.history.steps, sessions.clock())
-            _tell(_own(call, claim.run, past), claim.run, "resumed")
+            execution = _own(call, claim.run, past)
+            _keep_budget(call, execution)
+            _tell(execution, claim.run, "resumed")
         except BaseException:
             if call.execution is None:
                 leave(call.session, claim, previous)
             raise
+
+
+def _keep_budget(call: RunCall, execution: Execution) -> None:
+    """Record the budget of a resumed run if it was given another one."""
+    entry = json.loads(execution.run.entry)
+    kept = {name: value for name, value in entry.items() if name != "budget"} | call.budget_entry()
+    if kept != entry:
+        execution.run = replace(execution.run, entry=json.dumps(kept))
+        call.session.journal.append(execution.fence, execution.run)
 
 
 def _leave(call: RunCall, claim: Claim, run: RunRecord) -> Generator[Effect, Any, None]:
@@ -205,6 +219,7 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
         clock=sessions.clock,
     )
     execution.context = call.context
+    execution.secrets = call.secrets
     entry = json.loads(run.entry)
     execution.lacks_context = call.context is ABSENT and bool(entry.get("context"))
     execution.labels_elsewhere = entry.get("labels", [])
@@ -213,7 +228,10 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
             raise in_progress(session.active[run.id].run, "in this process")
         call.execution = session.active[run.id] = execution
     if call.parent is not None:
+        execution.caller = call.parent
         execution.inherit(call.parent.execution)
+    if call.workflow.budget is not None or (call.parent is not None and call.parent.execution.ledger is not None):
+        execution.ledger = Ledger(execution)
     return execution
 
 
@@ -338,17 +356,24 @@ def _record_end(
         run = run_after_undoing(execution, error)
     else:
         run, error = ended_run(execution, value, error)
-    ticket = session.journal.append(execution.fence, run)
+    tally = tally_of(execution)
+    ticket = session.journal.append(execution.fence, with_tally(run, tally))
     try:
         yield Durable(execution, ticket, certain=True)
     except ExecutionStopped as stopped:
         if stopped.error is not error:
             return stopped.error
     else:
-        if execution.state is not None:
-            execution.state.close(execution.body)
+        _end_well(call, execution, run, tally)
     _tell(execution, run, run.status, error)
     return error
+
+
+def _end_well(call: RunCall, execution: Execution, run: RunRecord, tally: Tally) -> None:
+    if execution.state is not None:
+        execution.state.close(execution.body)
+    if tally and call.parent is None:
+        notices.tell_done(run, str(tally), was_resumed=not execution.is_new)
 
 
 def _tell(execution: Execution, run: RunRecord, kind: str, error: BaseException | None = None) -> None:

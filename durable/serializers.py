@@ -3,7 +3,8 @@
 A codec turns a value into a body, and the envelope around it says how to read it:
 
     D 1   magic and format version
-    j     codec: j JSON, p pickle, d dill, e exception, s a value and, beside it, what its step changed in the run's state
+    j     codec: j JSON, p pickle, d dill, e exception, s a value and, beside it, what its step changed in the run's state,
+          l any of these, locked by a vault
     c     seal: c CRC-32 or h HMAC-SHA256, in hex, over this header, run, step and body
     ...   the seal (8 or 64 characters), then the body
 
@@ -21,14 +22,15 @@ from zlib import crc32
 from durable.codecs import DECODERS, ENCODERS, Unserializable, exhausted, reason_against, takes
 from durable.errors import ConfigurationError, CorruptRecordError
 from durable.rebuilt_exceptions import attributes_of, type_name
+from durable.vaults import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-__all__ = ["Serializer", "Unserializable", "describe_unserializable", "has_second", "is_plain"]
+__all__ = ["Serializer", "Unserializable", "describe_unserializable", "has_second", "is_locked", "is_plain"]
 
 _MAGIC = b"D1"
-_LETTERS = {"json": b"j", "pickle": b"p", "dill": b"d", "exception": b"e", "state": b"s"}
+_LETTERS = {"json": b"j", "pickle": b"p", "dill": b"d", "exception": b"e", "state": b"s", "locked": b"l"}
 _NAMES = {letter: name for name, letter in _LETTERS.items()}
 _CHECKSUM, _HMAC = b"c", b"h"
 _SIGNED = b"durable snapshot:"
@@ -38,19 +40,27 @@ _COPIED = 4096  # bytes up to which a copy is quicker than a view
 class Serializer:
     """Values to sealed bytes and back; safe to share between threads."""
 
-    def __init__(self, *, keys: Sequence[bytes] = (), codecs: Collection[str] = ("json", "pickle", "dill")) -> None:
-        """Seal with `keys[0]`, accept seals of all `keys`; write and read no codec but `codecs`."""
+    def __init__(
+        self,
+        *,
+        keys: Sequence[bytes] = (),
+        codecs: Collection[str] = ("json", "pickle", "dill"),
+        vault: Vault | None = None,
+    ) -> None:
+        """Seal with `keys[0]`, accept seals of all `keys`; write and read no codec but `codecs`; lock with `vault`."""
         if not all(keys):
             raise ConfigurationError("A secret key is empty. Leave it out, or set DURABLE_SECRET_KEY to random bytes.")
         if unknown := set(codecs) - set(ENCODERS):
             raise ConfigurationError(f"There is no codec {min(unknown)!r}. Choose from: {', '.join(ENCODERS)}.")
         self._keys = tuple(keys)
+        self._vault = vault or Vault(keys, None)
         self._seal = _HMAC if keys else _CHECKSUM
         self._body_at = len(_MAGIC) + 2 + (64 if keys else 8)
         # in the order of ENCODERS, whatever the order in `codecs`
         self._encoders = [(self._header(name), encode) for name, encode in ENCODERS.items() if name in codecs]
         self._decoders = {self._header(name): decode for name, decode in DECODERS.items() if name in codecs}
         self._decoders[self._header("state")] = self._decode_first
+        self._decoders[self._header("locked")] = lambda body: self._decode_unsealed(self._vault.unlock(bytes(body)))
 
     def _header(self, codec: str) -> bytes:
         return _MAGIC + _LETTERS[codec] + self._seal
@@ -107,10 +117,10 @@ class Serializer:
 
     def decode_beside(self, data: bytes, *, run: str, step: str) -> object:
         """The second value of those that `join` put together, None if there is only one."""
-        header, body = self._opened(data, run, step)
-        if header != self._header("state"):
+        unsealed = self.unlocked(self.unseal(data, run=run, step=step), run=run, step=step)
+        if not has_second(unsealed):
             return None
-        second = _halves(body)[1]
+        second = _halves(unsealed[1:])[1]
         return self.decode(self.seal(second, run=run, step=step), run=run, step=step)
 
     def unseal(self, data: bytes, *, run: str, step: str) -> bytes:
@@ -121,6 +131,22 @@ class Serializer:
     def seal(self, unsealed: bytes, *, run: str, step: str) -> bytes:
         """Seal what `unseal` gave, for this run and step."""
         return self._sealed(_MAGIC + unsealed[:1] + self._seal, unsealed[1:], run, step)
+
+    def lock(self, data: bytes, *, run: str, step: str) -> bytes:
+        """Make something sealed unreadable without the key of the vault; `decode` reads it with the key."""
+        return self._sealed(self._header("locked"), self._vault.lock(self.unseal(data, run=run, step=step)), run, step)
+
+    def unlocked(self, unsealed: bytes, *, run: str, step: str) -> bytes:
+        """Letter and body of what `unseal` gave, unlocked if it is locked; raises `CorruptRecordError` without the key."""
+        if not is_locked(unsealed):
+            return unsealed
+        try:
+            return self._vault.unlock(unsealed[1:])
+        except ValueError as error:
+            raise CorruptRecordError(
+                f"{_record(run, step)} is that of a sensitive step and cannot be read: {error}. Put the key file back beside "
+                f"the store, or set the DURABLE_SECRET_KEY that it was written with."
+            ) from None
 
     def sign(self, data: bytes) -> str:
         """Seal something that leaves the store; empty if no secret key is configured."""
@@ -134,8 +160,10 @@ class Serializer:
         )
 
     def _decode_first(self, body: bytes | memoryview) -> object:
-        first = _halves(body)[0]
-        return self._decoders[_MAGIC + first[:1] + self._seal](first[1:])
+        return self._decode_unsealed(_halves(body)[0])
+
+    def _decode_unsealed(self, unsealed: bytes) -> object:
+        return self._decoders[_MAGIC + unsealed[:1] + self._seal](unsealed[1:])
 
     def seal_text(self, text: str, *, run: str, step: str) -> bytes:
         """Seal the text of a stored exception."""
@@ -176,6 +204,11 @@ def is_plain(unsealed: bytes) -> bool:
     if unsealed[:1] == _LETTERS["state"]:
         return all(map(is_plain, _halves(unsealed[1:])))
     return unsealed[:1] in (_LETTERS["json"], _LETTERS["exception"])
+
+
+def is_locked(unsealed: bytes) -> bool:
+    """Whether what `Serializer.unseal` gave cannot be read without the key of a vault."""
+    return unsealed[:1] == _LETTERS["locked"]
 
 
 def has_second(unsealed: bytes) -> bool:

@@ -18,6 +18,7 @@ from durable.configuration import Settings, Switches
 from durable.errors import ConfigurationError, CorruptRecordError, StoreError, StoreFailedError
 from durable.journal import Journal
 from durable.serializers import Serializer
+from durable.vaults import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -159,7 +160,8 @@ def _session(url: str, store: Store | None) -> Session:
 def _open(url: str, store: Store | None) -> Session:
     opened = _open_store(url, store)
     anchor = naming.set_anchor(_anchor(opened.url))
-    session = Session(opened, Journal(opened), Serializer(keys=settings().secret_keys), anchor)
+    keys = settings().secret_keys
+    session = Session(opened, Journal(opened), Serializer(keys=keys, vault=Vault(keys, _key_file(opened.url))), anchor)
     session.journal.on_request = lambda requests: _pass_on(session, requests)
     return session
 
@@ -187,6 +189,12 @@ def _anchor(url: str) -> str:
         return ""
     folder = os.path.dirname(os.path.abspath(path))
     return os.path.dirname(folder) if os.path.basename(folder) == ".durable" else folder
+
+
+def _key_file(url: str) -> Path | None:
+    """Name the file beside a store that holds the key to what sensitive steps give."""
+    path = url.partition(_SQLITE)[2]
+    return Path(f"{path}.key") if path else None
 
 
 def _pass_on(session: Session, requests: Mapping[str, Request]) -> None:

@@ -20,7 +20,7 @@ from durable.errors import CorruptRecordError, InputsChangedError, NotSerializab
 from durable.exceptions import describe, encode_exception
 from durable.naming import check_run_id, is_unicode
 from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
-from durable.serializers import has_second, is_plain
+from durable.serializers import has_second, is_locked, is_plain
 from durable.states import ADD, DELETE, SET
 from durable.step_keys import content_digest, idempotency_key
 from durable.verdicts import is_in_doubt
@@ -143,13 +143,16 @@ def _carried(session: Session, step: StepRecord, value: bytes) -> dict[str, Any]
     """Give a result, and what its step changed in the state: as JSON where that says all, else in bytes."""
     serializer, run, key = session.serializer, step.run_id, step.key
     data = session.fetch(value, run=run, step=key)
+    unsealed = serializer.unseal(data, run=run, step=key)
+    if is_locked(unsealed):
+        return {"payload": b85encode(unsealed).decode()}
     try:
         result, changes = serializer.decode(data, run=run, step=key), serializer.decode_beside(data, run=run, step=key)
     except CorruptRecordError:  # damaged, or made by code that is not here: it is carried as it is
         result = changes = object()
     if _is_json(result) and _is_json(changes):
         return {"result": result} if changes is None else {"result": result, "changes": changes}
-    return {"payload": b85encode(serializer.unseal(data, run=run, step=key)).decode()}
+    return {"payload": b85encode(unsealed).decode()}
 
 
 def _is_json(value: Any, seen: frozenset[int] = frozenset()) -> bool:
@@ -324,16 +327,29 @@ class Hydration:
             error = NotSerializableError(str(entry["error"]))
             return step._replace(error=encode_exception(error, serializer, run=run_id, step=step.key))
         if "payload" in entry:
-            unsealed = b85decode(entry["payload"])
+            payload = b85decode(entry["payload"])
+            unsealed = self._unlocked(step, payload)
             self._check_trust(step, unsealed)
             has_state = has_second(unsealed)
             value = serializer.seal(unsealed, run=run_id, step=step.key)
+            if is_locked(payload):
+                value = serializer.lock(value, run=run_id, step=step.key)
         else:
             value, has_state = serializer.encode(entry["result"], run=run_id, step=step.key), "changes" in entry
             if has_state:
                 _check_changes(step, entry["changes"])
                 value = serializer.join(value, entry["changes"], run=run_id, step=step.key)
         return step._replace(value=value, flags=flags | StepFlag.STATE * has_state)
+
+    def _unlocked(self, step: StepRecord, payload: bytes) -> bytes:
+        try:
+            return self._session.serializer.unlocked(payload, run=step.run_id, step=step.key)
+        except CorruptRecordError:
+            raise SnapshotError(
+                f"The result of the sensitive step {step.key!r} in the snapshot of run {step.run_id!r} is locked with a key "
+                f"that is not here. Nothing was executed. Set the same DURABLE_SECRET_KEY where the run is executed, where the "
+                f"snapshot is taken and here."
+            ) from None
 
     def _check_trust(self, step: StepRecord, unsealed: bytes) -> None:
         if not self._is_trusted and not is_plain(unsealed):

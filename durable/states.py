@@ -8,7 +8,7 @@ workflow itself changes is not recorded with any step: it is done again whenever
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from durable.encoding import Unencodable, encode
 from durable.errors import ConfigurationError, NotSerializableError, OutsideRunError
 from durable.execution import FRAME, warn_once
 from durable.naming import is_unicode
+from durable.secrets_of_calls import is_secret_name
 from durable.serializers import Serializer, Unserializable
 from durable.sessions import is_disabled
 
@@ -50,6 +51,7 @@ class RunState:
         self._run_id = run_id
         self._workflow = body
         self._serializer = serializer
+        self.holds_secrets = False
         self._levels: dict[Body, _Level] = {body: {}}
         self._lent: dict[Body, dict[str, tuple[Any, bytes]]] = {}
 
@@ -207,6 +209,11 @@ def _encoded(value: Any) -> bytes | None:
         return encode(value)
     except Unencodable:
         return None
+
+
+def changes_secrets(recorded: Sequence[Any]) -> bool:
+    """Whether changes are of keys that are named like credentials."""
+    return any(is_secret_name(key) for key, *_ in recorded)
 
 
 def folded(steps: list[Recorded]) -> dict[str, Any]:

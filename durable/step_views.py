@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from durable.costs import Cost
 from durable.explaining import is_left_in_doubt
+from durable.recorded_costs import step_cost
 from durable.step_keys import idempotency_key
 
 if TYPE_CHECKING:
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """One step of a run, for reading: `attempts` counts executions of the body, times are seconds since 1970."""
+    """One step of a run, for reading: `attempts` counts executions of the body, times are seconds since 1970, `cost` is what
+    they cost without steps below it.
+    """
 
     key: str
     number: int
@@ -27,6 +31,7 @@ class StepView:
     parent: int
     in_doubt: bool
     idempotency_key: str
+    cost: Cost = field(default_factory=Cost)
 
 
 def view_of(record: StepRecord, past: Past | None) -> StepView:
@@ -42,4 +47,5 @@ def view_of(record: StepRecord, past: Past | None) -> StepView:
         record.parent,
         past is not None and is_left_in_doubt(record, past),
         idempotency_key(record),
+        step_cost(record, alive=past is None),
     )

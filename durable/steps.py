@@ -21,12 +21,14 @@ from durable.doubts import (
 from durable.effects import Arrival, CancelledAgain, Invoke, carried
 from durable.errors import CodeChangedError, CrashLoopError
 from durable.execution import NOTHING, warn_once
+from durable.ledgers import ledger_of
 from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
 from durable.observers import observers
 from durable.records import StepFlag
 from durable.replaying import replay, replay_changes, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
+from durable.spending import replay_paid
 from durable.step_keys import idempotency_key
 from durable.undoables import note_replayed
 from durable.verdicts import Verdict, decide, interruptions, is_crash_loop, is_undone
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from durable.options import OnCodeChange
     from durable.records import StepRecord
 
+_PAID = StepFlag.COST | StepFlag.COST_UNKNOWN
 _DELIVERED = (Verdict.REPLAY, Verdict.REPLAY_FAILURE)
 _REPLAYED = (*_DELIVERED, Verdict.AWAIT_CANCELLATION)
 
@@ -119,6 +122,8 @@ class Step:
             case Verdict.REPLAY:
                 if on_code_change == "keep" or not self.match.is_idempotent:
                     warn_of_new_code(execution, task, record)
+                if record.flags & _PAID:
+                    return (yield from replay_paid(self.match, record, lambda: self._replay(record)))
                 return self._replay(record)
             case Verdict.REPLAY_FAILURE:
                 raise carried(replay_failure(execution, record))
@@ -138,6 +143,8 @@ class Step:
     def _note_replayed(self, record: StepRecord, verdict: Verdict) -> None:
         if observers and verdict in _REPLAYED:
             self.execution.tell_replayed(record)
+        if record.flags & StepFlag.COST and verdict in _DELIVERED:
+            ledger_of(self.execution).note_replayed(record, self.match.frame.body)
         if self.task.may_be_undone and verdict is Verdict.REPLAY:
             note_replayed(self.execution, self.match.call, record)
 
@@ -156,6 +163,7 @@ class Step:
             case Verdict.EXECUTE_AGAIN:
                 attempts.tries = details.tries
                 attempts.interruptions = interruptions(record, past)
+                attempts.count_killed()
                 self._warn_of_another_execution(record)
             case Verdict.TRY_AGAIN:
                 past.retry.update(details.retry)
@@ -172,11 +180,10 @@ class Step:
                 with attempts.open_body():
                     answer = yield Invoke(lambda: reconcile(*call.args_with_self, **call.kwargs))
             except Exception as error:
-                raise execution.stop(in_doubt(record, execution.run, f"Its reconcile= raised {error!r}.")) from error
+                raise execution.stop(in_doubt(record, execution.run, f"Its reconcile= raised {self._shown(error)}.")) from error
             if not isinstance(answer, Happened | DidNotHappen):
-                unclear = (
-                    f"Its reconcile= returned {answer!r} instead of durable.happened(value) or durable.did_not_happen."
-                )
+                given = self._shown(answer)
+                unclear = f"Its reconcile= returned {given} instead of durable.happened(value) or durable.did_not_happen."
                 raise execution.stop(in_doubt(record, execution.run, unclear))
             return answer
         if can_ask():
@@ -187,6 +194,9 @@ class Step:
             if decided is not None:
                 return decided
         raise execution.stop(in_doubt(record, execution.run))
+
+    def _shown(self, value: object) -> str:
+        return f"a {type(value).__name__}" if self.task.sensitive else repr(value)
 
     def _warn_of_another_execution(self, record: StepRecord) -> None:
         if self.match.is_idempotent and self.task.has_body and not record.flags & StepFlag.CHILD_RUN:

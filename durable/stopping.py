@@ -92,3 +92,9 @@ def limited(execution: Execution, timeout: float | None) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def was_cancelled() -> bool:
+    """Whether somebody cancelled the asyncio task; a body may also raise CancelledError by itself."""
+    current = asyncio.current_task()
+    return current is None or current.cancelling() > 0

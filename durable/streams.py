@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.attempts import Attempts
+from durable.budgets import admission
 from durable.doubts import in_doubt
 from durable.effects import Durable, Effect, Execute, Sleep
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
 from durable.execution import warn_once
 from durable.records import StepFlag, StepQuery, StepRecord, StepStatus
+from durable.results import kept
 from durable.serializers import Unserializable
 from durable.step_keys import items_container
 from durable.steps import Step
@@ -162,6 +164,7 @@ class _StreamAttempts(Attempts):
         if until is not None:
             yield Sleep(until - execution.clock())
         begun = time.monotonic()
+        yield from admission(self)
         self._attempts += 1
         self._chunk: list[bytes] = []
         self._bytes = self._chunks = self._items = 0
@@ -228,17 +231,18 @@ class _StreamAttempts(Attempts):
         except Exception:  # of values that do not say it in one word, as arrays
             return
         if not is_equal:
+            was, now = (given, item) if not self.task.sensitive else ("(sensitive)", "(another)")
             warn_once(
                 "items",
-                f"{self.execution.id}:{self._key}",
-                f"Generator {self._key!r} of run {self.execution.id} was executed again to go on where its consumer had "
-                f"failed, and gives other items than those that were recorded and used: item {self._items} was {given!r:.60} "
-                f"and is {item!r:.60}. To execute all of it again use version= or a new run.",
+                f"{self.execution.id}:{self.key}",
+                f"Generator {self.key!r} of run {self.execution.id} was executed again to go on where its consumer had "
+                f"failed, and gives other items than those that were recorded and used: item {self._items} was {was!r:.60} "
+                f"and is {now!r:.60}. To execute all of it again use version= or a new run.",
             )
 
     def _keep(self, item: Any) -> None:
         """Turn an item into bytes, now that nobody can change it."""
-        data = self.execution.serializer.encode(item, run=self.execution.id, step=self._key)
+        data = self.execution.serializer.encode(item, run=self.execution.id, step=self.key)
         self._chunk.append(data)
         self._items += 1
         self._bytes += len(data)
@@ -249,14 +253,15 @@ class _StreamAttempts(Attempts):
         if not self._chunk:
             return
         execution, now = self.execution, self.execution.clock()
-        value = execution.serializer.encode(self._chunk, run=execution.id, step=self._key)
+        value = execution.serializer.encode(self._chunk, run=execution.id, step=self.key)
+        value = kept(self, value)
         self._chunks += 1
         self._chunk, self._bytes = [], 0
         record = StepRecord(
             execution.id,
             execution.tick(),
             self.seq,
-            items_container(self._key),
+            items_container(self.key),
             "",
             _TASK,
             "items",
@@ -286,7 +291,7 @@ class _StreamAttempts(Attempts):
 
     def _append(self, status: str, flags: int = 0, *, value: bytes | None = None, **more: Any) -> int:
         if status == StepStatus.FAILED:
-            value = self.execution.serializer.encode(self._manifest(), run=self.execution.id, step=self._key)
+            value = self.execution.serializer.encode(self._manifest(), run=self.execution.id, step=self.key)
         return super()._append(status, flags, value=value, **more)
 
 

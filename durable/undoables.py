@@ -18,6 +18,7 @@ from durable.details import Details
 from durable.errors import ConfigurationError
 from durable.execution import warn_once
 from durable.records import StepFlag
+from durable.secrets_of_calls import holds_secrets
 from durable.serializers import Serializer, Unserializable
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def describe(execution: Execution, call: Call, seq: int, key: str, details: byte
     arguments = _arguments(call)
     try:
         data = execution.serializer.encode(arguments, run=execution.id, step=_place(key))
+        if holds_secrets(call):
+            data = execution.serializer.lock(data, run=execution.id, step=_place(key))
     except Unserializable as problem:
         undoable.arguments = arguments
         data = b""

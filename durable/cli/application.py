@@ -1,6 +1,6 @@
 """The `durable` command: options common to all commands, and errors turned into a line and an exit code.
 
-Exit codes: 0 success, 1 failed (resumable), 2 usage, 76 blocked in doubt.
+Exit codes: 0 success, 1 failed (resumable), 2 usage, 76 blocked in doubt, 77 budget spent.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Annotated
 import typer
 
 from durable import sessions
-from durable.cli import deciding, inspecting, removing, resuming
+from durable.cli import deciding, inspecting, removing, resuming, spending
 from durable.cli.absent_stores import AbsentStore, is_absent
 from durable.cli.finding import UsageError
 from durable.cli.output import complain
-from durable.errors import DurableError, RunBlockedError
+from durable.errors import BudgetExceededError, DurableError, RunBlockedError
 from durable.notices import shell_command
 
-FAILED, USAGE, BLOCKED, INTERRUPTED = 1, 2, 76, 130
+FAILED, USAGE, BLOCKED, OVER_BUDGET, INTERRUPTED = 1, 2, 76, 77, 130
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 application = typer.Typer(
@@ -32,7 +32,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (inspecting, resuming, deciding, removing):
+for commands in (inspecting, resuming, deciding, removing, spending):
     commands.register(application)
 
 
@@ -70,6 +70,9 @@ def main() -> None:
     except RunBlockedError as error:
         complain(str(error))
         sys.exit(BLOCKED)
+    except BudgetExceededError as error:
+        complain(str(error))
+        sys.exit(OVER_BUDGET)
     except DurableError as error:
         complain(str(error))
         sys.exit(FAILED)

@@ -12,18 +12,23 @@ from rich.text import Text
 
 from durable import sessions
 from durable.cli.finding import find_run, find_step, usage
-from durable.cli.output import lasted, one_line, out, print_json, say, status_text, table, visible, when
+from durable.cli.output import cost_data, lasted, one_line, out, print_json, say, status_text, table, visible, when
 from durable.details import Details
 from durable.exceptions import describe
 from durable.explaining import explain as explain_step
 from durable.explaining import recorded_past
 from durable.handles import summaries
 from durable.notices import shell_command
+from durable.recorded_costs import run_cost, step_cost
 from durable.recorded_runs import is_under_way
 from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
+from durable.savings import not_spent_again, recorded_tally
 from durable.step_views import view_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from durable.costs import Cost
     from durable.records import RunRecord, StepRecord
     from durable.verdicts import Past
 
@@ -50,7 +55,7 @@ def ls(
         listed = summaries(workflow=workflow, status=status, limit=limit)
     found = [(summary.run, is_under_way(session, summary.run), summary.steps) for summary in listed]
     if as_json:
-        print_json([_run_data(run, alive) | _step_counts(steps) for run, alive, steps in found])
+        print_json([_run_data(run, alive) | _step_counts(steps) | _spending_data(run) for run, alive, steps in found])
         return
     if not found:
         say(f"no runs in {session.store.url}")
@@ -62,10 +67,12 @@ def ls(
             status_text(_shown_status(run, alive)),
             f"{steps.get(StepStatus.SUCCEEDED, 0)}/{sum(steps.values())}",
             when(run.created_at),
+            *_spending(run),
         )
         for run, alive, steps in found
     ]
-    out().print(table(("run", "workflow", "status", "steps", "started"), rows))
+    columns = ("run", "workflow", "status", "steps", "started", "cost", "not spent again")
+    out().print(table(*_without_empty(columns, rows)))
 
 
 def show(run_id: RunId, as_json: Json = False) -> None:
@@ -75,10 +82,13 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     alive = is_under_way(sessions.current(), record)
     steps = list(run.step_records())
     past = None if alive else recorded_past(record, steps)
-    goes_on = (not alive or record.status == RunStatus.PAUSED) and (record.status in _RESUMABLE or _is_decided(record, steps))
+    goes_on = (not alive or record.status == RunStatus.PAUSED) and (
+        record.status in _RESUMABLE or _is_decided(record, steps)
+    )
     message = "" if record.status in UNFINISHED or _is_decided(record, steps) else run.message
     if as_json:
-        print_json(_run_data(record, alive) | {"message": message, "steps": [_step_data(step, past) for step in steps]})
+        data = _run_data(record, alive) | {"message": message, "cost": cost_data(run.cost)}
+        print_json(data | _tally_data(record) | {"steps": [_step_data(step, past) for step in steps]})
         return
     console = out()
     console.print(
@@ -91,6 +101,11 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         console.print(one_line(f"forked from run {origin}, before step {json.loads(record.entry)['forked_at']}"))
     if record.parent_run:
         console.print(one_line(f"called by run {record.parent_run}, step {record.parent_step}"))
+    if cost := run.cost:
+        unknown = f", and {cost.unknown} executions of steps of unknown cost" if cost.unknown else ""
+        console.print(f"cost {cost}{unknown}", markup=False)
+    if tally := recorded_tally(record):
+        console.print(f"last execution: {tally}", markup=False)
     if message:
         console.print(Text(visible(message)))
     rows = [
@@ -101,11 +116,13 @@ def show(run_id: RunId, as_json: Json = False) -> None:
             str(step.attempts),
             when(step.started_at),
             lasted(step.started_at, step.ended_at),
+            str(step_cost(step, alive=alive) or ""),
             _error_line(step),
         )
         for step in steps
     ]
-    console.print(table(("#", "step", "status", "attempts", "started", "took", "error"), rows))
+    columns = ("#", "step", "status", "attempts", "started", "took", "cost", "error")
+    console.print(table(*_without_empty(columns, rows)))
     if goes_on:
         say(f"go on with: {shell_command('resume', record.id)}")
 
@@ -160,6 +177,7 @@ def doctor(as_json: Json = False) -> None:
     out().print(laid)
 
 
+_MAY_GO = frozenset({"cost", "not spent again"})
 _RESUMABLE = (RunStatus.PENDING, *UNFINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
 _INTERRUPTED = (RunStatus.RUNNING, RunStatus.WAITING)
 
@@ -194,6 +212,45 @@ def _step_counts(steps: dict[str, int]) -> dict[str, int]:
     return {"steps_done": steps.get(StepStatus.SUCCEEDED, 0), "steps": sum(steps.values())}
 
 
+def _spending(run: RunRecord) -> tuple[str, str]:
+    """Say what a run cost and what its last execution saved."""
+    tally = recorded_tally(run)
+    saved = not_spent_again(tally.saved, tally.seconds).removesuffix(" not spent again")
+    return str(_cost(run) or ""), saved
+
+
+def _cost(run: RunRecord) -> Cost:
+    """Give what a run cost: as its last execution left it, if that ended; counted anew if it did not."""
+    return run_cost(sessions.current().store, run.id) if run.status in UNFINISHED else recorded_tally(run).cost
+
+
+def _spending_data(run: RunRecord) -> dict[str, Any]:
+    return {"cost": cost_data(_cost(run))} | _tally_data(run)
+
+
+def _tally_data(run: RunRecord) -> dict[str, Any]:
+    tally = recorded_tally(run)
+    return {
+        "last_execution": {
+            "replayed": tally.replayed,
+            "executed": tally.executed,
+            "spent": cost_data(tally.spent),
+            "saved": cost_data(tally.saved),
+            "saved_seconds": tally.seconds,
+        }
+        if tally
+        else None
+    }
+
+
+def _without_empty(
+    columns: tuple[str, ...], rows: Sequence[tuple[str | Text, ...]]
+) -> tuple[list[str], list[list[str | Text]]]:
+    """Leave out columns of which nothing is to be said."""
+    shown = [i for i, column in enumerate(columns) if column not in _MAY_GO or any(row[i] for row in rows)]
+    return [columns[i] for i in shown], [[row[i] for i in shown] for row in rows]
+
+
 def _step_data(step: StepRecord, past: Past | None) -> dict[str, Any]:
     view = view_of(step, past)
     return {
@@ -207,6 +264,7 @@ def _step_data(step: StepRecord, past: Past | None) -> dict[str, Any]:
         "parent": view.parent or None,
         "in_doubt": view.in_doubt,
         "idempotency_key": view.idempotency_key,
+        "cost": cost_data(view.cost),
         "error": _error_line(step) or None,
     }
 

@@ -14,6 +14,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from decimal import Decimal
+
+    from durable.costs import Cost
 
 _STYLES = {
     "succeeded": "green",
@@ -30,7 +33,7 @@ _STYLES = {
     "undone": "magenta",
 }
 _PIPE_WIDTH = 10_000  # nothing is folded
-_NUMBERS = {"steps", "#", "attempts", "took"}
+_NUMBERS = {"steps", "#", "attempts", "took", "cost", "usd", "unknown"}
 _FOLDED = {"run", "step", "workflow", "error"}
 _MINUTE = 60  # seconds
 
@@ -67,6 +70,16 @@ def visible(text: str) -> str:
 def print_json(data: Any) -> None:
     """Print data for programs."""
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def cost_data(cost: Cost) -> dict[str, Any]:
+    """Write a cost for programs."""
+    units = {unit: _number(each) for unit, each in sorted(cost.units.items())}
+    return {"usd": float(cost.usd), "units": units, "unknown": cost.unknown}
+
+
+def _number(amount: Decimal) -> float:
+    return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
 def status_text(status: str) -> Text:

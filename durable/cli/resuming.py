@@ -7,17 +7,21 @@ import inspect
 import json
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from durable.cli.finding import find_run, usage
 from durable.cli.inspecting import RunId
 from durable.cli.output import say
+from durable.costs import written_budget
 from durable.errors import DurableError
 from durable.forks import executed_again, fork_point
 from durable.notices import shell_command
 from durable.records import UNFINISHED, StepStatus
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 class OnDrift(StrEnum):
@@ -37,6 +41,18 @@ class WorkflowFailed(Exception):  # noqa: N818 -- carries the user's exception t
         self.error = error
 
 
+Budget = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="US dollars that the run may spend in all; no further step begins then."),
+]
+
+
+def budget_of(text: str | None) -> Decimal | None:
+    """Take the option --budget; a budget that lets nothing be executed is a wrong use of the command."""
+    with usage():
+        return None if text is None else written_budget(text)
+
+
 def register(application: typer.Typer) -> None:
     """Add the commands of this group."""
     for command in (resume, fork, send, pause, cancel):
@@ -48,12 +64,17 @@ def resume(
     on_drift: Annotated[OnDrift | None, typer.Option(help="What to do with calls whose inputs changed.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try every failed step again.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Execute everything again, as a new run.")] = False,
+    budget: Budget = None,
 ) -> None:
     """Execute what is left of a run and print its result."""
+    dollars = budget_of(budget)
     run = find_run(run_id)
     try:
         result = run.resume(
-            on_drift=on_drift.value if on_drift else None, retry_failed=retry_failed or None, fresh=fresh
+            on_drift=on_drift.value if on_drift else None,
+            retry_failed=retry_failed or None,
+            fresh=fresh,
+            budget=dollars,
         )
         if inspect.isawaitable(result):
             result = asyncio.run(_awaited(result))
@@ -90,6 +111,8 @@ def fork(
         say(f"it will do again what is not idempotent: {', '.join(again)}")
     say(f"go on with: {shell_command('resume', forked.id)}")
     sys.stdout.write(forked.id + "\n")
+
+
 def send(
     run_id: RunId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the message that the run waits for.")],

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from durable.errors import CorruptRecordError
 from durable.records import (
+    ENDED,
     Batch,
     Claim,
     History,
     Message,
+    Replayed,
     Request,
     RunFilter,
     RunRecord,
@@ -153,6 +155,15 @@ class MemoryStore:
             and (query.statuses is None or step.status in query.statuses)
             and (query.flags is None or step.flags & query.flags)
         ]
+
+    def replayed(self, run_id: str, parent: int, last: int, epoch: int) -> Replayed:
+        """See `Store.replayed`."""
+        steps = [
+            step
+            for step in self._matching(run_id, StepQuery(parent=parent, statuses=ENDED))
+            if (last < 0 or step.seq <= last) and step.epoch < epoch and not step.flags & StepFlag.NO_BODY
+        ]
+        return Replayed(len(steps), sum(max(0.0, (step.ended_at or 0.0) - step.started_at) for step in steps))
 
     def is_alive(self, owner: str) -> bool:
         """See `Store.is_alive`."""

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from durable.records import Batch, Claim, Message, Request, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord
+    from durable.records import (
+        Batch,
+        Claim,
+        Message,
+        Replayed,
+        Request,
+        RunFilter,
+        RunRecord,
+        RunSummary,
+        StepQuery,
+        StepRecord,
+    )
 
 
 @runtime_checkable
@@ -76,6 +87,12 @@ class Store(Protocol):
 
     def step_tasks(self, run_id: str, query: StepQuery) -> frozenset[str]:
         """Give the distinct task names among the steps that match, whatever the limit."""
+        ...
+
+    def replayed(self, run_id: str, parent: int, last: int, epoch: int) -> Replayed:
+        """Count the steps called in `parent`, with numbers up to `last` (-1: all), that were written before this epoch, had a
+        body, and succeeded, failed or were cancelled; and the seconds that they took.
+        """
         ...
 
     def is_alive(self, owner: str) -> bool:

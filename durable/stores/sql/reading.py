@@ -12,8 +12,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from durable.records import (
+    ENDED,
     History,
     Message,
+    Replayed,
     Request,
     RunFilter,
     RunRecord,
@@ -104,6 +106,17 @@ def read_step_tasks(db: sqlite3.Connection, run_id: str, query: StepQuery) -> fr
     """Give the task names among the steps that match."""
     sql, values = step_select(("task",), query, distinct=True)
     return frozenset(task for (task,) in db.execute(sql, (run_id, *values)).fetchall())
+
+
+def count_replayed(db: sqlite3.Connection, run_id: str, parent: int, last: int, epoch: int) -> Replayed:
+    """Count the steps that an execution used as they were recorded, and their seconds."""
+    row = db.execute(
+        "SELECT count(*), coalesce(sum(max(0.0, ended_at - started_at)), 0.0) FROM steps "
+        "WHERE run = (SELECT pk FROM runs WHERE id = ?) AND parent = ? AND (seq <= ? OR ? < 0) AND epoch < ? "
+        "AND status IN (?, ?, ?) AND flags & ? = 0",
+        (run_id, parent, last, last, epoch, *ENDED, int(StepFlag.NO_BODY)),
+    ).fetchone()
+    return Replayed(*row)
 
 
 def read_requests(db: sqlite3.Connection, owner: str) -> dict[str, Request]:

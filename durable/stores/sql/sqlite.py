@@ -28,7 +28,18 @@ from durable.stores.sql.wal import check_log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from durable.records import Batch, Claim, Message, Request, RunFilter, RunRecord, RunSummary, StepQuery, StepRecord
+    from durable.records import (
+        Batch,
+        Claim,
+        Message,
+        Replayed,
+        Request,
+        RunFilter,
+        RunRecord,
+        RunSummary,
+        StepQuery,
+        StepRecord,
+    )
 
 _FIXED_IN = (3, 51, 3)
 _T = TypeVar("_T")
@@ -195,6 +206,10 @@ class SQLiteStore:
     def step_tasks(self, run_id: str, query: StepQuery) -> frozenset[str]:
         """See `Store.step_tasks`."""
         return self._read(lambda open_: reading.read_step_tasks(open_.reader, run_id, query))
+
+    def replayed(self, run_id: str, parent: int, last: int, epoch: int) -> Replayed:
+        """See `Store.replayed`."""
+        return self._read(lambda open_: reading.count_replayed(open_.reader, run_id, parent, last, epoch))
 
     def requests(self) -> Mapping[str, Request]:
         """See `Store.requests`."""

@@ -1,0 +1,46 @@
+"""What is stored of results, and said of those that cannot be stored: a replay gives what was recorded, or that error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable.doubts import resolve_command
+from durable.errors import NotSerializableError
+from durable.execution import warn_once
+from durable.states import changes_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from durable.attempts import Attempts
+    from durable.definitions import TaskDefinition
+    from durable.execution import Execution
+    from durable.serializers import Unserializable
+
+
+def kept(attempts: Attempts, data: bytes, changes: Sequence[Any] = ()) -> bytes:
+    """Give what is stored of a result: of a sensitive step, nothing that can be read without the key."""
+    if not attempts.task.sensitive and not changes_secrets(changes):
+        return data
+    return attempts.execution.serializer.lock(data, run=attempts.execution.id, step=attempts.key)
+
+
+def value_unavailable(execution: Execution, key: str, error: Unserializable) -> NotSerializableError:
+    """Say that a step succeeded and why its result is not stored."""
+    return NotSerializableError(
+        f"Step {key!r} of run {execution.id} succeeded, but its result cannot be stored: "
+        f"result{error.path} is a {error.culprit} ({error.reason}). It will not be executed again. Return only what "
+        f"can be stored; then set this record aside with version=, or decide its result with: "
+        f"{resolve_command(execution.id, key)} --happened 'JSON'."
+    )
+
+
+def warn_of_mutation(task: TaskDefinition, argument: str) -> None:
+    """Say once per task that it changed an argument."""
+    warn_once(
+        "mutation",
+        task.label,
+        f"Task {task.full_name!r} changed its argument {argument!r} in place. A replay returns the stored result and "
+        f"cannot repeat the change: return the new value instead.",
+    )
