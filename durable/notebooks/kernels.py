@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from durable import sessions
 from durable.calls import Call
 from durable.doubts import describe_doubt, in_doubt
-from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError
+from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError, StoreError
 from durable.handles import Run
 from durable.naming import home, module_name, set_notebook_path
 from durable.notebooks.open_runs import OpenRun, named_scope
@@ -103,9 +103,13 @@ class Kernel:
             self._open.called.clear()
 
     def end_cell(self) -> None:
-        """Give the run back if something is in doubt, so that it can be decided, and say what."""
+        """Put what the cell did on disk; if something is in doubt, say what, and give the run back for the decision."""
         opened = self._open
-        if opened is None or opened.is_busy:
+        if opened is None:
+            return
+        with contextlib.suppress(StoreError):  # the next call raises it
+            opened.session.journal.flush_all()
+        if opened.is_busy:
             return
         doubts = list(opened.doubts.values())
         if doubts:

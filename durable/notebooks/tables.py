@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from durable import sessions
 from durable.explaining import is_left_in_doubt, recorded_past
 from durable.notices import age
+from durable.recorded_costs import step_cost
 from durable.recorded_runs import is_under_way
 from durable.records import RunStatus, StepStatus
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
+    from durable.costs import Cost
     from durable.handles import Run
     from durable.records import RunRecord, StepRecord
 
@@ -57,12 +59,14 @@ class RunTable:
         self._total = len(steps)
         under_way = is_under_way(run._session, record)  # noqa: SLF001 -- the same package
         past = None if under_way else recorded_past(record, steps)
+        self._cost = run.cost
         self._status = _status_of(record, is_under_way=under_way)
         self._message = run.message if self._status in ("blocked", "failed", "cancelled") else ""
         self._rows = []
         for step in steps[-_MOST_STEPS:]:
             in_doubt = past is not None and is_left_in_doubt(step, past)
-            self._rows.append(_step_row(step, _how(step, record, replayed), in_doubt=in_doubt))
+            cost = _cost(step_cost(step, alive=under_way))
+            self._rows.append(_step_row(step, _how(step, record, replayed), cost, in_doubt=in_doubt))
 
     def __repr__(self) -> str:
         """Show the run as text."""
@@ -84,15 +88,17 @@ class RunTable:
     def _title(self) -> str:
         record = self._record
         when = age(sessions.clock() - record.created_at)
-        return f"Run {record.id}: {record.workflow}, {self._status}, {self._total} step{'s' * (self._total != 1)}, begun {when}"
+        cost = f", {_cost(self._cost)}" if self._cost else ""
+        steps = f"{self._total} step{'s' * (self._total != 1)}"
+        return f"Run {record.id}: {record.workflow}, {self._status}, {steps}, begun {when}{cost}"
 
     def _hidden_steps(self) -> list[str]:
         more = self._total - len(self._rows)
         return [f"The latest {len(self._rows)} steps; {more} earlier ones are not shown."] if more else []
 
 
-_STEP_COLUMNS = ("step", "status", "in this execution", "attempts", "duration")
-_RUN_COLUMNS = ("run", "status", "workflow", "steps", "begun", "duration")
+_STEP_COLUMNS = ("step", "status", "in this execution", "attempts", "duration", "cost")
+_RUN_COLUMNS = ("run", "status", "workflow", "steps", "begun", "duration", "cost")
 
 
 def runs_html(runs: Sequence[Run], steps: Mapping[str, int]) -> str:
@@ -107,7 +113,14 @@ def _run_row(run: Run, steps: int) -> _Row:
     record = run.record
     status = _status_of(record, is_under_way=is_under_way(run._session, record))  # noqa: SLF001 -- the same package
     begun = age(sessions.clock() - record.created_at)
-    cells = (record.id, record.workflow, str(steps), begun, _duration(record.created_at, record.ended_at))
+    cells = (
+        record.id,
+        record.workflow,
+        str(steps),
+        begun,
+        _duration(record.created_at, record.ended_at),
+        _cost(run.cost),
+    )
     return _Row(cells, status)
 
 
@@ -117,16 +130,22 @@ def _how(step: StepRecord, run: RunRecord, replayed: Container[int] | None) -> s
     return "replayed" if replayed is None or step.seq in replayed else "not called yet"
 
 
-def _step_row(step: StepRecord, how: str, *, in_doubt: bool) -> _Row:
+def _step_row(step: StepRecord, how: str, cost: str, *, in_doubt: bool) -> _Row:
     indent = "  " * step.key.count("/")
     ended = step.ended_at if step.status != StepStatus.STARTED else None
     status = "in doubt" if in_doubt else str(step.status)
-    return _Row((indent + step.key, how, str(step.attempts), _duration(step.started_at, ended)), status)
+    return _Row((indent + step.key, how, str(step.attempts), _duration(step.started_at, ended), cost), status)
 
 
 def _status_of(run: RunRecord, *, is_under_way: bool) -> str:
     unfinished = (RunStatus.RUNNING, RunStatus.WAITING)
     return "interrupted" if run.status in unfinished and not is_under_way else str(run.status)
+
+
+def _cost(cost: Cost) -> str:
+    """Show what was spent, nothing where nothing was."""
+    unknown = f"{cost.unknown} not known" if cost.unknown else ""
+    return ", ".join(filter(None, [str(cost) if cost.amounts else "", unknown]))
 
 
 def _duration(begun: float, ended: float | None) -> str:

@@ -88,6 +88,17 @@ def same(point):
     assert ledger(tmp_path) == ["double 1", "pay 2", "make", "same", "double 1", "same"]
 
 
+def test_payments_below_an_edited_task(kernels: Kernels, tmp_path: Path) -> None:
+    """An edited task is executed again, what it paid for is not; a payment with another input is refused."""
+    outer = "import time\n@task\ndef outer(x):\n    write('outer'); pay(x); pay(x + late)\n    return x\nlate = 1"
+    kernel = kernels.open(tmp_path)
+    assert not kernel.run(LOAD, TASKS, outer, "outer(1)", outer.replace("return x", "return -x")).error
+    assert kernel.run("outer(1)").value == "-1"
+    shown = kernel.run(outer.replace("late = 1", "late = 2"), "outer(1)")
+    assert (shown.error, "Changed: x: recorded 2, now 3" in shown.message) == ("InputsChangedError", True)
+    assert ledger(tmp_path) == ["outer", "pay 1", "pay 2", "outer", "outer"]
+
+
 def test_notebooks_do_not_share(kernels: Kernels, tmp_path: Path) -> None:
     """Two notebooks with functions and workflows of one name have results of their own."""
     flow = "@workflow\ndef flow(x):\n    write('flow')\n    return double(x)"

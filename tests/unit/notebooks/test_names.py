@@ -19,7 +19,9 @@ def test_front_ends_tell_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "a.ipynb"
     path.touch()
     found = [find_name({"__vsc_ipynb_file__": str(path)}, {"JPY_SESSION_NAME": "other.ipynb"})]
-    found += [find_name({}, {"JPY_SESSION_NAME": name}) for name in (str(path), "work/a.ipynb", f"{tmp_path}/RTC:a.ipynb")]
+    found += [
+        find_name({}, {"JPY_SESSION_NAME": name}) for name in (str(path), "work/a.ipynb", f"{tmp_path}/RTC:a.ipynb")
+    ]
     assert set(found) == {Name(path=str(path))}
 
 

@@ -81,6 +81,21 @@ def test_text_elsewhere(runs: list[durable.Run]) -> None:
     assert (" succeeded  executed " in first, second.startswith("hide:")) == (True, True)
 
 
+def test_costs() -> None:
+    """What steps and runs cost stands in a column of its own."""
+
+    @task(name="ask", cost=lambda _: 0.25)
+    def ask() -> None: ...
+
+    with durable.run("paid"):
+        ask()
+        greet("nobody")
+    text = repr(RunTable(durable.get_run("paid"))).splitlines()
+    assert text[0].endswith(", $0.25")
+    assert [line.endswith("$0.25") for line in text[2:]] == [True, False]
+    assert "$0.25" in durable.list_runs()._repr_html_()  # type: ignore[attr-defined]
+
+
 def test_long_runs_are_cut() -> None:
     """Of a run with many steps the latest are shown, and the number of the others."""
     with durable.run("long"):
