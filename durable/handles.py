@@ -170,9 +170,11 @@ class Run(RecordedRun):
             return self.wait() if known is not None and known.is_async else self.result()
         entry = json.loads(record.entry)
         if entry.get("block"):
-            what = "that of a notebook" if record.workflow == NOTEBOOK else "a `with durable.run(...)` block"
+            is_notebook = record.workflow == NOTEBOOK
+            what = "that of a notebook" if is_notebook else "a `with durable.run(...)` block"
+            holder = "the notebook, by running its cells," if is_notebook else "the program that holds the block"
             raise ConfigurationError(
-                f"Run {self.id} is {what}: only the program that holds it can resume it, by executing it again."
+                f"Run {self.id} is {what}: only {holder} can resume it."
             )
         if record.inputs is None:
             raise ConfigurationError(
