@@ -17,7 +17,7 @@ from durable.errors import ExecutionStopped
 from durable.exceptions import encode_exception
 from durable.execution import NOTHING, Body
 from durable.failures import culprits, hide, is_hidden, mark, says_any
-from durable.ledgers import ledger_of
+from durable.ledgers import go_on, ledger_of
 from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
@@ -107,10 +107,7 @@ class Attempts:
             self._attempts = record.attempts
             self.interruptions = record.interruptions
             self._flags = record.flags & _KEPT_FLAGS | task.flags & (StepFlag.UNDO | _COST)
-            earlier = Details.read(record.details)
-            self._details = earlier.going_on(self._details, is_copied=bool(record.flags & StepFlag.COPIED))
-            if earlier.spent is not None:
-                ledger_of(execution).open(record.seq, earlier.spent)
+            self._details = go_on(execution, record, self._details)
         if not self._is_idempotent:
             self._flags |= StepFlag.NOT_IDEMPOTENT
             if execution.lacks_context:  # its body may ask for it when its effect has begun
@@ -277,6 +274,7 @@ class Attempts:
         cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or was_cancelled())
         self.tries += 1
         self.interruptions = 0
+        execution.unsuccessful += 1
         blamed = culprits(error, execution.id)
         if execution.flow is not None:
             blamed |= overlooked_steps(execution.flow, body)
@@ -294,6 +292,7 @@ class Attempts:
             error=self._encode_error(error),
             details=details.write(),
         )
+        execution.failed += not cancelled
         mark(error, execution.id, self.seq)
         if isinstance(error, (*CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
@@ -328,6 +327,7 @@ class Attempts:
         pause = yield from pause_after_result(self.task, value, tries, elapsed, call.args, call.kwargs)
         if pause is not None:
             self.tries, self.interruptions = tries, 0
+            self.execution.unsuccessful += 1
             yield from self._record_pause(pause, body, replace(Details.read(self._details), tries=tries), None)
         return pause
 
@@ -352,9 +352,8 @@ class Attempts:
     def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
         """Record a result, and with it what the body changed in the run's state, and give it to the caller."""
         self._flags |= flags
-        missing = None
-        if self._flags & _COST and (body is not None or flags):
-            missing = charge(self, value, is_resolved=body is None)
+        is_paid = self._flags & _COST and (body is not None or flags)
+        missing = charge(self, value, is_resolved=body is None) if is_paid else None
         state = self.execution.state if body is not None else None
         try:
             ticket = self._record_success(value, state, body)
@@ -395,7 +394,6 @@ class Attempts:
 
     def _record_changes(self, data: bytes, changes: Recorded, state: RunState, body: Body) -> int:
         joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self.key)
-        state.holds_secrets |= self.task.sensitive
         with state.guard:  # so that changes take effect in the order in which they are recorded
             ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=kept(self, joined, changes))
             state.commit(body)

@@ -19,8 +19,11 @@ from durable.errors import OutsideRunError
 from durable.execution import FRAME, Frame
 from durable.handles import Run
 from durable.naming import check_run_id
+from durable.plain_calls import handle_of, plain_life
+from durable.plain_runs import BODY, plain_run
 from durable.run_calls import RunCall
 from durable.runs import run_life
+from durable.sessions import is_disabled
 from durable.stopping import ended_when_stopped
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class RunBlock:
         self._tokens: list[Any] = []
 
     def _open(self, *, is_async: bool) -> Run:
-        if FRAME.get() is not None:
+        if FRAME.get() is not None or BODY.get() is not None:
             raise OutsideRunError(
                 f"durable.run({self._run_id!r}) stands inside a run. Use durable.scope(name) for a part of a run."
             )
@@ -51,6 +54,8 @@ class RunBlock:
         definition = WorkflowDefinition(function=function, name="durable.run", is_block=True).with_options(
             run_id=self._run_id, **self._options
         )
+        if is_disabled():
+            return self._open_plain(definition, is_async=is_async)
         call = RunCall(definition, None, (), {})
         self._life = run_life(call, _nothing)
         effect = open_life(self._life)
@@ -63,9 +68,16 @@ class RunBlock:
         self._tokens.append(FRAME.set(Frame(execution.body, execution.body.scope.named(self._label))))
         return Run(call.session, execution.id)
 
+    def _open_plain(self, definition: WorkflowDefinition, *, is_async: bool) -> Run:
+        run = plain_run(definition, (), {})
+        self._life = plain_life(run, _nothing, is_async=is_async)
+        next(self._life)
+        return handle_of(run, definition.full_name)
+
     def _close(self, error: BaseException | None) -> Generator[Effect, Any, Any]:
         assert self._life is not None
-        FRAME.reset(self._tokens.pop())
+        if self._tokens:
+            FRAME.reset(self._tokens.pop())
         try:
             effect = self._life.throw(error) if error is not None else self._life.send(None)
         except StopIteration:
@@ -85,7 +97,8 @@ class RunBlock:
     async def __aenter__(self) -> Run:
         """Do what `with` does, for a block that awaits."""
         opened = self._open(is_async=True)
-        assert self._effect is not None
+        if self._effect is None:  # nothing is recorded
+            return opened
         execution = self._effect.body.execution
         self._scopes.enter_context(scoped_tasks())
         self._stopping.enter_context(ended_when_stopped(execution))

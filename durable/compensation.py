@@ -21,17 +21,19 @@ from durable.calls import Call
 from durable.claims import Claiming, Opening, before
 from durable.doubts import in_doubt
 from durable.effects import Durable, Effect, Invoke, drive, drive_async
-from durable.endings import ended_run, stored_error
+from durable.endings import ended_run, recorded_state, stored_error, with_state
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped, RunCancelledError
 from durable.execution import Body, Execution, Frame
 from durable.failures import culprits
 from durable.matching import Match
 from durable.observers import observers
 from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.replaying import recorded_changes
+from durable.states import state_of
 from durable.step_keys import Scope
 from durable.steps import Step
 from durable.undoables import compensation_of
-from durable.verdicts import Past
+from durable.verdicts import Past, is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -97,6 +99,7 @@ def run_after_undoing(execution: Execution, error: BaseException) -> RunRecord:
     outcome = json.loads(run.outcome)
     if execution.undone:
         del outcome[_PENDING]
+        run = with_state(execution, run)
         status: str = RunStatus.FAILED if run.error is not None else RunStatus.CANCELLED
     else:
         ended, _ = ended_run(execution, None, error)
@@ -155,10 +158,27 @@ def _begin(execution: Execution, error: BaseException | None) -> None:
     execution.journal.append(execution.fence, under_way)
 
 
+def _restore_state(execution: Execution, since: int) -> None:
+    """Bring the state of the run back to what it failed with, and what compensations changed since."""
+    assert execution.undoing is not None
+    changes = recorded_state(execution.session, execution.undoing)
+    if changes is not None:
+        state_of(execution).replay(execution.body, changes, 0)
+    after, store = 0, execution.journal.store
+    while page := store.steps(execution.id, StepQuery(after=after, flags=StepFlag.STATE)):
+        for step in page:
+            is_compensation = step.container.endswith(_UNDO) and step.status == StepStatus.SUCCEEDED
+            if is_compensation and (step.done or 0) > since and is_undone(_load(execution, step.parent)):
+                state_of(execution).postpone(execution.body, recorded_changes(execution, step), step.done or 0)
+        after = page[-1].seq
+
+
 def _undo_all(execution: Execution, failures: Failures) -> Generator[Effect, Any, bool]:
     """Undo one step after the other, whatever becomes of each; whether any was undone."""
     assert execution.undoing is not None
     since = json.loads(execution.undoing.outcome)[_PENDING]
+    if execution.state is None:
+        yield Invoke(partial(_restore_state, execution, since), in_thread=True)
     finished, _ = yield Invoke(partial(_look, execution), in_thread=True)
     children = _children(execution)
     unclear: list[StepRecord] = []
@@ -212,6 +232,8 @@ class _Compensation:
         except Exception as problem:
             failures.append((step, problem))
             return self._recorded()
+        if execution.state is not None:
+            execution.state.hand_on(match.frame.body)
         return None
 
     def _call(self) -> tuple[Match, Any]:

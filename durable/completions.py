@@ -94,6 +94,7 @@ class Completions(Generic[R]):
                     event.clear()
                 for _ in order.collect():
                     time.sleep(_LOOK)
+            found.show()
             yield self._futures[found]
 
     async def __aiter__(self) -> AsyncIterator[TaskFuture[R]]:
@@ -107,6 +108,7 @@ class Completions(Generic[R]):
                     event.clear()
                 for _ in order.collect():
                     await asyncio.sleep(_LOOK)
+            found.show()
             yield self._futures[found]
 
 

@@ -17,7 +17,7 @@ from durable.execution import warn_once
 from durable.streams import Ends, Item
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Generator
 
     from durable.effects import Effect
     from durable.execution import Execution
@@ -28,64 +28,83 @@ _HERE, _EFFECTS = os.path.dirname(__file__), os.path.join(os.path.dirname(__file
 
 def items_of(stream: Stream) -> Generator[Any, Any, Any]:
     """Perform the effects of a generator's life, blocking, and give its items."""
-    life, streams = stream.life(), stream.execution.streams
-    go_on: Callable[[Any], Effect] = life.send
-    answer: Any = None
-    streams[stream] = life
-    try:
-        while True:
-            try:
-                effect = go_on(answer)
-            except StopIteration as end:
-                return end.value
-            try:
-                if isinstance(effect, Item):
-                    stream.check((yield effect.value))
-                    answer = None
-                else:
-                    answer = effect.act()
-                go_on = life.send
-            except GeneratorExit:
-                if not _is_collected():  # else the end of the run closes the life
-                    with contextlib.suppress(Ends):
-                        drive(_ended(life, Ends(failed=False)))
-                raise
-            except BaseException as error:
-                go_on, answer = life.throw, carried(error)
-    finally:
-        if getgeneratorstate(life) == GEN_CLOSED:
-            streams.pop(stream, None)
+    course = _Course(stream)
+    while (effect := course.advance()) is not None:
+        try:
+            if isinstance(effect, Item):
+                stream.check((yield effect.value))
+            else:
+                course.answer = effect.act()
+        except GeneratorExit:
+            if not _is_collected():  # else the end of the run closes the life
+                with contextlib.suppress(Ends):
+                    drive(course.ended(Ends(failed=False)))
+            raise
+        except BaseException as error:
+            course.fail(error)
+    return course.returned
 
 
 async def items_of_async(stream: Stream) -> AsyncGenerator[Any, Any]:
     """Perform the effects of a generator's life, awaiting, and give its items."""
-    life, streams = stream.life(), stream.execution.streams
-    go_on: Callable[[Any], Effect] = life.send
-    answer: Any = None
-    streams[stream] = life
-    try:
-        while True:
+    course = _Course(stream)
+    while (effect := course.advance()) is not None:
+        try:
+            if isinstance(effect, Item):
+                stream.check((yield effect.value))
+            else:
+                course.answer = await effect.act_async()
+        except GeneratorExit:
+            if isinstance(effect, Item):
+                with contextlib.suppress(Ends):
+                    await drive_async(course.ended(Ends(failed=False)))
+            raise
+        except BaseException as error:
+            course.fail(error)
+
+
+class _Course:
+    """The life of a generator on its way, which the execution knows of until it has ended.
+
+    `answer` is what the life's last effect gave.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.answer: Any = None
+        self.returned: Any = None
+        self._error: BaseException | None = None
+        self._stream = stream
+        self._life = stream.life()
+        stream.execution.streams[stream] = self
+
+    def advance(self) -> Effect | None:
+        """Give the next effect; None when the life has ended."""
+        error, answer = self._error, self.answer
+        self._error = self.answer = None
+        try:
+            return self._life.send(answer) if error is None else self._life.throw(error)
+        except StopIteration as end:
+            self.returned = end.value
+            return None
+        finally:
+            if getgeneratorstate(self._life) == GEN_CLOSED:
+                self._stream.execution.streams.pop(self._stream, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Have the life get an exception in the place of an answer."""
+        self._error = carried(error)
+
+    def ended(self, ending: Ends) -> Generator[Effect, Any, Any]:
+        """End the life: throw this into it and go on with its effects to the last."""
+        self.fail(ending)
+        while (effect := self.advance()) is not None:
             try:
-                effect = go_on(answer)
-            except StopIteration:
-                return
-            try:
-                if isinstance(effect, Item):
-                    stream.check((yield effect.value))
-                    answer = None
-                else:
-                    answer = await effect.act_async()
-                go_on = life.send
+                self.answer = yield effect
             except GeneratorExit:
-                if isinstance(effect, Item):
-                    with contextlib.suppress(Ends):
-                        await drive_async(_ended(life, Ends(failed=False)))
                 raise
             except BaseException as error:
-                go_on, answer = life.throw, carried(error)
-    finally:
-        if getgeneratorstate(life) == GEN_CLOSED:
-            streams.pop(stream, None)
+                self.fail(error)
+        return self.returned
 
 
 def _is_collected() -> bool:
@@ -102,28 +121,10 @@ def _is_collected() -> bool:
 def end_streams(execution: Execution, error: BaseException | None) -> Generator[Effect, Any, None]:
     """Close the generators that a run leaves open; the last thing that their bodies do is recorded."""
     while execution.streams:
-        _, life = execution.streams.popitem()
+        _, course = execution.streams.popitem()
         try:
-            yield from _ended(life, Ends(failed=error is not None))
+            yield from course.ended(Ends(failed=error is not None))
         except (Ends, ExecutionStopped):
             continue
         except Exception as raised:  # by what the body does when it is closed
             warn_once("closing", execution.id, f"A generator of run {execution.id} could not be closed: {raised!r}.")
-
-
-def _ended(life: Generator[Effect, Any, Any], ending: BaseException) -> Generator[Effect, Any, Any]:
-    """Throw something into a life and go on with its effects to its end."""
-    go_on: Callable[[Any], Effect] = life.throw
-    answer: Any = ending
-    while True:
-        try:
-            effect = go_on(answer)
-        except StopIteration as end:
-            return end.value
-        try:
-            answer = yield effect
-            go_on = life.send
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            go_on, answer = life.throw, carried(error)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from durable.errors import MissingContextError, OutsideRunError
 from durable.execution import FRAME
 from durable.options import ABSENT
+from durable.plain_runs import plain_body
+from durable.sessions import is_disabled
 
 if TYPE_CHECKING:
     from durable.execution import Execution
@@ -19,6 +21,12 @@ def context() -> Any:
     and leaves its steps as they are, if there is none, and `OutsideRunError` outside a run.
     """
     frame = FRAME.get()
+    if frame is None and is_disabled():
+        found = plain_body("context()").run
+        if found.context is ABSENT:
+            missing = f"Run {found.id} asks for its context, and none was given: with_options(context=...)."
+            raise MissingContextError(missing, found.id)
+        return found.context
     if frame is None:
         raise OutsideRunError("context() was called outside a run, or in a thread that carries no run context.")
     frame.body.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ Number = int | float | Decimal
 Amounts = dict[str, Decimal]
 
 USD = "usd"
+ELSEWHERE: contextvars.ContextVar[list[Amounts] | None] = contextvars.ContextVar("durable_elsewhere", default=None)
 _EXACT = Context(prec=2000)  # sums of amounts lose no digit
 _NOTHING = Decimal(0)
 _LEAST_SHOWN = Decimal("0.0001")

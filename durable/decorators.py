@@ -10,11 +10,10 @@ from durable.definitions import TaskDefinition, WorkflowDefinition, task_options
 from durable.wrappers import Task, Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import timedelta
+    from collections.abc import Callable
+    from typing import Unpack
 
-    from durable.costs import Number
-    from durable.options import AfterSuccess, ExecutorOption, Key, OnCodeChange, OnDrift
+    from durable.typed_options import TaskOptions, WorkflowOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,28 +22,7 @@ R = TypeVar("R")
 @overload
 def task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def task(
-    *,
-    name: str | None = None,
-    aliases: Iterable[str] = (),
-    key: Key | None = None,
-    ignore: str | Iterable[str] = (),
-    version: str | int | None = None,
-    idempotent: bool | None = None,
-    no_effect_on: type[BaseException] | Iterable[type[BaseException]] = (),
-    reconcile: Callable[..., Any] | None = None,
-    undo: Callable[..., Any] | None = None,
-    attempts: int = 1,
-    retry: Any = None,
-    timeout: float | timedelta | None = None,
-    replay: bool = True,
-    on_drift: OnDrift | None = None,
-    on_code_change: OnCodeChange | None = None,
-    sensitive: bool = False,
-    cache: bool | timedelta = False,
-    executor: ExecutorOption | None = None,
-    cost: Callable[[Any], Number | Mapping[str, Number]] | None = None,
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a task: inside a run each call of it is a step that is executed once and then replayed.
 
@@ -86,21 +64,7 @@ def _make_task(options: dict[str, Any], function: Callable[..., Any]) -> Task[An
 @overload
 def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow(
-    *,
-    name: str | None = None,
-    aliases: Iterable[str] = (),
-    run_id: str | None = None,
-    version: str | int | None = None,
-    after_success: AfterSuccess = "return",
-    timeout: float | timedelta | None = None,
-    idempotent: bool | None = None,
-    on_drift: OnDrift | None = None,
-    on_code_change: OnCodeChange | None = None,
-    max_workers: int | None = None,
-    executor: ExecutorOption | None = None,
-    budget: Number | None = None,
-) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+def workflow(**options: Unpack[WorkflowOptions]) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
 def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a workflow: same inputs, same run.
 

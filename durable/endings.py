@@ -63,9 +63,7 @@ def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRe
         if not execution.executed and execution.replayed_failures:
             notices.tell_only_replayed(run.id, execution.replayed_failures)
     outcome["retry"] = sorted(retry)
-    if execution.state is not None:
-        nothing = execution.serializer.encode(None, run=run.id, step=_RESULT)
-        run = replace(run, result=_with_state(execution, nothing))
+    run = with_state(execution, run)
     stored = encode_exception(error, execution.serializer, run=run.id, step=_ERROR, sensitive=hidden)
     return replace(run, status=_status_after(error), error=stored, outcome=json.dumps(outcome))
 
@@ -84,6 +82,14 @@ def _succeeded(execution: Execution, run: RunRecord, value: Any) -> tuple[RunRec
     return replace(run, status=RunStatus.SUCCEEDED, result=_with_state(execution, data)), None
 
 
+def with_state(execution: Execution, run: RunRecord) -> RunRecord:
+    """Give the record of a run that has no result with the run's state."""
+    if execution.state is None:
+        return run
+    nothing = execution.serializer.encode(None, run=run.id, step=_RESULT)
+    return replace(run, result=_with_state(execution, nothing))
+
+
 def _with_state(execution: Execution, data: bytes) -> bytes:
     """Put the run's state beside its result: what the workflow itself changed is recorded here only."""
     if execution.state is None:
@@ -97,7 +103,12 @@ def _with_state(execution: Execution, data: bytes) -> bytes:
 
 def stored_state(session: Session, run: RunRecord) -> Any:
     """Give the state that a run ended with, as changes; None if it has not ended, or ended without one."""
-    if run.result is None or run.status == RunStatus.RUNNING:
+    return None if run.status == RunStatus.RUNNING else recorded_state(session, run)
+
+
+def recorded_state(session: Session, run: RunRecord) -> Any:
+    """Give the state that stands in a run's record, as changes; None if there is none."""
+    if run.result is None:
         return None
     result = session.fetch(run.result, run=run.id, step=_RESULT)
     return session.serializer.decode_beside(result, run=run.id, step=_RESULT)

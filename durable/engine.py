@@ -20,7 +20,7 @@ from durable.effects import Execute, advance, drive, drive_async
 from durable.errors import OutsideRunError
 from durable.execution import FRAME, warn_once
 from durable.matching import Match
-from durable.namesakes import refuse_equal_call, refuse_other_object
+from durable.namesakes import refuse_confusion, refuse_other_object
 from durable.naming import module_name
 from durable.replaying import replay_at_once
 from durable.run_calls import RunCall
@@ -30,6 +30,7 @@ from durable.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from types import ModuleType
 
     from durable.definitions import Definition, TaskDefinition, WorkflowDefinition
     from durable.effects import Effect
@@ -67,11 +68,7 @@ def call_anonymous_task(
     frame = FRAME.get()
     if frame is None:
         return call_task(task, function, instance, args, kwargs)
-    frame.body.check()
-    task = task.at(frame.body.execution.anchor)
-    match = Match(task, Call(task, instance, args, kwargs), frame)
-    refuse_equal_call(match)
-    life = Step(match, function).life()
+    life = Step(_matched(task, instance, args, kwargs, frame), function).life()
     return as_coroutine(life, task, frame) if task.is_async else drive(life)
 
 
@@ -82,15 +79,17 @@ def call_generator(
     frame = FRAME.get()
     if frame is None:
         return _call_outside(task, function, instance, args, kwargs)
+    stream = Stream(_matched(task, instance, args, kwargs, frame), function)
+    return items_of_async(stream) if task.is_async_generator else items_of(stream)
+
+
+def _matched(task: TaskDefinition, instance: Any, args: Arguments, kwargs: dict[str, Any], frame: Frame) -> Match:
+    """Match a call; `call_task` does the same, but saves a call of its own on the way of every plain step."""
     frame.body.check()
     task = task.at(frame.body.execution.anchor)
     match = Match(task, Call(task, instance, args, kwargs), frame)
-    if task.is_anonymous:
-        refuse_equal_call(match)
-    if instance is not None:
-        refuse_other_object(match)
-    stream = Stream(match, function)
-    return items_of_async(stream) if task.is_async_generator else items_of(stream)
+    refuse_confusion(match)
+    return match
 
 
 def as_coroutine(life: Generator[Effect, Any, Any], definition: Definition, frame: Frame) -> Any:
@@ -107,9 +106,17 @@ async def _drive_scoped(life: Generator[Effect, Any, Any]) -> Any:
         return await drive_async(life)
 
 
+def _plain() -> ModuleType:
+    from durable import plain_calls  # noqa: PLC0415 -- needed only where nothing is recorded
+
+    return plain_calls
+
+
 def _call_outside(
     task: TaskDefinition, function: Callable[..., Any], instance: Any, args: Arguments, kwargs: dict[str, Any]
 ) -> Any:
+    if sessions.is_disabled():
+        return _plain().call_plain_task(task, function, instance, args, kwargs)
     notebook = outside.notebook_here()
     if notebook is not None:
         return notebook.call(task, function, instance, args, kwargs)
@@ -118,8 +125,6 @@ def _call_outside(
 
 
 def _refuse_or_warn(task: TaskDefinition) -> None:
-    if sessions.is_disabled():
-        return
     name = f"{module_name(task.plain)}.{task.qualname}"  # the full name may depend on a store
     defaults = sessions.defaults_of_active_runs()
     if defaults and not all(task.is_idempotent(default) for default in defaults):
@@ -141,7 +146,7 @@ def call_workflow(
 ) -> Any:
     """Call a workflow: a run, or inside a run a step that is a run of its own."""
     if sessions.is_disabled():
-        return function(*args, **kwargs)
+        return _plain().call_plain_workflow(workflow, function, instance, args, kwargs)
     frame = FRAME.get()
     if frame is None:
         outside.check_workflow(workflow)
@@ -191,6 +196,9 @@ def start_workflow(
             f"Workflow {workflow.full_name!r} was started in the background inside a run, where its end would not be "
             f"waited for. Call it instead: it is a step then."
         )
+    if sessions.is_disabled():
+        run: Run = _plain().start_plain(workflow, function, instance, args, kwargs)
+        return run
     outside.check_workflow(workflow)
     call = RunCall(workflow, instance, args, kwargs)
     life = run_life(call, partial(function, *args, **kwargs))

@@ -38,7 +38,7 @@ from durable.step_keys import Scope, idempotency_key
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from weakref import ref
 
     from durable.definitions import WorkflowDefinition
@@ -97,21 +97,20 @@ class Execution:
         self.undoables: dict[int, Undoable] = {}
         self.undoing: RunRecord | None = None
         self.undone = False
-        self.streams: dict[Any, Generator[Any, Any, Any]] = {}
+        self.streams: dict[Any, Any] = {}
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
-        self.ended = False
-        self.is_disowned = False
+        self.ended = self.is_disowned = False
         self.is_new = run.epoch == 1
-        self.executed = 0
-        self.repeated = 0
+        self.executed = self.unsuccessful = self.failed = self.renewed = 0  # bodies, attempts, steps, recorded steps
+        self.repeated = 0  # attempts that another one followed
         self.histories: dict[int, StepHistory] = {}
         self.tallies: list[Tally] = []
         self.replayed_failures: list[str] = []
         self.interrupted: list[int] = []
         self.code_seen: set[str] = set()
         self.anonymous_calls: dict[bytes, bytes] = {}
-        self.objects: dict[bytes, ref[object]] = {}
+        self.objects: dict[bytes, tuple[ref[object], dict[str, bytes]]] = {}
         self.drifted: set[str] = set()
         self.reused: set[int] = set()
         self.undoubted: set[tuple[str, str, str]] = set()

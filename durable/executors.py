@@ -15,8 +15,9 @@ import sys
 import threading
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from durable.costs import ELSEWHERE
 from durable.effects import uninterrupted
 from durable.errors import ConfigurationError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from multiprocessing.process import BaseProcess
 
+    from durable.costs import Amounts
     from durable.definitions import TaskDefinition
     from durable.options import ExecutorOption
 
@@ -135,14 +137,14 @@ class Elsewhere:
 
     def _result(self, executor: Executor, future: Future[Any]) -> Any:
         try:
-            return future.result()
+            return _taken(future.result())
         except BrokenExecutor as error:
             self._tell_broken(executor, error)
             raise
 
     async def _awaited(self, executor: Executor, future: Future[Any]) -> Any:
         try:
-            return await uninterrupted(asyncio.wrap_future(future))
+            return _taken(await uninterrupted(asyncio.wrap_future(future)))
         except BrokenExecutor as error:
             self._tell_broken(executor, error)
             raise
@@ -226,8 +228,38 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
 
 
+class _Paid(NamedTuple):
+    """How a body ended in another process that reported what it spent."""
+
+    value: Any
+    error: BaseException | None
+    spent: list[Amounts]
+
+
 def _call_pickled(payload: bytes) -> Any:
-    return _call(*pickle.loads(payload))
+    spent: list[Amounts] = []
+    token = ELSEWHERE.set(spent)
+    try:
+        value = _call(*pickle.loads(payload))
+    except Exception as error:
+        if not spent:
+            raise
+        return _Paid(None, error, spent)
+    finally:
+        ELSEWHERE.reset(token)
+    return _Paid(value, None, spent) if spent else value
+
+
+def _taken(value: Any) -> Any:
+    """Give what a body gave elsewhere, or raise what it raised, and count what it spent."""
+    if not isinstance(value, _Paid):
+        return value
+    from durable.spending import take_over  # noqa: PLC0415 -- imports the engine, which a worker process does not need
+
+    take_over(value.spent)
+    if value.error is not None:
+        raise value.error
+    return value.value
 
 
 async def _awaited(value: Any) -> Any:

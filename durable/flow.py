@@ -11,14 +11,13 @@ import contextlib
 import heapq
 import itertools
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from durable.errors import RunEndedError, StoreError
 from durable.executors import Executors
-from durable.places import Slots
-from durable.progress import Progress
+from durable.places import Opening, Slots
+from durable.progress import Counts
 from durable.submissions import RUNNING
 
 if TYPE_CHECKING:
@@ -46,14 +45,14 @@ class Flow:
         limit = execution.workflow.max_workers
         self.execution = execution
         self.executors = Executors(limit)
-        self.progress = Progress(execution.id)
+        self.counts = Counts()
         self.submitted: dict[Body, dict[Submission, None]] = {}
         self.ending: set[Submission] = set()
         self.tasks: dict[Submission, asyncio.Task[None]] = {}
         self.orders = itertools.count()
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
-        self._opening = threading.Condition(self._lock)
+        self._opening = Opening(self._lock)
         self._slots = Slots(limit or _THREADS)
         self._task_slots = self._slots if limit else Slots(float("inf"))
         self._ready: list[_Entry] = []
@@ -63,7 +62,6 @@ class Flow:
         self._is_waking = False  # one thread at a time is on its way, and wakes the next
         self._is_beginning = False  # one thread at a time, so that what is ready by then shares a commit
         self._executing = 0
-        self._opens_at = 0.0
         self._loops: set[asyncio.AbstractEventLoop] = set()
         self._is_over = self._is_closed = False
 
@@ -81,17 +79,17 @@ class Flow:
                         submission.missing += 1
             self._wait_for_more(submissions)
             free = [submission for submission in submissions if not submission.missing]
-            self.progress.add(len(submissions))
+            self.counts.submitted += len(submissions)
         self._advance(free)
 
     def _wait_for_more(self, submissions: Sequence[Submission]) -> None:
         """Let what follows be submitted before anything is taken; until then nobody knows which records are left over."""
         if any(submission.is_new_to_the_run for submission in submissions):
-            self._opens_at = time.monotonic() + _REPLAY_GRACE
+            self._opening.postpone(_REPLAY_GRACE)
             if self.execution.root_task is not None:
                 self.execution.root_task.get_loop().call_soon_threadsafe(self.open)
         elif len(submissions) == 1 and not self._executing and not self._ready:
-            self._opens_at = time.monotonic() + _GRACE
+            self._opening.postpone(_GRACE)
 
     def _advance(self, waiting: list[Submission], *, goes_on: bool = False) -> None:
         """Settle what is over without executing a body, with all that follows from it, and queue the rest.
@@ -138,7 +136,7 @@ class Flow:
         """Settle one; gives those whose last missing dependency it was."""
         with self._lock:
             submission.is_settled = True
-            self.progress.count(submission)
+            self.counts.settle(submission)
             callbacks, submission.callbacks = submission.callbacks, []
             free = []
             for dependant in submission.dependants:
@@ -224,7 +222,7 @@ class Flow:
                         self._wake()
                         break
                     may_take = self._ready and self._slots.free > 0 and not self._is_beginning
-                    if may_take and time.monotonic() >= self._opens_at:
+                    if may_take and self._opening.has_come:
                         batch = self._take(self._ready, self._slots)
                         self._is_beginning = bool(batch)
                     if batch:
@@ -232,7 +230,7 @@ class Flow:
                     if self._is_closed:
                         return
                     if may_take:
-                        self._opening.wait(max(self._opens_at - time.monotonic(), 0))
+                        self._opening.wait()
                     else:
                         self._idle += 1
                         self._work.wait()
@@ -314,10 +312,9 @@ class Flow:
 
     def open(self) -> None:
         """Wait no longer for more submissions."""
-        if self._opens_at:
+        if not self._opening.has_come:
             with self._lock:
-                self._opens_at = 0.0
-                self._opening.notify_all()
+                self._opening.come()
 
     def _holder(self) -> Submission | None:
         holder = RUNNING.get()
@@ -391,7 +388,6 @@ class Flow:
             self._is_closed = True
             self._work.notify_all()
         self.executors.close()
-        self.progress.close()
 
 
 def flow_of(execution: Execution) -> Flow:

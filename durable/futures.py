@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from durable.submissions import Submission
 
 R_co = TypeVar("R_co", covariant=True)
+_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 
 
 class TaskFuture(Generic[R_co]):
@@ -35,7 +36,10 @@ class TaskFuture(Generic[R_co]):
 
     def done(self) -> bool:
         """Whether it succeeded, failed or was skipped."""
-        return self._submission.is_settled
+        if not self._submission.is_settled:
+            return False
+        self._submission.show()
+        return True
 
     def result(self, timeout: float | None = None) -> R_co:
         """Wait for the result; seconds, None: however long it takes.
@@ -71,3 +75,28 @@ class TaskFuture(Generic[R_co]):
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         """Refuse to be stored, or to count as an argument of a plain call."""
         raise TypeError("a TaskFuture has no value of its own: pass future.result(), or pass the future to submit(...)")
+
+
+def futures_in(value: Any) -> list[TaskFuture[Any]]:
+    """Find the futures in arguments and in the lists, tuples, sets and dicts that they consist of."""
+    found: list[TaskFuture[Any]] = []
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        if type(current) in _CONTAINERS:
+            waiting += current.values() if type(current) is dict else current
+        elif isinstance(current, TaskFuture):
+            found.append(current)
+    found.reverse()
+    return found
+
+
+def replaced(value: Any, replacement: Callable[[TaskFuture[Any]], Any]) -> Any:
+    """Give the value with each future replaced; parts that hold none are the same objects."""
+    if isinstance(value, TaskFuture):
+        return replacement(value)
+    if type(value) not in _CONTAINERS or not futures_in(value):
+        return value
+    if type(value) is dict:
+        return {key: replaced(each, replacement) for key, each in value.items()}
+    return type(value)(replaced(each, replacement) for each in value)

@@ -243,8 +243,10 @@ class Run(RecordedRun):
 
     def send(self, name: str, payload: Any = None) -> Any:
         """Send a message to the run; see `durable.send`."""
-        from durable.sending import send_to  # noqa: PLC0415 -- needed for messages only, and imports the engine
+        from durable.sending import send, send_to  # noqa: PLC0415 -- needed for messages only, and imports the engine
 
+        if sessions.is_disabled():
+            return send(self.id, name, payload)
         return send_to(self._session, self.id, name, payload)
 
     def resolve(self, step: str, outcome: Happened | DidNotHappen) -> None:

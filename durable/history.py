@@ -44,6 +44,7 @@ class StepHistory:
         self._by_content: dict[tuple[str, bytes], dict[_Place, StepRecord]] | None = None
         self._order: deque[tuple[int, _Place]] = deque()
         self._used_ahead: set[int] = set()
+        self._read = 0
         self._moved: set[_Place] = set()
         self._not_awaited = 0
         self._tasks_ahead: dict[_Where | None, frozenset[str]] = {}
@@ -53,6 +54,11 @@ class StepHistory:
     def is_empty(self) -> bool:
         """Whether nothing recorded is left."""
         return self._complete and not self._index
+
+    @property
+    def used(self) -> int:
+        """How many records were used, without those that were looked up far ahead."""
+        return max(0, self._read - len(self._index))
 
     def take(self, scope: Scope, content: bytes, occurrence: int) -> StepRecord | None:
         """Use the record of exactly this scope, content and occurrence."""
@@ -185,6 +191,7 @@ class StepHistory:
             self._used_ahead.difference_update(map(_SEQ, page))
             page = unused
         places = list(map(_place, page))
+        self._read += len(page)
         self._index.update(zip(places, page, strict=True))
         self._order.extend(zip(map(_SEQ, page), places, strict=True))
         if self._by_content is not None:

@@ -205,6 +205,14 @@ class Ledger:
         )
 
 
+def go_on(execution: Execution, record: StepRecord, details: bytes) -> bytes:
+    """Give the details of another execution of a step; its account goes on with what earlier ones cost."""
+    earlier = Details.read(record.details)
+    if earlier.spent is not None:
+        ledger_of(execution).open(record.seq, earlier.spent)
+    return earlier.going_on(details, is_copied=bool(record.flags & StepFlag.COPIED))
+
+
 def ledger_of(execution: Execution) -> Ledger:
     """Give the ledger of an execution; made when something is to be spent in it."""
     if execution.ledger is None:

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 _MOST_OBJECTS = 10_000  # calls of one run whose objects are remembered
 
 
-def refuse_equal_call(match: Match) -> None:
+def refuse_confusion(match: Match) -> None:
+    """Raise `DefinitionError` or `FingerprintError` if another function or object made the same call in this execution."""
+    if match.task.is_anonymous:
+        _refuse_equal_call(match)
+    if match.call.instance is not None:
+        refuse_other_object(match)
+
+
+def _refuse_equal_call(match: Match) -> None:
     """Raise `DefinitionError` if another function of this name made the same call in this execution."""
     task, calls = match.task, match.execution.anonymous_calls
     assert task.code is not None
@@ -45,13 +53,16 @@ def refuse_other_object(match: Match) -> None:
     if match.task.key is not None or not counts_by_type(call):
         return
     known = objects.get(call.content)
-    other = known() if known is not None else None
-    if other is None:
+    if known is None:
         if len(objects) < _MOST_OBJECTS:
             with contextlib.suppress(TypeError):  # an object of which no weak reference can be made
-                objects[call.content] = ref(call.instance)
+                objects[call.content] = ref(call.instance), attributes_of(call.instance)
         return
-    if other is call.instance or attributes_of(other) == attributes_of(call.instance):
+    reference, attributes = known
+    other = reference()
+    if other is not None:
+        attributes = attributes_of(other)
+    if other is call.instance or attributes == attributes_of(call.instance):
         return
     kind = type(call.instance).__qualname__
     problem = (

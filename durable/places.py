@@ -1,7 +1,12 @@
-"""How many bodies may be under execution at once, in a run and in one `map`; whoever uses them holds the flow's lock."""
+"""How many bodies may be under execution at once, in a run and in one `map`, and from when on.
+
+Whoever uses these holds the flow's lock.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -36,3 +41,31 @@ class Group:
     def __init__(self, places: int) -> None:
         self.places = places
         self.waiting: deque[Submission] = deque()
+
+
+class Opening:
+    """The moment from which submitted tasks begin: until then others may be submitted, and begin together with them."""
+
+    __slots__ = ("_at", "_changed")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._changed = threading.Condition(lock)
+        self._at = 0.0
+
+    @property
+    def has_come(self) -> bool:
+        """Whether tasks may begin; the lock is not needed to ask."""
+        return time.monotonic() >= self._at
+
+    def postpone(self, seconds: float) -> None:
+        """Let tasks begin so many seconds from now, or when `come` is called."""
+        self._at = time.monotonic() + seconds
+
+    def come(self) -> None:
+        """Let tasks begin now."""
+        self._at = 0.0
+        self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Release the lock until tasks may begin."""
+        self._changed.wait(max(self._at - time.monotonic(), 0))

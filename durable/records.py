@@ -71,6 +71,9 @@ class StepFlag:
     COST_UNKNOWN: Final = 32768  # it succeeded, but its cost= gave no amount
 
 
+ITEMS = "durable.items"  # the task of records that hold what a generator gave: no steps, and not counted as such
+
+
 def step_key(container: str, branch: str, label: str, occurrence: int) -> str:
     """Write a step key for people."""
     numbered = label if occurrence == 1 else f"{label}~{occurrence}"
@@ -154,7 +157,8 @@ class RunRecord:
 class History:
     """What a store knows of a run's steps when the run is claimed: enough to read them page by page.
 
-    `last_progress` is the `last_done` of those that are not executed in every execution; None where a store cannot tell.
+    `steps` and `succeeded` count no `ITEMS`. `last_progress` is the `last_done` of those that are not executed in every
+    execution; None where a store cannot tell.
     """
 
     steps: int = 0
@@ -267,7 +271,7 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One line of a list of runs: the run and how many of its steps are in which status."""
+    """One line of a list of runs: the run and how many of its steps, without `ITEMS`, are in which status."""
 
     run: RunRecord
     steps: dict[str, int]

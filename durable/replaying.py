@@ -10,7 +10,6 @@ from durable.execution import warn_once
 from durable.failures import mark
 from durable.observers import observers
 from durable.records import StepFlag, StepStatus
-from durable.states import state_of
 from durable.verdicts import code_changed
 
 if TYPE_CHECKING:
@@ -50,19 +49,15 @@ def replay(execution: Execution, record: StepRecord) -> Any:
         raise execution.stop(error) from error
 
 
-def replay_changes(match: Match, record: StepRecord) -> None:
-    """Do again what a step changed in the state of its run."""
-    execution = match.execution
+def recorded_changes(execution: Execution, record: StepRecord) -> Any:
+    """Give what a step changed in the state of its run."""
     run, step = record.run_id, record.key
     assert record.value is not None
     try:
         data = execution.session.fetch(record.value, run=run, step=step)
-        recorded: Any = execution.serializer.decode_beside(data, run=run, step=step)
+        return execution.serializer.decode_beside(data, run=run, step=step)
     except CorruptRecordError as error:
         raise execution.stop(error) from error
-    state = state_of(execution)
-    state.holds_secrets |= bool(record.flags & StepFlag.SENSITIVE)
-    state.apply(match.frame.body, recorded)
 
 
 def replay_failure(execution: Execution, record: StepRecord) -> BaseException:

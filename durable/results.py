@@ -23,6 +23,8 @@ def kept(attempts: Attempts, data: bytes, changes: Sequence[Any] = ()) -> bytes:
     """Give what is stored of a result: of a sensitive step, nothing that can be read without the key."""
     if not attempts.task.sensitive and not changes_secrets(changes):
         return data
+    if changes and attempts.execution.state is not None:
+        attempts.execution.state.holds_secrets = True
     return attempts.execution.serializer.lock(data, run=attempts.execution.id, step=attempts.key)
 
 

@@ -29,6 +29,7 @@ from durable.execution import FRAME, Execution, warn_once
 from durable.ledgers import Ledger
 from durable.observers import notify, observe_into_file, observers, run_event
 from durable.options import ABSENT
+from durable.progress import forget, watch
 from durable.records import UNFINISHED, Claim, History, RunFilter, RunRecord, RunStatus
 from durable.savings import returned_savings, tally_of, with_tally
 from durable.snapshots import Hydration
@@ -230,6 +231,8 @@ def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
     if call.parent is not None:
         execution.caller = call.parent
         execution.inherit(call.parent.execution)
+    else:
+        watch(execution)
     if call.workflow.budget is not None or (call.parent is not None and call.parent.execution.ledger is not None):
         execution.ledger = Ledger(execution)
     return execution
@@ -258,10 +261,11 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
         error = yield from _wind_up(call, execution, error)
         error = yield from _record_end(call, execution, value, error)
     finally:
-        if call.execution is not None:  # no function of ours is called here: a signal handler could run before it
-            call.execution.ended = True
-            call.session.active.pop(call.execution.run.id, None)
-            call.execution = None
+        if call.execution is not None:  # no function of ours is called before all is done: a signal handler could run then
+            ended, call.execution = call.execution, None
+            ended.ended = True
+            call.session.active.pop(ended.run.id, None)
+            forget(ended)
     if error is not None:
         if execution.stopped is not None and call.parent is not None:
             raise call.parent.execution.stop(execution.stopped)

@@ -12,6 +12,7 @@ from durable.errors import ConfigurationError, NotFoundError, NotSerializableErr
 from durable.execution import FRAME
 from durable.inside import idempotency_key, is_async_body
 from durable.naming import check_run_id, is_unicode
+from durable.plain_runs import post
 from durable.records import Message
 from durable.serializers import Unserializable
 
@@ -30,6 +31,10 @@ def send(run_id: str, name: str, payload: Any = None) -> Any:
     stored, `NotFoundError` if there is no run of exactly this id, and `RunEndedError` if it succeeded or was superseded.
     """
     frame = FRAME.get()
+    if frame is None and sessions.is_disabled():
+        check_run_id(run_id)
+        check_name(name)
+        return post(run_id, name, payload)
     session = frame.body.execution.session if frame is not None else sessions.current()
     return send_to(session, run_id, name, payload)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable import sessions
-from durable.costs import USD, added, amounts_of, packed, unpacked
+from durable.costs import ELSEWHERE, USD, added, amounts_of, packed, unpacked
 from durable.details import Details
 from durable.effects import Durable
 from durable.errors import ConfigurationError, OutsideRunError, UnknownCostError
@@ -51,6 +51,9 @@ def spend(usd: float | Decimal | None = None, **units: float | Decimal) -> None:
             ledger_of(frame.body.execution).note_unknown(frame.body.seq)
         raise ConfigurationError(f"durable.spend(...) counted nothing: {error}.") from None
     if frame is None:
+        if (reported := ELSEWHERE.get()) is not None:
+            reported.append(amounts)
+            return
         _refuse_or_warn()
         return
     body = frame.body
@@ -62,6 +65,14 @@ def spend(usd: float | Decimal | None = None, **units: float | Decimal) -> None:
     if body.execution.ended:
         body.check()
     ledger_of(body.execution).add(body, amounts)
+
+
+def take_over(reported: list[Amounts]) -> None:
+    """Count what a body spent that ran in another process."""
+    frame = FRAME.get()
+    if frame is not None:
+        for amounts in reported:
+            ledger_of(frame.body.execution).add(frame.body, amounts)
 
 
 def _refuse_or_warn() -> None:

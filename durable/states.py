@@ -7,9 +7,10 @@ workflow itself changes is not recorded with any step: it is done again whenever
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Iterator, MutableMapping, Sequence
-from functools import cache
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from durable.encoding import Unencodable, encode
@@ -54,6 +55,7 @@ class RunState:
         self.holds_secrets = False
         self._levels: dict[Body, _Level] = {body: {}}
         self._lent: dict[Body, dict[str, tuple[Any, bytes]]] = {}
+        self._recorded: dict[Body, list[tuple[float, Recorded]]] = {}
 
     def change(self, body: Body, key: str, done: str, value: Any = None) -> None:
         """Do something to a key as this body sees it; the value counts as it is now."""
@@ -88,6 +90,7 @@ class RunState:
     def changes_of(self, body: Body) -> Recorded:
         """List what a body changed, for its record."""
         with self.guard:
+            self.catch_up(body)
             level = self._levels.get(body, {})
             return [
                 [key, done, *map(self._thaw, parts)] for key, (done, parts) in level.items() if isinstance(key, str)
@@ -96,6 +99,7 @@ class RunState:
     def commit(self, body: Body) -> None:
         """Make what a body changed visible to the one around it; once, even if it is interrupted and called again."""
         assert body.outer is not None
+        self.catch_up(body.outer)
         around = self._level(body.outer)
         if body not in around:  # one update, which no signal divides, makes the changes and notes that they are made
             own = self._levels[body]
@@ -103,11 +107,19 @@ class RunState:
                 {key: _combined(around.get(key), change) for key, change in own.items()} | {body: (DELETE, ())}
             )
 
+    def hand_on(self, body: Body) -> None:
+        """Make what stands at a body that has no record of its own visible to the one around it."""
+        with self.guard:
+            if self.changes_of(body):
+                self.commit(body)
+            self.forget(body)
+
     def forget(self, body: Body) -> None:
         """Drop what is kept for a body that has ended."""
         with self.guard:
             self._levels.pop(body, None)
             self._lent.pop(body, None)
+            self._recorded.pop(body, None)
             if body.outer is not None:
                 self._levels.get(body.outer, {}).pop(body, None)
 
@@ -124,12 +136,32 @@ class RunState:
                     f"the state is as it was: assign the new value, or use durable.state.add({key!r}, ...).",
                 )
 
-    def apply(self, body: Body, recorded: Recorded) -> None:
-        """Do again, in the body that makes the call, what a replayed step did."""
+    def replay(self, body: Body, recorded: Recorded, done: float) -> None:
+        """Do again, in the body that makes the call, what a replayed step did: after all that ended before it."""
         with self.guard:
-            level = self._level(body)
-            for key, done, *parts in recorded:
-                level[key] = _combined(level.get(key), (done, tuple(self._freeze(key, part) for part in parts)))
+            self.postpone(body, recorded, done)
+            self.catch_up(body, done)
+
+    def postpone(self, body: Body, recorded: Recorded, done: float) -> None:
+        """Do again what a step did that was submitted and is replayed, but not before anybody can know that it has ended."""
+        with self.guard:
+            heapq.heappush(self._recorded.setdefault(body, []), (done, recorded))
+
+    def catch_up(self, body: Body, done: float = inf) -> None:
+        """Do again what the steps did that ended up to this number, in the order in which they ended."""
+        with self.guard:
+            waiting = self._recorded.get(body)
+            while waiting and waiting[0][0] <= done:
+                level = self._level(body)
+                for key, what, *parts in heapq.heappop(waiting)[1]:
+                    level[key] = _combined(level.get(key), (what, tuple(self._freeze(key, part) for part in parts)))
+
+    def catch_up_around(self, body: Body) -> None:
+        """Do again all that was recorded around a body: it is executed now, after that."""
+        outer = body.outer
+        while outer is not None:
+            self.catch_up(outer)
+            outer = outer.outer
 
     def whole(self) -> Recorded:
         """List what makes up the state as the workflow sees it."""
@@ -294,20 +326,19 @@ def _here() -> tuple[RunState, Body]:
             "Use it in a @workflow, a @task that is called in one, or `with durable.run(...)`."
         )
     frame.body.check()
-    return state_of(frame.body.execution), frame.body
+    found = state_of(frame.body.execution)
+    found.catch_up_around(frame.body)
+    return found, frame.body
 
 
-class _Program:
-    """Stands for the workflow where DURABLE_DISABLE makes everything plain functions."""
-
-    outer = None
-
-
-@cache
 def _unrecorded() -> tuple[RunState, Body]:
-    """Give the state of a process in which nothing is recorded."""
-    program: Any = _Program()
-    return RunState("(none)", program, Serializer()), program
+    """Give the state of a run of which nothing is recorded."""
+    from durable.plain_runs import plain_body  # noqa: PLC0415 -- needed only there
+
+    run: Any = plain_body("durable.state").run
+    if run.state is None:
+        run.state = RunState(run.id, run, Serializer())
+    return run.state, run
 
 
 def state_of(execution: Execution) -> RunState:

@@ -26,9 +26,10 @@ from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
 from durable.observers import observers
 from durable.records import StepFlag
-from durable.replaying import replay, replay_changes, replay_failure, warn_of_new_code
+from durable.replaying import recorded_changes, replay, replay_failure, warn_of_new_code
 from durable.result_cache import MISS, look_up
 from durable.spending import replay_paid
+from durable.states import state_of
 from durable.step_keys import idempotency_key
 from durable.undoables import note_replayed
 from durable.verdicts import Verdict, decide, interruptions, is_crash_loop, is_undone
@@ -137,8 +138,14 @@ class Step:
 
     def _replay(self, record: StepRecord) -> Any:
         if record.flags & StepFlag.STATE:
-            replay_changes(self.match, record)
+            self._replay_changes(record)
         return replay(self.execution, record)
+
+    def _replay_changes(self, record: StepRecord) -> None:
+        """Do again what the step changed in the state of its run."""
+        execution = self.execution
+        state_of(execution).holds_secrets |= bool(record.flags & StepFlag.SENSITIVE)
+        state_of(execution).replay(self.match.frame.body, recorded_changes(execution, record), record.done or 0)
 
     def _note_replayed(self, record: StepRecord, verdict: Verdict) -> None:
         if observers and verdict in _REPLAYED:
@@ -150,6 +157,7 @@ class Step:
 
     def _execute_again(self, record: StepRecord, verdict: Verdict) -> Generator[Effect, Any, Any]:
         past, attempts, details = self.execution.past, self._attempts(), Details.read(record.details)
+        self.execution.renewed += 1
         until = None
         match verdict:
             case Verdict.DOUBT:

@@ -17,7 +17,7 @@ from durable.doubts import in_doubt
 from durable.effects import Durable, Effect, Execute, Sleep
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
 from durable.execution import warn_once
-from durable.records import StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import ITEMS, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.results import kept
 from durable.serializers import Unserializable
 from durable.step_keys import items_container
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _CHUNK_ITEMS = 256
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 8  # chunks that are read at once
-_TASK = "durable.items"
 _CONTENT = b"\0" * 16
 _NOTHING = object()
 
@@ -86,8 +85,23 @@ class Stream(Step):
             for item in outcome:  # that somebody says it gave
                 yield Item(item)
             return None
-        yield from self._recorded(outcome)
-        return (yield from self._go_on(outcome)) if outcome["closed"] else outcome["returned"]
+        try:
+            yield from self._recorded(outcome)
+        except Ends:
+            self._end_replay()
+            raise
+        if outcome["closed"]:
+            return (yield from self._go_on(outcome))
+        self._end_replay()
+        return outcome["returned"]
+
+    def _replay_changes(self, record: StepRecord) -> None:
+        """Nothing is changed before the items are given, as when they were made."""
+
+    def _end_replay(self) -> None:
+        record = self.match.record
+        if record is not None and record.flags & StepFlag.STATE:
+            super()._replay_changes(record)
 
     def _go_on(self, manifest: dict[str, Any]) -> Generator[Effect, Any, Any]:
         """Execute the body again for a consumer that wants more than when it closed the generator: it had failed then."""
@@ -263,7 +277,7 @@ class _StreamAttempts(Attempts):
             self.seq,
             items_container(self.key),
             "",
-            _TASK,
+            ITEMS,
             "items",
             _CONTENT,
             self._chunks,

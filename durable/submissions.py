@@ -155,8 +155,15 @@ class Submission:
     def look(self) -> None:
         """Note that the user's code got the outcome; with that of a skipped one it got its culprit's."""
         self.is_looked_at = True
+        self.show()
         if self.culprit is not None:
             self.culprit.is_looked_at = True
+
+    def show(self) -> None:
+        """Let the user's code see what it changed in the state of the run, now that it can know that it has ended."""
+        state = self.flow.execution.state
+        if state is not None and self.number is not None:
+            state.catch_up(self.body, self.number)
 
     def call_when_settled(self, callback: Callable[[Submission], object]) -> None:
         """Call this when it is settled, at once if it is."""

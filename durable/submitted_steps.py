@@ -9,6 +9,8 @@ from durable.details import Details
 from durable.errors import InputsChangedError
 from durable.execution import warn_once
 from durable.records import StepStatus
+from durable.replaying import recorded_changes
+from durable.states import state_of
 from durable.steps import Step
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from durable.attempts import Attempts
     from durable.effects import Effect
     from durable.matching import Match
+    from durable.records import StepRecord
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class SubmittedStep(Step):
             self.match.scope.renewed = True
             return (yield from self._attempts().execute())
         return (yield from super().life())
+
+    def _replay_changes(self, record: StepRecord) -> None:
+        execution = self.execution
+        state_of(execution).postpone(self.match.frame.body, recorded_changes(execution, record), record.done or 0)
 
     @property
     def is_outdated(self) -> bool:

@@ -14,10 +14,11 @@ from durable.errors import ConfigurationError, OutsideRunError
 from durable.execution import FRAME
 from durable.executors import Elsewhere
 from durable.flow import flow_of
-from durable.futures import TaskFuture
+from durable.futures import TaskFuture, futures_in, replaced
 from durable.matching import Match
-from durable.namesakes import refuse_equal_call, refuse_other_object
+from durable.namesakes import refuse_confusion
 from durable.places import Group
+from durable.plain_calls import map_plain, submit_plain
 from durable.submissions import Submission, submission_of
 from durable.submitted_steps import SubmittedStep
 
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     from durable.flow import Flow
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 
 
 def submit_task(
     task: TaskDefinition, function: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> TaskFuture[Any]:
     """Submit one call; its step key is fixed here."""
+    if FRAME.get() is None and sessions.is_disabled():
+        return submit_plain(task, function, instance, args, kwargs)
     frame = _frame(task, "submit")
     submitting = _Submitting(task, function, instance, frame, None)
     submission = submitting.make(submitting.call(args, kwargs))
@@ -76,9 +78,12 @@ def map_task(
         raise ConfigurationError(
             f"Task {task.full_name!r} was not executed: map takes at least one iterable of arguments."
         )
+    items = list(zip(*iterables))  # noqa: B905 -- up to the shortest, as `map` does
+    if FRAME.get() is None and sessions.is_disabled():
+        return map_plain(task, function, instance, items, concurrency, ordered=ordered)
     frame = _frame(task, "map")
     submitting = _Submitting(task, function, instance, frame, concurrency)
-    calls = [submitting.call(args, {}) for args in zip(*iterables)]  # noqa: B905 -- up to the shortest, as `map` does
+    calls = [submitting.call(args, {}) for args in items]
     submissions = [submitting.make(call) for call in calls]
     submitting.flow.submit(submitting.made)
     return MapResults([TaskFuture(submission) for submission in submissions], ordered=ordered)
@@ -87,10 +92,9 @@ def map_task(
 def _frame(task: TaskDefinition, what: str) -> Frame:
     frame = FRAME.get() or outside.frame_here()
     if frame is None:
-        disabled = " DURABLE_DISABLE is set, so there are no runs." if sessions.is_disabled() else ""
         raise OutsideRunError(
             f"Task {task.full_name!r} was not executed: {what}(...) was called outside a run, or in a thread that carries no "
-            f"run context.{disabled} Call it in a @workflow or in `with durable.run(...)`; threads need "
+            f"run context. Call it in a @workflow or in `with durable.run(...)`; threads need "
             f"contextvars.copy_context().run."
         )
     frame.body.check()
@@ -129,12 +133,12 @@ class _Submitting:
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, tuple[Submission, ...], Arguments]:
         """Check a call: what it says, the submissions that it needs, and its arguments as they were given."""
-        needed = tuple(dict.fromkeys(self._own(future) for future in _futures_in((args, kwargs))))
+        needed = tuple(dict.fromkeys(self._own(future) for future in futures_in((args, kwargs))))
         if not needed:
             if self._elsewhere is not None:
                 self._elsewhere.check(args, kwargs)
             return Call(self._task, self._instance, args, kwargs), (), (args, kwargs)
-        early_args, early_kwargs = _replaced((args, kwargs), _reference)
+        early_args, early_kwargs = replaced((args, kwargs), _reference)
         return Call(self._task, self._instance, early_args, early_kwargs), needed, (args, kwargs)
 
     def make(self, checked: tuple[Call, tuple[Submission, ...], Arguments]) -> Submission:
@@ -144,10 +148,7 @@ class _Submitting:
         if under_way is not None:
             return under_way
         match = Match(self._task, call, self._frame)
-        if self._instance is not None:
-            refuse_other_object(match)
-        if self._task.is_anonymous:
-            refuse_equal_call(match)
+        refuse_confusion(match)
         submission = Submission(
             self.flow,
             SubmittedStep(match, self._function, depends_on_results=bool(needed)),
@@ -163,7 +164,7 @@ class _Submitting:
         return submission
 
     def _resolve(self, call: Call, given: Arguments) -> Call:
-        args, kwargs = _replaced(given, _result)
+        args, kwargs = replaced(given, _result)
         if self._elsewhere is not None:
             self._elsewhere.check(args, kwargs)
         return LateCall(call, args, kwargs)
@@ -172,31 +173,6 @@ class _Submitting:
 def _loop_of(frame: Frame) -> asyncio.AbstractEventLoop:
     root = frame.body.execution.root_task
     return root.get_loop() if root is not None else asyncio.get_running_loop()
-
-
-def _futures_in(value: Any) -> list[TaskFuture[Any]]:
-    """Find the futures in arguments and in the lists, tuples, sets and dicts that they consist of."""
-    found: list[TaskFuture[Any]] = []
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if type(current) in _CONTAINERS:
-            waiting += current.values() if type(current) is dict else current
-        elif isinstance(current, TaskFuture):
-            found.append(current)
-    found.reverse()
-    return found
-
-
-def _replaced(value: Any, replacement: Callable[[TaskFuture[Any]], Any]) -> Any:
-    """Give the value with each future replaced; parts that hold none are the same objects."""
-    if isinstance(value, TaskFuture):
-        return replacement(value)
-    if type(value) not in _CONTAINERS or not _futures_in(value):
-        return value
-    if type(value) is dict:
-        return {key: _replaced(each, replacement) for key, each in value.items()}
-    return type(value)(_replaced(each, replacement) for each in value)
 
 
 def _reference(future: TaskFuture[Any]) -> Any:

@@ -23,6 +23,7 @@ from durable.serializers import Serializer, Unserializable
 
 if TYPE_CHECKING:
     from durable.calls import Call
+    from durable.definitions import Definition
     from durable.execution import Execution
     from durable.records import StepRecord
 
@@ -120,10 +121,14 @@ def _place(key: str) -> str:
 
 
 def _arguments(call: Call) -> Arguments:
+    return ordered_arguments(call.task, call.args_with_self, call.kwargs)
+
+
+def ordered_arguments(task: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """The arguments in the order of the parameters, defaults included, so that names do not matter but where they must."""
-    signature = inspect.signature(call.task.plain)
-    parameters = list(signature.parameters.values())[call.task.takes_self :]
-    bound = signature.replace(parameters=parameters).bind(*call.args_with_self, **call.kwargs)
+    signature = inspect.signature(task.plain)
+    parameters = list(signature.parameters.values())[task.takes_self :]
+    bound = signature.replace(parameters=parameters).bind(*args, **kwargs)
     bound.apply_defaults()
     return bound.args, bound.kwargs
 

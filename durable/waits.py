@@ -24,6 +24,8 @@ from durable.execution import FRAME
 from durable.failures import mark
 from durable.inside import frame_of, is_async_body
 from durable.matching import Match
+from durable.observers import observers
+from durable.plain_runs import plain_body
 from durable.records import Received, StepFlag, StepStatus
 from durable.sending import check_name, payload_of
 from durable.steps import Step
@@ -61,6 +63,9 @@ def wait_for(name: str, *, timeout: float | timedelta | None = None) -> Any:
     """
     check_name(name)
     limit = None if timeout is None else _seconds("wait_for", timeout)
+    if FRAME.get() is None and sessions.is_disabled():
+        body = plain_body("wait_for()")
+        return body.run.take_async(name, limit) if body.is_async else body.run.take(name, limit)
     return _wait(_WAIT_FOR, (name, limit), limit, name)
 
 
@@ -81,11 +86,7 @@ def _seconds(what: str, duration: object) -> float:
 
 
 def _plain_sleep(seconds: float) -> Any:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return time.sleep(seconds)
-    return asyncio.sleep(seconds)
+    return asyncio.sleep(seconds) if plain_body("sleep()").is_async else time.sleep(seconds)
 
 
 def _sleep(seconds: float) -> None: ...
@@ -207,25 +208,19 @@ class _Wait(Attempts):
         if cancelled:
             self._note_cancellation()
 
-    def _append(
-        self,
-        status: str,
-        flags: int = 0,
-        *,
-        value: bytes | None = None,
-        error: bytes | None = None,
-        details: bytes | None = None,
-    ) -> int:
+    def _append(self, status: str, flags: int = 0, **outcome: bytes | None) -> int:
         if self._message is None or status != StepStatus.SUCCEEDED:
-            return super()._append(status, flags, value=value, error=error, details=details)
+            return super()._append(status, flags, **outcome)
         execution = self.execution
         assert self._record is not None
         self._record = self._record._replace(
-            status=StepStatus.SUCCEEDED,
+            status=status,
             flags=self._flags | flags,
             ended_at=execution.clock(),
             done=execution.tick(),
-            value=value,
-            error=error,
+            value=outcome.get("value"),
+            error=outcome.get("error"),
         )
+        if observers:
+            execution.tell_step(self._record)
         return execution.journal.append(execution.fence, Received(self._record, self._message.number))

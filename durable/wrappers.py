@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 import wrapt
 
 from durable.errors import ConfigurationError
-from durable.options import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable
     from types import ModuleType
+    from typing import Unpack
 
     from durable.completions import MapResults
     from durable.definitions import TaskDefinition, WorkflowDefinition
     from durable.futures import TaskFuture
     from durable.handles import Run
-    from durable.options import OnRunning
+    from durable.typed_options import TaskCallOptions, WorkflowCallOptions
 
 _loaded: ModuleType | None = None
 
@@ -79,9 +79,11 @@ def _call_workflow(definition: WorkflowDefinition, /, *call: Any) -> Any:
     return (_loaded or _engine()).call_workflow(definition, *call)
 
 
+_OPTIONAL = ("run_id", "fresh", "on_running", "retry_failed", "snapshot", "trust_snapshot")  # None: as if not given
+
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 
 if TYPE_CHECKING:
@@ -99,22 +101,22 @@ else:
     _Wrapper, _BoundWrapper = wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper
 
 
-class BoundTask(_BoundWrapper, Generic[P, R]):
+class BoundTask(_BoundWrapper, Generic[P, R_co]):
     """A task as the method of an object."""
 
     if TYPE_CHECKING:
 
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
-    def with_options(self, **options: Any) -> BoundTask[P, R]:
+    def with_options(self, **options: Unpack[TaskCallOptions]) -> BoundTask[P, R_co]:
         """Return the same method with some options changed; takes what `Task.with_options` takes."""
-        bound: BoundTask[P, R] = self._self_parent.with_options(**options).__get__(self._self_instance)
+        bound: BoundTask[P, R_co] = self._self_parent.with_options(**options).__get__(self._self_instance)
         return bound
 
     @overload
     def submit(self: BoundTask[P, Coroutine[Any, Any, S]], *args: Any, **kwargs: Any) -> TaskFuture[S]: ...
     @overload
-    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R_co]: ...
     def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[Any]:
         """Submit a call of the method; see `Task.submit`."""
         bound = (self._self_parent.definition, self.__wrapped__, self._self_instance)
@@ -129,7 +131,9 @@ class BoundTask(_BoundWrapper, Generic[P, R]):
         ordered: bool = True,
     ) -> MapResults[S]: ...
     @overload
-    def map(self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True) -> MapResults[R]: ...
+    def map(
+        self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True
+    ) -> MapResults[R_co]: ...
     def map(self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True) -> MapResults[Any]:
         """Submit a call of the method for each item; see `Task.map`."""
         bound = (self._self_parent.definition, self.__wrapped__, self._self_instance)
@@ -137,7 +141,7 @@ class BoundTask(_BoundWrapper, Generic[P, R]):
         return results
 
 
-class Task(_Wrapper, Generic[P, R]):
+class Task(_Wrapper, Generic[P, R_co]):
     """A function whose calls inside a run are steps: recorded once, replayed afterwards."""
 
     __bound_function_wrapper__ = BoundTask
@@ -149,12 +153,14 @@ class Task(_Wrapper, Generic[P, R]):
 
     if TYPE_CHECKING:
 
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
         @overload
-        def __get__(self, instance: None, owner: type | None = None) -> Task[P, R]: ...
+        def __get__(self, instance: None, owner: type | None = None) -> Task[P, R_co]: ...
         @overload
-        def __get__(self: Task[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> BoundTask[Q, R]: ...
+        def __get__(
+            self: Task[Concatenate[S, Q], R_co], instance: S, owner: type | None = None
+        ) -> BoundTask[Q, R_co]: ...
         def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
 
     @property
@@ -162,7 +168,7 @@ class Task(_Wrapper, Generic[P, R]):
         """The options of the task."""
         return self._self_definition
 
-    def with_options(self, **options: Any) -> Task[P, R]:
+    def with_options(self, **options: Unpack[TaskCallOptions]) -> Task[P, R_co]:
         """Return the same task with some options of `@task` changed, for one call.
 
         Three more are for `submit` and `map`: `after`, futures that have to be completed first; `when="always"`, to be
@@ -176,7 +182,7 @@ class Task(_Wrapper, Generic[P, R]):
     @overload
     def submit(self: Task[P, Coroutine[Any, Any, S]], *args: Any, **kwargs: Any) -> TaskFuture[S]: ...
     @overload
-    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[R_co]: ...
     def submit(self, *args: Any, **kwargs: Any) -> TaskFuture[Any]:
         """Have a call executed in a thread of the run, or as an asyncio task if both are async; gives its future at once.
 
@@ -198,7 +204,9 @@ class Task(_Wrapper, Generic[P, R]):
         ordered: bool = True,
     ) -> MapResults[S]: ...
     @overload
-    def map(self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True) -> MapResults[R]: ...
+    def map(
+        self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True
+    ) -> MapResults[R_co]: ...
     def map(self, *iterables: Iterable[Any], concurrency: int | None = None, ordered: bool = True) -> MapResults[Any]:
         """Submit a call for each item (several iterables: as the builtin `map` takes them), all at once.
 
@@ -216,25 +224,25 @@ class Task(_Wrapper, Generic[P, R]):
         """Pickle by reference, as functions are."""
         return str(self.__wrapped__.__qualname__)
 
-    def __copy__(self) -> Task[P, R]:
+    def __copy__(self) -> Task[P, R_co]:
         """Functions are not copied."""
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Task[P, R]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Task[P, R_co]:
         """Functions are not copied."""
         return self
 
 
-class BoundWorkflow(_BoundWrapper, Generic[P, R]):
+class BoundWorkflow(_BoundWrapper, Generic[P, R_co]):
     """A workflow as the method of an object."""
 
     if TYPE_CHECKING:
 
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
-    def with_options(self, **options: Any) -> BoundWorkflow[P, R]:
+    def with_options(self, **options: Unpack[WorkflowCallOptions]) -> BoundWorkflow[P, R_co]:
         """Return the same method with some options changed; takes what `Workflow.with_options` takes."""
-        bound: BoundWorkflow[P, R] = self._self_parent.with_options(**options).__get__(self._self_instance)
+        bound: BoundWorkflow[P, R_co] = self._self_parent.with_options(**options).__get__(self._self_instance)
         return bound
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Run:
@@ -244,7 +252,7 @@ class BoundWorkflow(_BoundWrapper, Generic[P, R]):
         return run
 
 
-class Workflow(_Wrapper, Generic[P, R]):
+class Workflow(_Wrapper, Generic[P, R_co]):
     """A function whose calls are runs: unfinished ones are resumed, finished ones return their stored result."""
 
     __bound_function_wrapper__ = BoundWorkflow
@@ -256,14 +264,14 @@ class Workflow(_Wrapper, Generic[P, R]):
 
     if TYPE_CHECKING:
 
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
         @overload
-        def __get__(self, instance: None, owner: type | None = None) -> Workflow[P, R]: ...
+        def __get__(self, instance: None, owner: type | None = None) -> Workflow[P, R_co]: ...
         @overload
         def __get__(
-            self: Workflow[Concatenate[S, Q], R], instance: S, owner: type | None = None
-        ) -> BoundWorkflow[Q, R]: ...
+            self: Workflow[Concatenate[S, Q], R_co], instance: S, owner: type | None = None
+        ) -> BoundWorkflow[Q, R_co]: ...
         def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
 
     @property
@@ -271,18 +279,7 @@ class Workflow(_Wrapper, Generic[P, R]):
         """The options of the workflow."""
         return self._self_definition
 
-    def with_options(
-        self,
-        *,
-        run_id: str | None = None,
-        fresh: bool | None = None,
-        on_running: OnRunning | None = None,
-        retry_failed: bool | None = None,
-        context: Any = ABSENT,
-        snapshot: Mapping[str, Any] | None = None,
-        trust_snapshot: bool | None = None,
-        **options: Any,
-    ) -> Workflow[P, R]:
+    def with_options(self, **options: Unpack[WorkflowCallOptions]) -> Workflow[P, R_co]:
         """Return the same workflow with options for one call.
 
         `run_id` alone decides which run is meant. `fresh=True` starts a new run; an unfinished one with the same inputs
@@ -294,17 +291,8 @@ class Workflow(_Wrapper, Generic[P, R]):
         Raises `DefinitionError` for options that are unknown or of the wrong type. The call raises `SnapshotError` for a
         snapshot that cannot be used, before anything is executed.
         """
-        named: dict[str, Any] = {
-            "run_id": run_id,
-            "fresh": fresh,
-            "on_running": on_running,
-            "retry_failed": retry_failed,
-        }
-        named |= {"snapshot": snapshot, "trust_snapshot": trust_snapshot}
-        given = {option: value for option, value in named.items() if value is not None}
-        if context is not ABSENT:
-            given["context"] = context
-        return Workflow(self._self_definition.with_options(**given, **options))
+        given = {option: value for option, value in options.items() if value is not None or option not in _OPTIONAL}
+        return Workflow(self._self_definition.with_options(**given))
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Execute the workflow in the background of this process and return its `Run` at once.
@@ -319,10 +307,10 @@ class Workflow(_Wrapper, Generic[P, R]):
         """Pickle by reference, as functions are."""
         return str(self.__wrapped__.__qualname__)
 
-    def __copy__(self) -> Workflow[P, R]:
+    def __copy__(self) -> Workflow[P, R_co]:
         """Functions are not copied."""
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Workflow[P, R]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Workflow[P, R_co]:
         """Functions are not copied."""
         return self

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from durable.errors import CorruptRecordError
 from durable.records import (
     ENDED,
+    ITEMS,
     Batch,
     Claim,
     History,
@@ -79,10 +80,10 @@ class MemoryStore:
     def _history(self, run_id: str) -> History:
         steps = self._steps.get(run_id, {}).values()
         return History(
-            len(steps),
+            sum(step.task != ITEMS for step in steps),
             max((step.seq for step in steps), default=0),
             max((step.done or 0 for step in steps), default=0),
-            sum(step.status == "succeeded" for step in steps),
+            sum(step.status == "succeeded" and step.task != ITEMS for step in steps),
             max((step.done or 0 for step in steps if not step.flags & StepFlag.ALWAYS), default=0),
         )
 
@@ -128,10 +129,11 @@ class MemoryStore:
         with self._guard:
             found = [run for run in reversed(self._runs.values()) if _matches(run, which)]
             found.sort(key=lambda run: run.created_at, reverse=True)
-            return [
-                RunSummary(run, dict(Counter(step.status for step in self._steps.get(run.id, {}).values())))
-                for run in found[: which.limit]
-            ]
+            return [RunSummary(run, self._counts(run.id)) for run in found[: which.limit]]
+
+    def _counts(self, run_id: str) -> dict[str, int]:
+        steps = self._steps.get(run_id, {}).values()
+        return dict(Counter(step.status for step in steps if step.task != ITEMS))
 
     def steps(self, run_id: str, query: StepQuery) -> Sequence[StepRecord]:
         """See `Store.steps`."""

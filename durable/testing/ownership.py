@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from durable.records import Batch, Request, RunStatus, StepFlag, StepStatus
+from durable.records import ITEMS, Batch, Request, RunStatus, StepFlag, StepStatus
 from durable.stores.protocol import Store
 from durable.testing.cases import StoreCase, make_run, make_step
 
@@ -77,6 +77,7 @@ class OwnershipContract(StoreCase):
             make_step(1, done=4),
             make_step(2, done=5, flags=StepFlag.ALWAYS),
             make_step(3, status=StepStatus.STARTED, done=None, value=None),
+            make_step(4, task=ITEMS, done=None),
         )
         self.record(store, run, *steps)
         free = replace(run, owner="", status=RunStatus.FAILED, ended_at=1500.0, error=b"error", outcome='{"b": 2}')
@@ -90,7 +91,7 @@ class OwnershipContract(StoreCase):
             free, epoch=2, owner=store.owner, host="here", pid=7, updated_at=2000.0, status=RunStatus.RUNNING, mark=5
         )
         history = claim.history
-        assert (history.steps, history.last_seq, history.last_done, history.succeeded) == (3, 3, 5, 2)
+        assert (history.steps, history.last_seq, history.last_done, history.succeeded) == (3, 4, 5, 2)
         assert history.last_progress in (4, None)
         self.close(store)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from durable.records import Batch, RunFilter, RunRecord, RunStatus, StepQuery, StepRecord, StepStatus
+from durable.records import ITEMS, Batch, RunFilter, RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.testing.cases import StoreCase, make_run, make_step
 
 if TYPE_CHECKING:
@@ -102,6 +102,29 @@ class ReadingContract(StoreCase):
         assert store.step_tasks("absent", StepQuery()) == frozenset()
         self.close(store)
 
+    def test_replayed_steps(self) -> None:
+        """`replayed` counts the steps below one that had a body and ended before an epoch, and their seconds."""
+        store = self.make_store()
+        run = self.begun(store)
+        self.record(
+            store,
+            run,
+            make_step(1),
+            make_step(2, status=StepStatus.FAILED, ended_at=1004.0),
+            make_step(3, status=StepStatus.CANCELLED),
+            make_step(4, status=StepStatus.STARTED, ended_at=None, done=None),
+            make_step(5, status=StepStatus.UNDONE),
+            make_step(6, flags=StepFlag.NO_BODY),
+            make_step(7, epoch=2),
+            make_step(8, parent=1),
+        )
+        assert store.replayed("run", 0, -1, 2) == (3, 3.0)
+        assert store.replayed("run", 0, 2, 2) == (2, 2.5)
+        assert store.replayed("run", 0, -1, 3) == (4, 3.5)
+        assert store.replayed("run", 1, -1, 2) == (1, 0.5)
+        assert store.replayed("run", 0, -1, 1) == store.replayed("absent", 0, -1, 9) == (0, 0.0)
+        self.close(store)
+
     def _with_runs(self) -> tuple[Store, list[RunRecord]]:
         store = self.make_store()
         statuses = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.RUNNING, RunStatus.BLOCKED)
@@ -170,9 +193,9 @@ class ReadingContract(StoreCase):
         self.close(store)
 
     def test_counts_of_steps(self) -> None:
-        """A list of runs counts each one's steps by status, leaving out statuses without steps."""
+        """A list of runs counts each one's steps by status, without statuses that none has and what generators gave."""
         store, steps = self._with_steps()
-        self.begun(store, "empty")
+        self.record(store, self.begun(store, "empty"), make_step(1, "empty", task=ITEMS))
         counts = {summary.run.id: summary.steps for summary in store.runs(RunFilter())}
         expected = {status: len(self._where(steps, status=status)) for status in ("succeeded", "failed", "started")}
         assert counts == {"run": expected, "other": {"succeeded": 8}, "empty": {}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -75,6 +75,45 @@ def test_objects_with_a_key_are_told_apart(scene: Scene) -> None:
     outcome = scene.start(charges, True, NAMES="bob ada", DURABLE_ON_DRIFT="run")
     assert outcome.value == ["receipt of bob, 5", "receipt of ada, 5"]
     assert [effect for effect in scene.ledger if effect != "rest"] == ["charge ada", "charge bob"]
+
+
+def account_class() -> Any:
+    class LocalAccount(Account):
+        @task(idempotent=False)
+        def charge(self, cents: int) -> str:
+            did(f"charge {self.name}")
+            return f"receipt of {self.name}, {cents}"
+
+        @task(idempotent=False)
+        def statements(self) -> Iterator[str]:
+            did(f"read {self.name}")
+            yield self.name
+
+    return LocalAccount
+
+
+@workflow
+def charges_of_a_local_class() -> list[str]:
+    return [account.charge(5) for account in map(account_class(), ("ada", "bob"))]
+
+
+@workflow
+def statements_of_a_local_class() -> list[str]:
+    return [line for account in map(account_class(), ("ada", "bob")) for line in account.statements()]
+
+
+@workflow
+def submitted_to_a_local_class() -> list[str]:
+    futures = [account.charge.submit(5) for account in map(account_class(), ("ada", "bob"))]
+    return [future.result() for future in futures]
+
+
+@pytest.mark.parametrize("program", [charges_of_a_local_class, statements_of_a_local_class, submitted_to_a_local_class])
+def test_objects_of_a_local_class_are_not_confused(scene: Scene, program: Callable[[], list[str]]) -> None:
+    """Methods of a class in a function, generators and submitted calls refuse a second object that says the same."""
+    outcome = scene.start(program)
+    assert outcome.error == "FingerprintError"
+    assert [effect for effect in scene.ledger if "bob" in effect] == []
 
 
 @workflow

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,12 @@ from tenacity import AsyncRetrying, Retrying, stop_after_attempt
 
 import durable
 from durable import task, workflow
-from tests.crash.effects import did, saved
+from tests.crash.effects import did, reach, saved
 from tests.crash.killing_stores import KillingStore
 from tests.crash.zygote import KILLED, Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.crash.scenes import Scene
 
@@ -132,13 +133,97 @@ async def gathered(run_id: str) -> Any:
     return dict(durable.state)
 
 
+@task
+def noted(seen: Any) -> Any:
+    return seen
+
+
+@workflow(run_id="{run_id}", max_workers=2, on_drift="error")
+def submitted(run_id: str) -> Any:
+    for pair in (("0", "1"), ("2", "3")):
+        futures = [step.submit(name) for name in pair]
+        for future in futures:
+            future.result()
+        _check(int(pair[1]) + 1)
+        noted(dict(durable.state))  # in whichever order they ended: the state is the same ever after
+    durable.state["seen"] = COUNT
+    return dict(durable.state)
+
+
+@workflow(run_id="{run_id}", max_workers=2, on_drift="error")
+async def async_submitted(run_id: str) -> Any:
+    results = async_step.map(["0", "1", "2"], ordered=False)
+    async for _ in results:
+        _point()
+    await async_noted(dict(durable.state))
+    await async_step.submit("3")
+    _check(COUNT)
+    durable.state["seen"] = COUNT
+    return dict(durable.state)
+
+
+@task
+async def async_noted(seen: Any) -> Any:
+    return seen
+
+
+@task
+def produced(name: str) -> Iterator[int]:
+    for number in range(2):
+        yield _count(f"{name} {number}")
+
+
+@workflow(run_id="{run_id}", on_drift="error")
+def generated(run_id: str) -> Any:
+    seen = []
+    for _ in produced("all"):
+        seen.append(durable.state.get("n", 0))
+        _point()
+    assert noted(seen) == [0, 0]  # what a generator changes counts when it has ended
+    _check(2)
+    for _ in produced("closed"):
+        break
+    _check(3)
+    try:
+        for _ in produced("failed"):
+            raise ValueError
+    except ValueError:
+        _check(4)
+    durable.state["seen"] = COUNT
+    return dict(durable.state)
+
+
+@workflow
+def child(name: str) -> int:
+    for number in range(2):
+        assert step(f"{name} {number}") == number + 1
+    _check(2)
+    return int(durable.state["n"])
+
+
+@workflow(run_id="{run_id}")
+def parent(run_id: str) -> Any:
+    for number in range(2):
+        step(f"before {number}")
+        assert child(str(number)) == 2
+        _check(2 * number + 1)
+        step(f"after {number}")
+    _check(COUNT)
+    durable.state["seen"] = COUNT
+    return dict(durable.state)
+
+
 WORKFLOWS: dict[str, tuple[Callable[..., Any], int]] = {
     "sync": (sync_sequence, COUNT),
     "async": (async_sequence, COUNT),
     "nested": (nested, 4),
     "gathered": (gathered, 5),
+    "submitted": (submitted, COUNT),
+    "async submitted": (async_submitted, COUNT),
+    "generated": (generated, COUNT),
+    "children": (parent, COUNT),
 }
-STEPS = {"nested": 3, "gathered": 2}  # how many points lie between two kills
+STEPS = {"nested": 3, "gathered": 2, "children": 2}  # how many points lie between two kills
 every_kind = pytest.mark.parametrize("kind", WORKFLOWS)
 
 
@@ -225,3 +310,99 @@ def test_a_counter_goes_on_where_it_was(scene: Scene) -> None:
     assert scene.start(counting).value == [0, 1, 2, 3, 4]
     assert scene.ledger == ["state 0", "state 1", "state 2", "step 2", "state 3", "step 3"]
     assert scene.start(_recorded).value == {"n": 4}
+
+
+ended: list[Callable[[], bool]] = []
+
+
+@task
+def named(name: str) -> None:
+    while name == "slow" and not ended[0]():
+        time.sleep(0.001)
+    durable.state["last"] = name
+    durable.state.add("names", [name])
+
+
+@workflow(run_id="ordered")
+def ordered() -> Any:
+    ended.clear()
+    slow, quick = named.submit("slow"), named.submit("quick")
+    before = durable.state.get("last")
+    ended.append(quick.done)
+    quick.result()
+    first = durable.state["last"]
+    slow.result()
+    saved("")
+    did(f"{before} {first} {durable.state['last']} {durable.state['names']}")
+    return dict(durable.state)
+
+
+def test_replayed_submissions_change_the_state_in_their_order(scene: Scene) -> None:
+    """What submitted tasks changed is seen by a replay when it could be seen before, the last to end being the last."""
+    seen = "None quick slow ['quick', 'slow']"
+    scene.kill(seen, ordered)
+    assert scene.start(ordered).value == {"last": "slow", "names": ["quick", "slow"]}
+    assert scene.ledger == [seen, seen]
+
+
+def uncount(result: None, name: str) -> None:
+    did(f"undo {name} of {durable.state['of']}: {durable.state['n']}")
+    durable.state.add("undone", [name])
+    reach(f"undone {name}")
+
+
+@task(undo=uncount)
+def undoable(name: str) -> None:
+    durable.state.add("n", 1)
+
+
+@workflow(run_id="undoing")
+def undoing() -> dict[str, Any]:
+    durable.state["of"] = "the workflow"
+    for name in "ab":
+        undoable(name)
+    if os.environ.get("SOLD_OUT"):
+        raise ConnectionError
+    return dict(durable.state)
+
+
+def _left() -> dict[str, Any]:
+    return dict(durable.get_run("undoing").state)
+
+
+@pytest.mark.parametrize("points", [[], ["undone b"], ["undo b of the workflow: 2", "undone a"], ["undone b", "undone a"]])
+def test_compensations_see_and_change_the_state(scene: Scene, points: list[str]) -> None:
+    """Compensations see the state that the run failed with and what others changed since, whatever kills the undoing; what
+    they change is kept with the failed run, and a run that is called again begins without it."""
+    for point in points:
+        scene.kill(point, undoing, SOLD_OUT="1")
+    assert scene.start(undoing, SOLD_OUT="1").error == "ConnectionError"
+    assert set(scene.ledger) == {"undo b of the workflow: 2", "undo a of the workflow: 2"}
+    assert scene.start(_left).value == {"of": "the workflow", "n": 2, "undone": ["b", "a"]}
+    assert scene.start(undoing).value == {"of": "the workflow", "n": 2}
+    assert scene.start(_left).value == {"of": "the workflow", "n": 2}
+
+
+@task
+def counting_pages() -> Iterator[int]:
+    for number in range(3):
+        durable.state.add("n", 1)
+        did(f"page {number}")
+        yield number
+
+
+@workflow(run_id="reading")
+def reading() -> list[int]:
+    pages = []
+    for page in counting_pages():
+        if page == int(os.environ.get("FAIL_AT", "-1")):
+            raise ConnectionError
+        pages.append(page)
+    return [*pages, durable.state["n"]]
+
+
+def test_a_generator_that_is_asked_for_more_counts_once(scene: Scene) -> None:
+    """A consumer that failed at an item asks for all of them later: what the generator counts is counted once."""
+    assert scene.start(reading, FAIL_AT="1").error == "ConnectionError"
+    scene.kill("page 2", reading)
+    assert scene.start(reading).value == [0, 1, 2, 3]

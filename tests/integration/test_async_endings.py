@@ -10,22 +10,13 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
 from tests.crash.zygote import KILLED, Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[Path]:
-    """A store of its own for each test."""
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield tmp_path
-    durable.configure(None)
-    opened.close()
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def _names(path: Path) -> list[str]:

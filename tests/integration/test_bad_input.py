@@ -12,24 +12,18 @@ import tenacity
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
 executed: list[object] = []
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test, with nothing executed yet."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     executed.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 def work(x: object, *rest: object, y: int = 1, **more: object) -> str:

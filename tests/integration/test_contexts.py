@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 executed: list[str] = []
 fails: list[bool] = []
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test, with nothing executed yet."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     executed.clear()
     fails[:] = [True]
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 class Service:
@@ -79,7 +70,9 @@ def test_a_run_without_its_context_says_so() -> None:
         asking.with_options(context=Service("first"))()
     fails.clear()
     for _ in range(4):
-        with pytest.raises(durable.MissingContextError, match=r"with_options\(context=...\).*run.resume\(context=...\)"):
+        with pytest.raises(
+            durable.MissingContextError, match=r"with_options\(context=...\).*run.resume\(context=...\)"
+        ):
             asking()
     assert asking.with_options(context=Service("second"))() == ["a", "b", "c second"]
     assert executed == ["a first", "b first", "b second", "pay c"]

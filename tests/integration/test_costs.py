@@ -568,6 +568,27 @@ def test_compensations_are_paid_for_in_any_case() -> None:
     assert run_of("undoes").cost.usd == Decimal("1.5")
 
 
+@task(executor="processes")
+def buy_elsewhere(item: str) -> str:
+    durable.spend(usd=1, items=1)
+    if item == "bad":
+        raise ConnectionError(item)
+    return item
+
+
+def test_bodies_in_other_processes_report_what_they_spend() -> None:
+    """What a body spends in a worker process is recorded with its step here, also if it fails there."""
+
+    @workflow(name="elsewhere")
+    def elsewhere() -> str:
+        with pytest.raises(ConnectionError, match="bad"):
+            buy_elsewhere.submit("bad").result()
+        return buy_elsewhere.submit("good").result()
+
+    assert elsewhere() == "good"
+    assert [step.cost for step in run_of("elsewhere").steps] == 2 * [durable.Cost(Decimal(1), {"items": Decimal(1)})]
+
+
 @pytest.mark.parametrize("budget", [0, -1, float("nan"), float("inf"), "5", True])
 def test_wrong_budgets_are_refused(budget: Any) -> None:
     """A budget is a positive number, wherever it is given."""

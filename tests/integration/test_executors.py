@@ -13,24 +13,18 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
 executed: list[str] = []
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     executed.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 @task(executor="processes")
@@ -180,7 +174,14 @@ def test_any_executor_and_functions_that_make_one() -> None:
 
     @workflow(executor=default)
     def program() -> list[str]:
-        return [on_own(), on_own.submit().result(), on_made(), on_made(), plain("called"), plain.submit("sent").result()]
+        return [
+            on_own(),
+            on_own.submit().result(),
+            on_made(),
+            on_made(),
+            plain("called"),
+            plain.submit("sent").result(),
+        ]
 
     assert program() == ["own", "own", "made", "made", "called", "sent"]
     assert (own.count, made.count, default.count) == (2, 2, 1)

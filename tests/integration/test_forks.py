@@ -10,32 +10,20 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
-from tests.integration.cli.command_line import CommandLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.integration.cli.command_line import CommandLine
 
 executed: list[str] = []
 fails: list[str] = []
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test, with nothing executed yet."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     executed.clear()
     fails.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
-
-
-@pytest.fixture
-def durable_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
 
 
 @task
@@ -104,7 +92,9 @@ def test_what_a_fork_keeps_has_the_keys_that_it_had() -> None:
     order()
     fork = durable.get_run("order").fork(from_="batch-1")
     fork.resume()
-    known = {step.key: step.idempotency_key for step in fork.fork(from_="work:" + fork.steps[-1].key.split(":")[1]).steps}
+    known = {
+        step.key: step.idempotency_key for step in fork.fork(from_="work:" + fork.steps[-1].key.split(":")[1]).steps
+    }
     assert known["pay:x"] == keys[-1]
 
 

@@ -5,32 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 import durable
 from durable import sessions, task, workflow
-from durable.stores import open_store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 executed: list[object] = []
 patient = threading.Event()
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test, with nothing executed yet."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     executed.clear()
     patient.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 def is_stopped(run_id: str) -> bool:

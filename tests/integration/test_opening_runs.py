@@ -9,28 +9,22 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
 from tests.crash.zygote import Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 CALLS = 4
 executed: list[str] = []
 fails: list[bool] = []
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store for each test; the first execution of each run fails."""
+def nothing_executed() -> None:
+    """The first execution of each run fails."""
     executed.clear()
     fails[:] = [True]
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 @task

@@ -12,7 +12,6 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
 from durable.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -22,19 +21,15 @@ if TYPE_CHECKING:
 executed: list[str] = []
 fails: set[str] = set()
 keys: list[str] = []
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test, with nothing executed yet."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     executed.clear()
     fails.clear()
     keys.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 def elsewhere() -> None:

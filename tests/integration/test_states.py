@@ -13,7 +13,6 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,17 +20,13 @@ if TYPE_CHECKING:
 
 fails: list[bool] = []
 AT_ONCE = 100
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     fails.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 def numbers() -> Iterator[int]:
@@ -256,13 +251,12 @@ def test_a_state_belongs_to_a_run() -> None:
 
 
 def test_a_state_where_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With DURABLE_DISABLE the state is a mapping of the process, so that programs that use one work all the same."""
+    """With DURABLE_DISABLE each run has a state in memory, so that programs that use one work all the same."""
     monkeypatch.setenv("DURABLE_DISABLE", "1")
     fails.append(True)
     assert everything()["rows"] == [{1, 2}, 3]
     durable.checkpoint("nothing")
-    durable.state.clear()
-    assert dict(durable.state) == {}
+    assert everything_is_new()
 
 
 def test_the_state_of_a_block_and_of_a_workflow_that_it_calls() -> None:

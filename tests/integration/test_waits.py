@@ -12,26 +12,20 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 executed: list[object] = []
 failing: list[Exception] = []
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[None]:
-    """A store of its own for each test, with nothing executed yet."""
+def nothing_executed() -> None:
+    """Nothing is executed yet."""
     executed.clear()
     failing.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield
-    durable.configure(None)
-    opened.close()
 
 
 @task
@@ -139,7 +133,10 @@ async def test_async() -> None:
     async def branches() -> list[Any]:
         return list(
             await asyncio.gather(
-                durable.wait_for("a"), durable.wait_for("a"), durable.sleep(0.01), asyncio.create_task(durable.wait_for("b"))
+                durable.wait_for("a"),
+                durable.wait_for("a"),
+                durable.sleep(0.01),
+                asyncio.create_task(durable.wait_for("b")),
             )
         )
 
@@ -309,9 +306,7 @@ def test_threads_get_a_message_each() -> None:
         def wait() -> None:
             found.append(durable.wait_for("a"))
 
-        started = [
-            threading.Thread(target=contextvars.copy_context().run, args=(wait,), daemon=True) for _ in range(4)
-        ]
+        started = [threading.Thread(target=contextvars.copy_context().run, args=(wait,), daemon=True) for _ in range(4)]
         for thread in started:
             thread.start()
         for thread in started:
@@ -322,20 +317,6 @@ def test_threads_get_a_message_each() -> None:
     for number in range(4):
         run.send("a", number)
     assert run.result() == [0, 1, 2, 3]
-
-
-def test_without_durability(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DURABLE_DISABLE makes a sleep a plain sleep; a message cannot be waited for."""
-    monkeypatch.setenv("DURABLE_DISABLE", "1")
-
-    @workflow
-    def naps() -> str:
-        durable.sleep(0)
-        return "rested"
-
-    assert naps() == "rested"
-    with pytest.raises(durable.OutsideRunError):
-        inbox("a")
 
 
 @pytest.mark.parametrize(
@@ -435,3 +416,16 @@ def test_what_a_run_sends_in_vain() -> None:
 
     assert hopes() == "nobody there"
     assert steps("hopes")[0][1] == "failed"
+
+
+def test_observers_are_told_of_a_message() -> None:
+    """A wait that received a message is told as a step that succeeded, as any other."""
+    told: list[tuple[str, str | None]] = []
+    unsubscribe = durable.subscribe(lambda event: told.append((event.type, event.step)))
+    try:
+        run = inbox.start("go")
+        run.send("go", 1)
+        run.result()
+    finally:
+        unsubscribe()
+    assert ("step_succeeded", "durable.wait_for:go") in told

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.records import (
     ENDED,
+    ITEMS,
     History,
     Message,
     Replayed,
@@ -51,10 +52,11 @@ def load_run(db: sqlite3.Connection, run_id: str) -> RunRecord | None:
 def load_history(db: sqlite3.Connection, run_id: str) -> History:
     """Count a run's steps."""
     row = db.execute(
-        "SELECT count(*), coalesce(max(seq), 0), coalesce(max(done), 0), coalesce(sum(status = 'succeeded'), 0), "
+        "SELECT coalesce(sum(task != ?), 0), coalesce(max(seq), 0), coalesce(max(done), 0), "
+        "coalesce(sum(status = 'succeeded' AND task != ?), 0), "
         "coalesce(max(CASE WHEN flags & ? THEN 0 ELSE done END), 0) "
         "FROM steps WHERE run = (SELECT pk FROM runs WHERE id = ?)",
-        (int(StepFlag.ALWAYS), run_id),
+        (ITEMS, ITEMS, int(StepFlag.ALWAYS), run_id),
     ).fetchone()
     return History(*row)
 
@@ -148,7 +150,8 @@ def list_runs(db: sqlite3.Connection, which: RunFilter) -> list[RunSummary]:
 
 
 def _count_steps(db: sqlite3.Connection, pk: int) -> dict[str, int]:
-    return dict(db.execute("SELECT status, count(*) FROM steps WHERE run = ? GROUP BY status", (pk,)).fetchall())
+    sql = "SELECT status, count(*) FROM steps WHERE run = ? AND task != ? GROUP BY status"
+    return dict(db.execute(sql, (pk, ITEMS)).fetchall())
 
 
 def read_state(db: sqlite3.Connection) -> dict[str, str]:

@@ -4,29 +4,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import durable
-from durable.stores import open_store
-from tests.integration.cli.command_line import CommandLine, executed, fails, reached, released
+from tests.integration.cli.command_line import executed, fails, reached, released
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> Iterator[Path]:
+def nothing_executed(store: Path) -> None:
     """A store of its own for each test, with nothing executed yet."""
     executed.clear()
     fails.clear()
     reached.clear()
     released.clear()
-    opened = open_store(tmp_path / "durable.db")
-    durable.configure(opened)
-    yield tmp_path / "durable.db"
-    durable.configure(None)
-    opened.close()
-
-
-@pytest.fixture
-def durable_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)

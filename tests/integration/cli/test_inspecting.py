@@ -19,6 +19,7 @@ from tests.integration.cli.command_line import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ESCAPE = "\x1b"
@@ -69,7 +70,31 @@ def test_ls_of_nothing_says_where_it_looked(durable_command: CommandLine, store:
     assert durable_command("ls", "--json").data == []
     listed = durable_command("ls")
     assert (listed.code, listed.out) == (0, "")
-    assert str(store) in listed.err
+    assert str(store / "durable.db") in listed.err
+
+
+@task
+def numbers(count: int) -> Iterator[int]:
+    yield from range(count)
+    if fails:
+        raise ConnectionError
+
+
+@workflow(run_id="counted")
+def counted() -> int:
+    return sum(numbers(600))
+
+
+def test_ls_counts_a_generator_as_one_step(durable_command: CommandLine) -> None:
+    """However many items a generator gives, it is one step in the list of runs, and in the line about a resumed run."""
+    fails.append(True)
+    with pytest.raises(ConnectionError):
+        counted()
+    assert "0/1" in durable_command("ls").out
+    fails.clear()
+    assert "1 step recorded" in durable_command("resume", "counted").err
+    [listed] = durable_command("ls", "--json").data
+    assert (listed["steps_done"], listed["steps"]) == (1, 1)
 
 
 def test_ls_refuses_an_unknown_status(durable_command: CommandLine) -> None:
@@ -221,7 +246,7 @@ def test_doctor_examines_the_store(durable_command: CommandLine, store: Path) ->
     """`doctor` says where the store is, what it promises, which faults its SQLite has and who may read it."""
     imported("a")
     report = durable_command("doctor", "--json").data
-    assert str(store) in report["store"]
+    assert str(store / "durable.db") in report["store"]
     assert report["durability"] == "journal_mode=wal, synchronous=FULL"
     assert report["file permissions"] == "0o600"
     assert report["sqlite"].count(".") == 2
