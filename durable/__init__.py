@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from durable.handles import Run, get_run, list_runs
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
     from durable.observers import Event, subscribe
+    from durable.patches import patch
     from durable.sending import send
     from durable.sessions import configure
     from durable.spending import spend
@@ -122,6 +123,7 @@ __all__ = [
     "idempotency_key",
     "list_runs",
     "now",
+    "patch",
     "random",
     "register_live_type",
     "run",
@@ -162,6 +164,7 @@ _IMPORTED_AT_FIRST_USE = {
     "list_runs": "handles",
     "load_ipython_extension": "notebooks.extension",
     "now": "inside",
+    "patch": "patches",
     "random": "inside",
     "register_live_type": "encoding",
     "run": "blocks",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from durable.streams import Stream
 
 _HERE, _EFFECTS = os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "effects.py")
+_PATCHES = os.path.join(_HERE, "patches")  # consumers themselves, which hold no locks
 
 
 def items_of(stream: Stream) -> Generator[Any, Any, Any]:
@@ -112,7 +113,7 @@ def _is_collected() -> bool:
     frame = sys._getframe(2)  # noqa: SLF001 -- the documented way to find the caller
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith(_HERE):
+        if name.startswith(_HERE) and not name.startswith(_PATCHES):
             return name != _EFFECTS
         frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
     return False

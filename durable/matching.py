@@ -84,7 +84,11 @@ class Match:
     def _other_labels(self) -> tuple[str, ...]:
         """Give the labels that records of this call may have: of former names, and of its script in another place."""
         elsewhere = self.execution.labels_elsewhere
-        return (*self.task.former_labels, *filter(self.task.is_meant_by, elsewhere)) if elsewhere else self.task.former_labels
+        return (
+            (*self.task.former_labels, *filter(self.task.is_meant_by, elsewhere))
+            if elsewhere
+            else self.task.former_labels
+        )
 
     def prefer_equal_arguments(self) -> None:
         """Among records under one business key, use the one that was recorded with these very arguments."""

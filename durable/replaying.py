@@ -44,7 +44,9 @@ def replay(execution: Execution, record: StepRecord) -> Any:
     assert record.value is not None
     run, step = record.run_id, record.key
     try:
-        return execution.serializer.decode(execution.session.fetch(record.value, run=run, step=step), run=run, step=step)
+        return execution.serializer.decode(
+            execution.session.fetch(record.value, run=run, step=step), run=run, step=step
+        )
     except CorruptRecordError as error:
         raise execution.stop(error) from error
 

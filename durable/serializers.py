@@ -103,7 +103,9 @@ class Serializer:
         except MemoryError:
             raise
         except Exception as error:
-            hint = " Code stored by value is tied to the Python that wrote it." if header == self._header("dill") else ""
+            hint = (
+                " Code stored by value is tied to the Python that wrote it." if header == self._header("dill") else ""
+            )
             raise CorruptRecordError(
                 f"{_record(run, step)} cannot be decoded: {type(error).__name__}: {error}.{hint} Nothing was executed "
                 "in its place. Restore the code that wrote it, or execute the step again under a new `version=`."

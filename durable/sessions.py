@@ -134,6 +134,14 @@ def defaults_of_active_runs() -> frozenset[bool | None]:
     return _forked_from.union(execution.workflow.idempotent for execution in active)
 
 
+def has_active_runs() -> bool:
+    """Whether a run executes in this process."""
+    for session in tuple(_sessions.values()):  # noqa: SIM110 -- a generator costs more than all of this
+        if session.active:
+            return True
+    return False
+
+
 def _url() -> str:
     global _located  # noqa: PLW0603 -- a cache of the look-up through parent folders
     if _chosen is not None:

@@ -112,9 +112,14 @@ class Stream(Step):
             execution.append(left)
             more = f"It is a generator that its consumer closed after {manifest['items']} items, and is now asked for more."
             raise execution.stop(in_doubt(left, execution.run, more))
+        given = self._given(manifest)
         attempts = _StreamAttempts(self.match, self._function)
-        attempts.given = (item.value for item in self._recorded(manifest))
+        attempts.given = given
         return (yield from attempts.execute()).returned
+
+    def _given(self, manifest: dict[str, Any]) -> Iterator[Any]:
+        """List what the consumer has got already, to compare it with what another execution gives."""
+        return (item.value for item in self._recorded(manifest))
 
     def check(self, sent: Any) -> None:
         """Refuse what is sent, and further items once the run has ended."""

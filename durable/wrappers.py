@@ -59,7 +59,8 @@ def _refuse_call(definition: TaskDefinition, /, *_: Any) -> Any:
     )
 
 
-def _wrapper_of(definition: TaskDefinition) -> Callable[..., Any]:
+def caller_of(definition: TaskDefinition) -> Callable[..., Any]:
+    """Give what a call of the task is handed to: takes the definition, the function, its object and the arguments."""
     if definition.has_submit_options:
         return _refuse_call
     if definition.is_generator:
@@ -148,7 +149,7 @@ class Task(_Wrapper, Generic[P, R_co]):
 
     def __init__(self, definition: TaskDefinition) -> None:
         """Wrap the function of a definition."""
-        super().__init__(definition.function, partial(_wrapper_of(definition), definition))
+        super().__init__(definition.function, partial(caller_of(definition), definition))
         self._self_definition = definition
 
     if TYPE_CHECKING:

@@ -75,10 +75,11 @@ def test_imports_form_layers() -> None:
 
 
 def test_the_engine_knows_no_decorator_and_no_command() -> None:
-    """The engine receives definitions; decorators and commands lie above it."""
+    """The engine receives definitions; decorators, patches and commands lie above it."""
     for name, path in MODULES.items():
-        if name not in {"durable", "durable.__main__", "durable.decorators"} and not name.startswith("durable.cli"):
-            above = ("durable.decorators", "durable.wrappers", "durable.cli")
+        outside = ("durable.cli", "durable.patches")
+        if name not in {"durable", "durable.__main__", "durable.decorators"} and not name.startswith(outside):
+            above = ("durable.decorators", "durable.wrappers", "durable.cli", "durable.patches")
             assert not {imported for imported in imported_at_import(path) if imported.startswith(above)}, name
 
 

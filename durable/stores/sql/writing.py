@@ -141,7 +141,10 @@ def post_message(db: sqlite3.Connection, blobs: Blobs, message: Message) -> int:
     payload = blobs.shrink(message.payload)
 
     def post() -> int:
-        pk, status = db.execute("SELECT pk, status FROM runs WHERE id = ?", (message.run_id,)).fetchone() or (None, None)
+        pk, status = db.execute("SELECT pk, status FROM runs WHERE id = ?", (message.run_id,)).fetchone() or (
+            None,
+            None,
+        )
         earlier = db.execute("SELECT number FROM messages WHERE run = ? AND key = ?", (pk, message.key)).fetchone()
         if earlier is not None:
             return int(earlier[0])
@@ -179,7 +182,11 @@ def all_references(db: sqlite3.Connection) -> set[bytes]:
 
 def _references(db: sqlite3.Connection, which_runs: str, which_steps: str, values: tuple[Any, ...]) -> set[bytes]:
     found: set[bytes] = set()
-    tables = (("runs", which_runs, RUN_VALUES), ("steps", which_steps, STEP_VALUES), ("messages", which_steps, ("payload",)))
+    tables = (
+        ("runs", which_runs, RUN_VALUES),
+        ("steps", which_steps, STEP_VALUES),
+        ("messages", which_steps, ("payload",)),
+    )
     for table, which, columns in tables:
         for column in columns:
             sql = f"SELECT {column} FROM {table} WHERE {which} AND substr({column}, 1, 1) = x'00'"  # noqa: S608 -- our own names

@@ -1,0 +1,280 @@
+"""An action is a step like any other; its result is made again of what is recorded, and may stand for a failure."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from durable import registry
+from durable.calls import Call
+from durable.consumers import items_of, items_of_async
+from durable.definitions import TaskDefinition
+from durable.details import Details
+from durable.doubts import Happened
+from durable.effects import drive
+from durable.engine import as_coroutine
+from durable.failures import mark
+from durable.fingerprints import encode_argument
+from durable.matching import Match
+from durable.patches.actions import NothingHappened
+from durable.patches.resumed_bodies import Cut
+from durable.records import StepFlag, StepStatus
+from durable.step_keys import content_digest
+from durable.steps import Step
+from durable.streams import Stream
+from durable.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+
+    from durable.attempts import Attempts
+    from durable.doubts import DidNotHappen
+    from durable.effects import Effect
+    from durable.execution import Body, Frame
+    from durable.options import OnCodeChange
+    from durable.patches.actions import Action
+    from durable.records import StepRecord
+
+STEP_OF = "_durable_step"  # attribute of a result: the step that gave it, as run id and number
+_RECEIPT = "idempotency_key"
+_NOTHING = object()
+_labels: set[str] = set()
+
+
+def call_action(action: Action, frame: Frame) -> Any:
+    """Execute an action as a step of the run that the calling code stands in, or replay it."""
+    frame.body.check()
+    task = _definition(action.task, action.idempotent, action.is_async, action.is_stream)
+    match = _ActionMatch(task, _ActionCall(task, action), frame)
+    if action.is_stream:
+        stream = _ActionStream(match, action)
+        return _read_async(stream) if action.is_async else _read(stream)
+    step = _ActionStep(match, action)
+    if action.is_async:
+        return _given_async(step, as_coroutine(step.life(), task, frame))
+    return step.result(drive(step.life()))
+
+
+async def _given_async(step: _ActionStep, life: Awaitable[Any]) -> Any:
+    return step.result(await life)
+
+
+def _read(stream: _ActionStream) -> Any:
+    items: Iterator[Any] = items_of(stream)
+    head = next(items)
+    if stream.is_whole(head):
+        next(items, None)
+    return stream.rebuilt(head, items)
+
+
+async def _read_async(stream: _ActionStream) -> Any:
+    items: AsyncIterator[Any] = items_of_async(stream)
+    head = await anext(items)
+    if stream.is_whole(head):
+        await anext(items, None)
+    return stream.rebuilt(head, items)
+
+
+def register(tasks: Iterable[str]) -> None:
+    """Make known which tasks a preset has, so that their records are not those of tasks that are gone."""
+    for name in tasks:
+        definition = _definition(name, True, False, False)
+        _labels.add(definition.label)
+        registry.tasks.add(definition)
+
+
+def is_action(body: Body) -> bool:
+    """Whether a body is that of an action, so that what it calls is part of it."""
+    return body.record is not None and body.record.task in _labels
+
+
+class _ActionDefinition(TaskDefinition):
+    """The task of an action; its body is the library's, whose releases are no change of the user's code."""
+
+    @property
+    def _is_checked_for_changes(self) -> bool:
+        return False
+
+
+def _plain() -> None: ...
+
+
+async def _awaited() -> None: ...
+
+
+def _items() -> Iterator[None]:
+    yield
+
+
+async def _awaited_items() -> AsyncIterator[None]:
+    yield
+
+
+_KINDS: dict[tuple[bool, bool], Callable[[], Any]] = {
+    (False, False): _plain,
+    (True, False): _awaited,
+    (False, True): _items,
+    (True, True): _awaited_items,
+}
+
+
+@cache
+def _definition(name: str, idempotent: bool, is_async: bool, is_stream: bool) -> TaskDefinition:
+    return _ActionDefinition(
+        function=_KINDS[is_async, is_stream], name=name, idempotent=idempotent, no_effect_on=(NothingHappened,)
+    )
+
+
+class _ActionCall(Call):
+    """What an action says; a receipt is kept beside it and does not count."""
+
+    __slots__ = ("action",)
+
+    def __init__(self, task: TaskDefinition, action: Action) -> None:
+        self.task, self.instance, self.args, self.kwargs = task, None, (), {}
+        self.action = action
+        self._binding, self._bound = task.binding, ()
+        self.business_key, self.immutable = None, True
+        self.arguments, framed = [], []
+        for name, value in action.inputs.items():
+            data = encode_argument(task.label, name, value)
+            self.arguments.append((name, data, action.shown.get(name, value)))
+            framed.append(b"%d:%b=%d:%b" % (len(name), name.encode(), len(data), data))
+        self._data = b"".join(framed)
+        self.content = content_digest(task.label_prefix, self._data)
+        if action.receipt is not None:
+            self.arguments.append((_RECEIPT, encode_argument(task.label, _RECEIPT, action.receipt), "given"))
+
+
+class _ActionMatch(Match):
+    """One call of an action, and the record that it found."""
+
+    __slots__ = ()
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether it may be repeated in doubt: not under another idempotency key than it had."""
+        if not super().is_idempotent:
+            return False
+        return self.record is None or self._receipt() == self._recorded_receipt()
+
+    def _receipt(self) -> str | None:
+        return self.call.digests().get(_RECEIPT)
+
+    def _recorded_receipt(self) -> str | None:
+        record = self.whole_record()
+        found = Details.read(record.details).arguments.get(_RECEIPT) if record is not None else None
+        return found.digest if found is not None else None
+
+
+class _Acting(Step):
+    """What both kinds of actions have in common: how their results fail, are decided and are given."""
+
+    _action: Action
+    _attempted: Attempts | None = None
+
+    def rebuilt(self, *recorded: Any) -> Any:
+        """Give a result like the one that was recorded; what that raises counts as raised by this step."""
+        try:
+            return self._noted(self._action.replay(*recorded))
+        except Exception as error:
+            mark(error, self.execution.id, self._seq)
+            raise
+
+    @property
+    def _seq(self) -> int:
+        record = self.match.record
+        if record is not None:
+            return record.seq
+        assert self._attempted is not None
+        return self._attempted.seq
+
+    def _noted(self, result: Any) -> Any:
+        with contextlib.suppress(AttributeError, TypeError):
+            setattr(result, STEP_OF, (self.execution.id, self._seq))
+        return result
+
+    def _attempts(self) -> Attempts:
+        self._attempted = super()._attempts()
+        return self._attempted
+
+    def _decide(self, record: StepRecord, on_code_change: OnCodeChange) -> Verdict:
+        verdict = super()._decide(record, on_code_change)
+        if verdict is not Verdict.REPLAY or not self._may_have_ended_the_run(record):
+            return verdict
+        nothing_happened = self._action.failure(self._outcome(record))
+        if nothing_happened is None:
+            return verdict
+        return Verdict.TRY_AGAIN if nothing_happened or self.match.is_idempotent else Verdict.DOUBT
+
+    def _may_have_ended_the_run(self, record: StepRecord) -> bool:
+        """Whether the last execution ended by what came of the result, or recorded nothing after it."""
+        past = self.execution.past
+        return past.retry_failed or record.seq in past.retry or record.done == past.last_event
+
+    def _outcome(self, record: StepRecord) -> Any:
+        """Give what is recorded, of a stream its head."""
+        return self._replay(record)
+
+    def _replay(self, record: StepRecord) -> Any:
+        value = super()._replay(record)
+        return self._action.resolved(value) if record.flags & StepFlag.RESOLVED else value
+
+    def _settle_doubt(self, record: StepRecord, attempts: Attempts) -> Generator[Effect, Any, Happened | DidNotHappen]:
+        if record.status == StepStatus.SUCCEEDED:  # a failure that somebody has to decide first
+            whole, epoch = self.match.whole_record(), self.execution.run.epoch
+            assert whole is not None
+            record = whole._replace(status=StepStatus.STARTED.value, epoch=epoch, done=None, ended_at=None)
+            self.execution.append(record)
+        outcome = yield from super()._settle_doubt(record, attempts)
+        return Happened(self._action.resolved(outcome.value)) if isinstance(outcome, Happened) else outcome
+
+
+class _ActionStep(_Acting):
+    """An action that is performed at once."""
+
+    def __init__(self, match: Match, action: Action) -> None:
+        super().__init__(match, self._perform_async if action.is_async else self._perform)
+        self._action = action
+        self._live: Any = _NOTHING
+
+    def _perform(self) -> Any:
+        self._live = self._action.perform()
+        return self._action.record(self._live)
+
+    async def _perform_async(self) -> Any:
+        self._live = await self._action.perform()
+        return self._action.record(self._live)
+
+    def result(self, recorded: Any) -> Any:
+        """Give the caller what the function gave, or would have given."""
+        if self._live is not _NOTHING and not self._action.is_rebuilt:
+            return self._noted(self._live)
+        return self.rebuilt(recorded)
+
+
+class _ActionStream(_Acting, Stream):
+    """An action whose result is read piece by piece."""
+
+    def __init__(self, match: Match, action: Action) -> None:
+        super().__init__(match, action.perform)
+        self._action = action
+
+    def _given(self, manifest: dict[str, Any]) -> Iterator[Any]:
+        """Give what was given of each piece of another execution, whose pieces are of other sizes."""
+        head, *pieces = [item.value for item in self._recorded(manifest)]
+        if not all(isinstance(piece, bytes) for piece in pieces):
+            return iter((head, *pieces))
+        cut = Cut(b"".join(pieces))
+        self._function = partial(cut.pieces_async if self._action.is_async else cut.pieces, self._action.perform)
+        return cut.given(head)
+
+    def is_whole(self, head: Any) -> bool:
+        """Whether nothing comes after the head."""
+        return self._action.is_whole(head)
+
+    def _outcome(self, record: StepRecord) -> Any:
+        if record.flags & StepFlag.RESOLVED:
+            return next(iter(self._replay(record)))
+        return next(self._recorded(self._manifest(record))).value

@@ -1,0 +1,198 @@
+"""Every request of `httpx` goes through `Client.send` or `AsyncClient.send`, once, with its redirects and authentication."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from durable.patches.actions import Action, proves_nothing_happened
+from durable.patches.credentials import redirected_url
+from durable.patches.http_actions import (
+    Request,
+    failure,
+    header_setter,
+    refused,
+    resolved,
+    resolved_items,
+    task_names,
+)
+from durable.patches.presets import Patch, Preset
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    import httpx
+
+_LIBRARY = "httpx"
+
+
+def _describe(send: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Action:
+    request = args[0] if args else kwargs["request"]
+
+    def perform() -> Any:
+        try:
+            return send(*args, **kwargs)
+        except Exception as error:
+            _judge(error, request)
+            raise
+
+    if kwargs.get("stream"):
+        return _request(request, request.read(), is_stream=True).action(
+            perform=lambda: _pieces(perform(), request),
+            replay=lambda head, items: _opened(head, _streams().Pieces(items), request, client),
+            failure=failure,
+            resolved=resolved_items,
+            is_stream=True,
+        )
+    return _request(request, request.read()).action(
+        perform=perform,
+        record=lambda response: _recorded(response, request),
+        replay=lambda recorded: _replayed(recorded, request, client),
+        failure=failure,
+        resolved=resolved,
+    )
+
+
+async def _describe_async(
+    send: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Action:
+    request = args[0] if args else kwargs["request"]
+
+    async def perform() -> Any:
+        try:
+            return await send(*args, **kwargs)
+        except Exception as error:
+            _judge(error, request)
+            raise
+
+    if kwargs.get("stream"):
+        return _request(request, await request.aread(), is_stream=True).action(
+            perform=lambda: _pieces_async(perform, request),
+            replay=lambda head, items: _opened(head, _streams().AsyncPieces(items), request, client),
+            failure=failure,
+            resolved=resolved_items,
+            is_stream=True,
+            is_async=True,
+        )
+    return _request(request, await request.aread()).action(
+        perform=perform,
+        record=lambda response: _recorded(response, request),
+        replay=lambda recorded: _replayed(recorded, request, client),
+        failure=failure,
+        resolved=resolved,
+        is_async=True,
+    )
+
+
+def _request(request: Any, body: bytes, *, is_stream: bool = False) -> Request:
+    return Request(
+        library=_LIBRARY,
+        method=request.method,
+        url=str(request.url),
+        headers=request.headers,
+        body=body,
+        put_header=header_setter(request.headers),
+        is_stream=is_stream,
+    )
+
+
+def _judge(error: Exception, request: Any) -> None:
+    """Note on an exception what is known of the effect of the request."""
+    import httpx
+
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
+        if getattr(error, "_request", None) is request:  # and not one that it was redirected to
+            proves_nothing_happened(error)
+    elif isinstance(error, httpx.HTTPStatusError):
+        refused(error, error.response.status_code)
+
+
+def _head(response: Any, request: Any) -> dict[str, Any]:
+    return {
+        "status": response.status_code,
+        "reason": response.reason_phrase,
+        "version": response.http_version,
+        "headers": [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw],
+        "url": redirected_url(str(response.url), str(request.url)),
+        "elapsed": response.elapsed.total_seconds() if hasattr(response, "_elapsed") else 0.0,
+        "history": [_head(each, request) | {"content": getattr(each, "_content", b"")} for each in response.history],
+    }
+
+
+def _recorded(response: Any, request: Any) -> dict[str, Any]:
+    return _head(response, request) | {"content": response.content}
+
+
+def _pieces(response: Any, request: Any) -> Iterator[Any]:
+    """Give what is stored of a response that is read bit by bit, as it came, undecoded."""
+    try:
+        yield _head(response, request)
+        yield from response.iter_raw()
+    finally:
+        response.close()
+
+
+async def _pieces_async(perform: Callable[[], Any], request: Any) -> AsyncIterator[Any]:
+    response = await perform()
+    try:
+        yield _head(response, request)
+        async for piece in response.aiter_raw():
+            yield piece
+    finally:
+        await response.aclose()
+
+
+def _opened(head: dict[str, Any], stream: Any, request: Any, client: Any) -> Any:
+    return _rebuilt(head, request, client, stream) if head.get("content") is None else _replayed(head, request, client)
+
+
+def _replayed(recorded: dict[str, Any], request: Any, client: Any) -> Any:
+    return _read(_rebuilt(recorded, request, client), recorded)
+
+
+def _read(response: Any, recorded: dict[str, Any]) -> Any:
+    response._content = recorded["content"]
+    response.is_closed = response.is_stream_consumed = True
+    return response
+
+
+def _rebuilt(head: dict[str, Any], request: Any, client: Any, stream: Any = None) -> httpx.Response:
+    import httpx
+
+    if head.get("url") is not None:
+        request = httpx.Request(request.method, head["url"])
+    response = httpx.Response(
+        head["status"],
+        headers=head["headers"],
+        request=request,
+        stream=stream if stream is not None else httpx.ByteStream(b""),
+        extensions={
+            "http_version": head.get("version", "HTTP/1.1").encode(),
+            "reason_phrase": head["reason"].encode("latin-1", "replace"),
+        },
+        default_encoding=client._default_encoding,
+    )
+    response.elapsed = timedelta(seconds=head.get("elapsed", 0))
+    response.history = [_read(_rebuilt(each, request, client), each) for each in head.get("history", ())]
+    client.cookies.extract_cookies(response)
+    if response.has_redirect_location:
+        response.next_request = client._build_redirect_request(request, response)
+    return response
+
+
+def _streams() -> Any:
+    """The classes of streams of recorded pieces, which derive from httpx's."""
+    from durable.patches.presets import httpx_streams
+
+    return httpx_streams
+
+
+PRESET = Preset(
+    name=_LIBRARY,
+    patches=(
+        Patch(target="httpx:Client.send", describe=_describe),
+        Patch(target="httpx:AsyncClient.send", describe=_describe_async),
+    ),
+    tasks=task_names(_LIBRARY),
+    methods=("httpx:Response.raise_for_status",),
+)
