@@ -174,6 +174,15 @@ async def both(x):
     assert ledger(tmp_path) == [*counted, "double 7", "double 1", "double 1", "pay 1"]
 
 
+def test_patched_functions(kernels: Kernels, tmp_path: Path) -> None:
+    """Functions that were patched are steps in cells, from the first call on."""
+    (tmp_path / "shop.py").write_text("def charge(cents):\n    print('charging')\n    return cents\n")
+    kernel = kernels.open(tmp_path)
+    patch = "import sys\nsys.path.insert(0, '.')\nimport durable, shop\ndurable.patch('shop:charge', idempotent=False)"
+    assert kernel.run(LOAD, patch, "shop.charge(5)").out == "charging\n"
+    assert kernel.run("shop.charge(5)").out == ""
+
+
 def test_commands(kernels: Kernels, tmp_path: Path) -> None:
     """A notebook without a name says how to give it one; results are listed, forgotten, and left behind by a new run."""
     kernel = kernels.open(tmp_path, notebook=None)
