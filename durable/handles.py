@@ -68,7 +68,6 @@ class Run(RecordedRun):
         return f"<Run {self.id} {record.workflow} {record.status}>"
 
     def _repr_html_(self) -> str:
-        """Draw a table, for notebooks."""
         from durable.notebooks.tables import RunTable  # noqa: PLC0415 -- needed in notebooks only
 
         return RunTable(self).html()
@@ -170,9 +169,9 @@ class Run(RecordedRun):
             return self.wait() if known is not None and known.is_async else self.result()
         entry = json.loads(record.entry)
         if entry.get("block"):
-            is_notebook = record.workflow == NOTEBOOK
-            what = "that of a notebook" if is_notebook else "a `with durable.run(...)` block"
-            holder = "the notebook, by running its cells," if is_notebook else "the program that holds the block"
+            what, holder = "a `with durable.run(...)` block", "the program that holds the block"
+            if record.workflow == NOTEBOOK:
+                what, holder = "that of a notebook", "the notebook"
             raise ConfigurationError(
                 f"Run {self.id} is {what}: only {holder} can resume it."
             )
