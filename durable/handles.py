@@ -69,7 +69,6 @@ class Run(RecordedRun):
 
     def _repr_html_(self) -> str:
         from durable.notebooks.tables import RunTable  # noqa: PLC0415 -- needed in notebooks only
-
         return RunTable(self).html()
 
     @property
