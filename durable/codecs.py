@@ -10,6 +10,7 @@ import json
 import pickle
 import types
 from functools import cache, partial
+from operator import attrgetter
 from threading import local
 from typing import TYPE_CHECKING, Any
 
@@ -224,20 +225,30 @@ def _dill_pickler() -> type[Any]:
             if isinstance(obj, io.IOBase) and type(obj) not in (io.BytesIO, io.StringIO):
                 # dill would open the file again, and one for writing anew
                 raise pickle.PicklingError(f"cannot store an open file: {obj!r}")
-            if isinstance(obj, type | types.FunctionType) and _is_in_main(obj):
-                return obj.__qualname__  # a reference, for the reason given at _Pickler
+            if isinstance(obj, type | types.FunctionType):
+                found = _found_in_main(obj)
+                if found is obj:
+                    return obj.__qualname__  # a reference, for the reason given at _Pickler
+                if isinstance(found, type) and isinstance(obj, type) and obj.__module__ == "__main__":
+                    return class_of_main, (obj.__qualname__,)  # the cell that defines it was executed again
             return NotImplemented
 
     return Pickler
 
 
-def _is_in_main(obj: Any) -> bool:
+def _found_in_main(obj: Any) -> Any:
+    """Give what `__main__` calls by the name of a class or function."""
+    try:
+        return class_of_main(obj.__qualname__)
+    except AttributeError:
+        return None
+
+
+def class_of_main(qualname: str) -> Any:
+    """Give what stands in `__main__` under a qualified name; records refer to this function."""
     import __main__  # noqa: PLC0415 -- another program may have taken its place
 
-    found: Any = __main__
-    for name in obj.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is obj
+    return attrgetter(qualname)(__main__)
 
 
 def _encode_dill(value: object) -> bytes | None:

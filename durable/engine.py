@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from durable import sessions
+from durable import outside, sessions
 from durable.branches import scoped_tasks
 from durable.calls import Call
 from durable.consumers import items_of, items_of_async
@@ -117,6 +117,9 @@ def _call_outside(
 ) -> Any:
     if sessions.is_disabled():
         return _plain().call_plain_task(task, function, instance, args, kwargs)
+    notebook = outside.notebook_here()
+    if notebook is not None:
+        return notebook.call(task, function, instance, args, kwargs)
     _refuse_or_warn(task)
     return function(*args, **kwargs)
 
@@ -146,6 +149,7 @@ def call_workflow(
         return _plain().call_plain_workflow(workflow, function, instance, args, kwargs)
     frame = FRAME.get()
     if frame is None:
+        outside.check_workflow(workflow)
         life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
         if not workflow.is_async:
             return drive(life)
@@ -195,6 +199,7 @@ def start_workflow(
     if sessions.is_disabled():
         run: Run = _plain().start_plain(workflow, function, instance, args, kwargs)
         return run
+    outside.check_workflow(workflow)
     call = RunCall(workflow, instance, args, kwargs)
     life = run_life(call, partial(function, *args, **kwargs))
     outcome: Future[Any] = Future()

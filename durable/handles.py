@@ -22,13 +22,14 @@ from durable.errors import (
 from durable.execution import FRAME
 from durable.loading import load_workflow, refuse_programs
 from durable.naming import is_unicode
-from durable.notices import shell_command
+from durable.notices import NOTEBOOK, shell_command
 from durable.observers import notify, observers, run_event
 from durable.options import ABSENT
 from durable.recorded_runs import RecordedRun, is_under_way
 from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.result_cache import WORKFLOW as CACHE_WORKFLOW
 from durable.run_calls import RunCall, own_budget, stored_inputs
+from durable.run_lists import Runs
 from durable.runs import run_life
 from durable.serializers import Unserializable
 from durable.step_keys import is_items_container
@@ -65,6 +66,10 @@ class Run(RecordedRun):
         """Show id, workflow and status in one line."""
         record = self.record
         return f"<Run {self.id} {record.workflow} {record.status}>"
+
+    def _repr_html_(self) -> str:
+        from durable.notebooks.tables import RunTable  # noqa: PLC0415 -- needed in notebooks only
+        return RunTable(self).html()
 
     @property
     def workflow(self) -> str:
@@ -164,8 +169,11 @@ class Run(RecordedRun):
         entry = json.loads(record.entry)
         refuse_programs(self._session, record)
         if entry.get("block"):
+            what, holder = "a `with durable.run(...)` block", "the program that holds the block"
+            if record.workflow == NOTEBOOK:
+                what, holder = "that of a notebook", "the notebook"
             raise ConfigurationError(
-                f"Run {self.id} is a `with durable.run(...)` block: only the program that holds the block can resume it."
+                f"Run {self.id} is {what}: only {holder} can resume it."
             )
         if record.inputs is None:
             raise ConfigurationError(
@@ -378,11 +386,8 @@ def list_runs(
     *, workflow: str | None = None, status: str | None = None, parent: str | None = None, limit: int | None = None
 ) -> list[Run]:
     """List the runs in the store, the newest first; filtered by workflow name, status and parent run."""
-    session = sessions.current()
-    return [
-        Run(session, summary.run.id)
-        for summary in summaries(workflow=workflow, status=status, parent=parent, limit=limit)
-    ]
+    found = summaries(workflow=workflow, status=status, parent=parent, limit=limit)
+    return Runs.of(Run, sessions.current(), found)
 
 
 def summaries(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from durable import registry
+from durable import outside, registry
 from durable.calls import Call
 from durable.definitions import TaskDefinition
 from durable.effects import drive
@@ -75,7 +75,9 @@ def scope(name: str) -> Iterator[None]:
         raise ConfigurationError(f"A scope has a name that is a string and not empty, not {name!r}.")
     frame = FRAME.get()
     if frame is None:
-        yield
+        notebook = outside.notebook_here()
+        with notebook.scope(name) if notebook is not None else contextlib.nullcontext():
+            yield
         return
     token = FRAME.set(Frame(frame.body, frame.scope.named(name)))
     try:

@@ -68,9 +68,8 @@ def load_workflow(run: RunRecord, anchor: str | None) -> WorkflowDefinition:
 
 
 def _load_script(run: RunRecord, path: str | None) -> str:
-    if path is None or not Path(path).is_file():
-        where = f"the script {path}, which is gone" if path else "a shell or notebook"
-        raise NotFoundError(f"Run {run.id} was started from {where}. Call the workflow from your program to resume it.")
+    if path is None or not Path(path).is_file() or path.endswith(".ipynb"):
+        raise NotFoundError(f"Run {run.id} was started from {_no_script(path)}. Call the workflow there to resume it.")
     spec = importlib.util.spec_from_file_location(_MAIN, path, loader=SourceFileLoader(_MAIN, path))
     assert spec is not None
     assert spec.loader is not None
@@ -86,6 +85,12 @@ def _load_script(run: RunRecord, path: str | None) -> str:
             f"do its work behind `if __name__ == '__main__':`, or start it as before to resume the run."
         ) from error
     return path
+
+
+def _no_script(path: str | None) -> str:
+    if path is None:
+        return "a shell"
+    return f"the notebook {path}" if path.endswith(".ipynb") else f"the script {path}, which is gone"
 
 
 @contextlib.contextmanager

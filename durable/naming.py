@@ -1,7 +1,7 @@
 """Names that stay the same wherever and however a script is started.
 
 `__main__` is not a name: two scripts would share records, and a resumed script would not find its own. Functions of a
-script are named after its path, relative to the folder that holds the store.
+script or a notebook are named after its path, relative to the folder that holds the store.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 _SCRIPTS = ("__main__", "__mp_main__")
 _anchor: str | None = None
+_notebook: str | None = None
+
+
+def set_notebook_path(path: str | None) -> None:
+    """Say which notebook the functions of `__main__` stand in, which has no file for Python."""
+    global _notebook  # noqa: PLW0603 -- a process is the kernel of one notebook
+    _notebook = path
 
 
 def set_anchor(folder: str) -> str | None:
@@ -25,6 +32,11 @@ def set_anchor(folder: str) -> str | None:
     if _anchor is None:
         _anchor = folder
     return folder if folder != _anchor else None
+
+
+def home(anchor: str | None) -> str:
+    """Give the folder that scripts are named from in a store of this anchor; empty if there is none."""
+    return (anchor if anchor is not None else _anchor) or ""
 
 
 def module_name(function: Callable[..., object]) -> str:
@@ -43,7 +55,7 @@ def stable_module_name(function: Callable[..., object], anchor: str | None = Non
     path = script_path(function)
     if path is None or not is_script(function):
         return module_name(function)
-    name = _script_name(path, anchor if anchor is not None else _anchor or "")
+    name = _script_name(path, home(anchor))
     return name.encode(errors="backslashreplace").decode()  # the name of a file need not be valid Unicode
 
 
@@ -78,7 +90,7 @@ def _script_name(path: str, anchor: str) -> str:
 def script_path(function: Callable[..., object]) -> str | None:
     """Give the absolute path of the script that a function of `__main__` stands in, None where there is no file."""
     main = sys.modules.get(getattr(function, "__module__", "") or "")
-    path = getattr(main, "__file__", None)
+    path = getattr(main, "__file__", None) or (_notebook if getattr(main, "__name__", "") == "__main__" else None)
     return os.path.abspath(path) if path and path != "<stdin>" else None
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("durable")
 
 _OFTEN = 3  # per workflow and process: a loop over finished runs does not flood the terminal
+NOTEBOOK = "durable.notebook"  # the workflow that runs of notebooks belong to
+_NOTEBOOKS_WAY = "%durable fresh"
+_notebooks: set[str] = set()  # whose runs were opened here before: they are given back and claimed again at will
 _shown: Counter[str] = Counter()
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -45,9 +48,13 @@ def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
     ended = run.ended_at if run.ended_at is not None else run.updated_at
     how = {"running": "interrupted", "waiting": "interrupted"}.get(before, before)
     logger.info("run resumed", extra={"run": run.id, "status": before, "steps": steps})
+    if run.workflow == NOTEBOOK:
+        if run.id in _notebooks:
+            return
+        _notebooks.add(run.id)
     _tell(
         f"resuming run {run.id} ({how} {age(now - ended)}, {steps} step{'s' * (steps != 1)} recorded). "
-        f"For a new run: with_options(fresh=True) or DURABLE_FRESH=1."
+        f"For a new run: {_NOTEBOOKS_WAY if run.workflow == NOTEBOOK else 'with_options(fresh=True) or DURABLE_FRESH=1'}."
     )
 
 

@@ -79,9 +79,11 @@ def warn_of_new_code(execution: Execution, task: TaskDefinition, record: StepRec
         return
     execution.code_seen.add(task.label)
     if task.code is not None and code_changed(record, task.code):
+        is_idempotent = task.is_idempotent(execution.workflow.idempotent)
+        way_out = "a new version=" if not is_idempotent else "on_code_change='rerun' or a new version="
         warn_once(
             "code",
-            f"{execution.id}:{task.label}",
+            f"{execution.id}:{task.label}:{task.code_hex}",
             f"The body of task {task.full_name!r} changed since run {execution.id} recorded its results; they are "
-            f"kept. To execute it again use on_code_change='rerun' or a new version=.",
+            f"kept. To execute it again use {way_out}.",
         )

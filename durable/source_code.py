@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["code_digest", "function_digest"]
+__all__ = ["code_digest", "function_digest", "tree_digest"]
 
 _DIGEST_SIZE = 16
 _UNMARKED_FILES = {"<string>", "<stdin>"}  # names that unrelated pieces of code share
@@ -39,6 +39,11 @@ def function_digest(function: FunctionType) -> bytes | None:
         return None
     linecache.lazycache(code.co_filename, function.__globals__)
     return _digest_of_code(code.co_filename, code)
+
+
+def tree_digest(tree: ast.Module) -> bytes:
+    """Digest of what a piece of code says, whatever it looks like."""
+    return _digest("".join(_written(tree.body)))
 
 
 def _innermost(function: Any) -> FunctionType | None:
@@ -172,7 +177,11 @@ def _digest_of_definition(node: _Definition) -> bytes:
         parts.extend(_written(_without_docstring(node.body)))
         _write(node.returns, parts)
         _write(getattr(node, "type_params", None) or None, parts)
-    return hashlib.blake2b("".join(parts).encode("utf-8", "surrogatepass"), digest_size=_DIGEST_SIZE).digest()
+    return _digest("".join(parts))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_SIZE).digest()
 
 
 def _written(value: Any) -> list[str]:

@@ -121,7 +121,7 @@ class Step:
         self._note_replayed(record, verdict)
         match verdict:
             case Verdict.REPLAY:
-                if on_code_change == "keep":
+                if on_code_change == "keep" or not self.match.is_idempotent:
                     warn_of_new_code(execution, task, record)
                 if record.flags & _PAID:
                     return (yield from replay_paid(self.match, record, lambda: self._replay(record)))

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from durable import sessions
+from durable import outside, sessions
 from durable.calls import Call, LateCall
 from durable.completions import MapResults
 from durable.engine import call_anonymous_task, call_task
@@ -42,7 +42,7 @@ def submit_task(
     frame = _frame(task, "submit")
     submitting = _Submitting(task, function, instance, frame, None)
     submission = submitting.make(submitting.call(args, kwargs))
-    submitting.flow.submit([submission])
+    submitting.flow.submit(submitting.made)
     return TaskFuture(submission)
 
 
@@ -50,7 +50,7 @@ def call_on_executor(
     task: TaskDefinition, function: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Call a task whose body runs on an executor, and wait for it as for any other."""
-    frame = FRAME.get()
+    frame = FRAME.get() or outside.frame_here()
     if frame is not None and task.executor is not None:
         frame.body.check()
         function = Elsewhere(flow_of(frame.body.execution).executors, task.executor, task, function, instance)
@@ -87,7 +87,7 @@ def map_task(
     submitting = _Submitting(task, function, instance, frame, concurrency)
     calls = [submitting.call(args, {}) for args in items]
     submissions = [submitting.make(call) for call in calls]
-    submitting.flow.submit(submissions)
+    submitting.flow.submit(submitting.made)
     return MapResults([TaskFuture(submission) for submission in submissions], ordered=ordered)
 
 
@@ -100,7 +100,7 @@ def _refuse_generator(task: TaskDefinition, what: str) -> None:
 
 
 def _frame(task: TaskDefinition, what: str) -> Frame:
-    frame = FRAME.get()
+    frame = FRAME.get() or outside.frame_here()
     if frame is None:
         raise OutsideRunError(
             f"Task {task.full_name!r} was not executed: {what}(...) was called outside a run, or in a thread that carries no "
@@ -123,6 +123,7 @@ class _Submitting:
         self._frame = frame
         self._group = None if places is None else Group(places)
         self.flow: Flow = flow_of(execution)
+        self.made: list[Submission] = []
         self._after = tuple(self._own(future) for future in task.after)
         self._loop = _loop_of(frame) if task.is_async and execution.workflow.is_async else None
         option = task.executor if task.executor is not None else execution.workflow.executor
@@ -153,9 +154,12 @@ class _Submitting:
     def make(self, checked: tuple[Call, tuple[Submission, ...], Arguments]) -> Submission:
         """Fix the step key of a call."""
         call, needed, given = checked
+        under_way = self._frame.scope.under_way(call.content)
+        if under_way is not None:
+            return under_way
         match = Match(self._task, call, self._frame)
         refuse_confusion(match)
-        return Submission(
+        submission = Submission(
             self.flow,
             SubmittedStep(match, self._function, depends_on_results=bool(needed)),
             order=next(self.flow.orders),
@@ -165,6 +169,9 @@ class _Submitting:
             loop=self._loop,
             group=self._group,
         )
+        self.made.append(submission)
+        self._frame.scope.note_submission(call.content, submission)
+        return submission
 
     def _resolve(self, call: Call, given: Arguments) -> Call:
         args, kwargs = replaced(given, _result)

@@ -13,6 +13,7 @@ import wrapt
 
 from durable.execution import FRAME, warn_once
 from durable.failures import mark
+from durable.outside import frame_here, notebook_here
 from durable.patches.action_steps import STEP_OF, call_action, is_action
 from durable.patches.credentials import scrub, secrets_of
 from durable.sessions import has_active_runs
@@ -30,7 +31,7 @@ def patched_function(describe: Callable[..., Any], function: Any, *, is_method: 
 
     @wraps(function)
     def patched(*args: Any, **kwargs: Any) -> Any:
-        if FRAME.get() is None and not has_active_runs():
+        if FRAME.get() is None and not has_active_runs() and notebook_here() is None:
             return function(*args, **kwargs)
         if is_method and args:
             return _call(describe, MethodType(function, args[0]), args[0], args[1:], kwargs)
@@ -49,7 +50,7 @@ def _call(
     kwargs: dict[str, Any],
 ) -> Any:
     """Call a patched function: a step inside a run, what it was outside and in the body of another patched call."""
-    frame = FRAME.get()
+    frame = FRAME.get() or frame_here()
     if frame is None:
         if has_active_runs():
             _warn(describe(function, instance, args, kwargs))
@@ -67,7 +68,7 @@ def _call(
 async def _described(
     action: Awaitable[Action | None], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    found, frame = await action, FRAME.get()
+    found, frame = await action, FRAME.get() or frame_here()
     if found is None or frame is None:
         return await function(*args, **kwargs)
     return await call_action(found, frame)

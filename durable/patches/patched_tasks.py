@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from durable import registry
 from durable.definitions import TaskDefinition
 from durable.execution import FRAME
+from durable.outside import notebook_here
 from durable.sessions import has_active_runs
 from durable.wrappers import Task, caller_of
 
@@ -26,7 +27,8 @@ def _call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    if FRAME.get() is None and not has_active_runs():  # a thread beside a run is told, as for every task
+    # a thread beside a run is told, as for every task
+    if FRAME.get() is None and not has_active_runs() and notebook_here() is None:
         return function(*args, **kwargs)
     return inside(definition, function, instance, args, kwargs)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernels import Kernels
+
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PROGRAMS = [
@@ -19,6 +21,9 @@ PROGRAMS = [
 ]
 CONSOLES = [(BLOCKS[i - 1][1], session) for i, (kind, session) in enumerate(BLOCKS) if kind == "console"]
 STARTS = {"python": [sys.executable], "durable": [sys.executable, "-m", "durable"]}
+NOTEBOOKS = [
+    (cells.split("# %%\n"), BLOCKS[i + 1][1]) for i, (kind, cells) in enumerate(BLOCKS) if kind == "ipython"
+]
 VARIES = ((r"(signup|send)-[0-9a-f]{16}", "ID"), (r"\d+ (s|min) ago|just now", "AGE"))
 
 
@@ -76,10 +81,25 @@ def test_a_console_session_goes_as_shown(code: str, session: str, tmp_path: Path
     assert normalised(shown) == normalised(session)
 
 
+@pytest.mark.parametrize(("cells", "output"), NOTEBOOKS)
+def test_a_notebook_goes_as_shown(cells: list[str], output: str, tmp_path: Path) -> None:
+    """The cells of the README are run, their kernel is killed, and they are run again: they print what the README shows."""
+    shown = []
+    with Kernels() as kernels:
+        for _ in range(2):
+            kernel = kernels.open(tmp_path)
+            ran = kernel.run(*cells)
+            assert not ran.error, ran
+            shown.append(ran.out)
+            kernel.kill()
+    assert "Killed\n".join(shown).strip() == output.strip()
+
+
 def test_the_readme_has_blocks() -> None:
     """The blocks are found."""
     assert len(PROGRAMS) >= 4
     assert len(CONSOLES) == 2
+    assert len(NOTEBOOKS) == 1
 
 
 def test_the_two_commands_are_complete() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 _TESTS = Path(__file__).parents[1]
-_ROW = re.compile(r"^\| [A-F] \| .+ \| `(\S+)::(\w+)` \|$")
+_ROW = re.compile(r"^\| [A-FN] \| .+ \| `(\S+)::(\w+)` \|$")
 
 
 def _named() -> list[tuple[str, str]]:

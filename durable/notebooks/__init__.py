@@ -1,0 +1,1 @@
+"""Notebooks: calls of tasks in cells are steps of one run per notebook, and cells can be steps themselves."""
