@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
     from durable.observers import Event, subscribe
     from durable.patches import patch
+    from durable.retry_after import wait_retry_after
     from durable.sending import send
     from durable.sessions import configure
     from durable.states import state
@@ -130,6 +131,7 @@ __all__ = [
     "wait",
     "wait_async",
     "wait_for",
+    "wait_retry_after",
     "workflow",
 ]
 
@@ -167,6 +169,7 @@ _IMPORTED_AT_FIRST_USE = {
     "wait": "completions",
     "wait_async": "completions",
     "wait_for": "waits",
+    "wait_retry_after": "retry_after",
 }
 
 
