@@ -17,6 +17,7 @@ from durable.errors import ExecutionStopped, NotSerializableError
 from durable.exceptions import encode_exception
 from durable.execution import NOTHING, Body, warn_once
 from durable.failures import culprits, hide, is_hidden, mark
+from durable.key_windows import is_forgotten, with_expiry
 from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.replaying import replay_failure
@@ -108,6 +109,8 @@ class Attempts:
             self._flags |= StepFlag.NOT_IDEMPOTENT
             if execution.lacks_context:  # its body may ask for it when its effect has begun
                 raise execution.stop(missing_context(execution))
+        if task.window is not None:
+            self._details = with_expiry(self._details, task.window, self._started_at, record)
         if task.may_be_undone:
             self._details = describe(execution, self.call, self.seq, self._key, self._details)
 
@@ -262,7 +265,7 @@ class Attempts:
         details = replace(Details.read(self._details), tries=self.tries, retry=blame)
         if isinstance(error, Exception) and (self._is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
-            if pause is not None:
+            if pause is not None and not is_forgotten(self._details, execution.clock() + pause):
                 execution.past.retry.update(blame)
                 yield from self._record_pause(pause, body, details, self._encode_error(error))
                 return pause

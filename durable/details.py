@@ -30,7 +30,8 @@ class Argument:
 class Details:
     """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
     `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before, `undo` the
-    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored).
+    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored), `expires`
+    the time at which the receiver forgets the idempotency key (seconds since 1970).
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Details:
     retry: tuple[int, ...] = ()
     key: str = ""
     undo: tuple[str, str] | None = None
+    expires: float | None = None
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
@@ -58,6 +60,8 @@ class Details:
             data["k"] = self.key
         if self.undo is not None:
             data["x"] = self.undo
+        if self.expires is not None:
+            data["e"] = self.expires
         return json.dumps(data).encode()
 
     @staticmethod
@@ -75,6 +79,7 @@ class Details:
                 tuple(found.get("r", ())),
                 found.get("k", ""),
                 (found["x"][0], found["x"][1]) if "x" in found else None,
+                found.get("e"),
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise CorruptRecordError(

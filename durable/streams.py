@@ -16,6 +16,7 @@ from durable.doubts import in_doubt
 from durable.effects import Durable, Effect, Execute, Sleep
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
 from durable.execution import warn_once
+from durable.key_windows import is_forgotten
 from durable.records import ITEMS, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.serializers import Unserializable
 from durable.step_keys import items_container
@@ -105,7 +106,7 @@ class Stream(Step):
         """Execute the body again for a consumer that wants more than when it closed the generator: it had failed then."""
         execution, record = self.execution, self.match.whole_record()
         assert record is not None
-        if not self.match.is_idempotent:
+        if not self.match.is_idempotent or is_forgotten(record.details, execution.clock()):
             left = record._replace(status=StepStatus.STARTED.value, epoch=execution.run.epoch, done=None, ended_at=None)
             execution.append(left)
             more = f"It is a generator that its consumer closed after {manifest['items']} items, and is now asked for more."

@@ -65,8 +65,7 @@ def killed(after: float) -> bool:
     return code == -signal.SIGKILL
 
 
-def main() -> None:
-    ...
+def main() -> None: ...
 
 
 if __name__ == "__main__":
