@@ -19,7 +19,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
+from urllib.parse import parse_qsl
 
 REFUSED, ERROR, DROPPED = "refused", "error", "dropped"
 
@@ -47,7 +48,7 @@ class PaidAPI(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def __enter__(self) -> "PaidAPI":
+    def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -69,7 +70,7 @@ class PaidAPI(ThreadingHTTPServer):
         with self.quiet:
             self.requests += 1
             self._in_flight += 1
-            failure = self._random.choice((REFUSED, ERROR, DROPPED)) if self._random.random() < self.failures else ""
+            failure = self.next_failure()
         try:
             yield failure
         finally:
@@ -77,11 +78,15 @@ class PaidAPI(ThreadingHTTPServer):
                 self._in_flight -= 1
                 self.quiet.notify_all()
 
+    def next_failure(self) -> str:
+        """Say how the next request fails, empty if it does not."""
+        return self._random.choice((REFUSED, ERROR, DROPPED)) if self._random.random() < self.failures else ""
+
     def charge(self, path: str, key: str, asked: dict[str, Any]) -> dict[str, Any] | None:
         """Charge and answer, or answer again what was answered under this key; None for a key of another request."""
         text = json.dumps([path, asked], sort_keys=True)
         with self.quiet:
-            if key in self._known:
+            if key and key in self._known and self.honours_key(path):
                 known, answer = self._known[key]
                 return answer if known == text else None
             with open(self.ledger, "a+", encoding="utf-8") as ledger:
@@ -91,8 +96,7 @@ class PaidAPI(ThreadingHTTPServer):
                 ledger.flush()
                 os.fsync(ledger.fileno())
             answer = self.answer(path, number, asked)
-            if key:
-                self._known[key] = text, answer
+            self._known[key] = text, answer
             return answer
 
     def honours_key(self, path: str) -> bool:
@@ -109,6 +113,10 @@ class PaidAPI(ThreadingHTTPServer):
         """The same as a stream."""
         yield from answer["text"].split()
 
+    def look_up(self, path: str) -> dict[str, Any]:
+        """What a GET is answered with, which costs nothing."""
+        return {"charges": self.charges()}
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: PaidAPI
@@ -117,15 +125,14 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.asked(self.rfile.read(int(self.headers.get("Content-Length", 0))))
         with self.server.handling() as failure:
             if failure == REFUSED:
-                self.send(429, {"error": "slow down"}, {"Retry-After": self.server.retry_after})
+                self.send(429, {"error": {"message": "slow down"}}, {"Retry-After": self.server.retry_after})
                 return
             path = self.path.partition("?")[0]
-            key = self.headers.get("Idempotency-Key", "") if self.server.honours_key(path) else ""
-            answer = self.server.charge(path, key, asked)
+            answer = self.server.charge(path, self.headers.get("Idempotency-Key", ""), asked)
             if answer is None:
-                self.send(400, {"error": "this key stands for another request"})
+                self.send(400, {"error": {"message": "this key stands for another request"}})
             elif failure == ERROR:
-                self.send(500, {"error": "something broke after the charge"})
+                self.send(500, {"error": {"message": "something broke after the charge"}})
             elif failure == DROPPED:
                 self.close_connection = True
             elif asked.get("stream"):
@@ -133,7 +140,12 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self.send(200, answer)
 
+    def do_GET(self) -> None:
+        self.send(200, self.server.look_up(self.path.partition("?")[0]))
+
     def asked(self, body: bytes) -> dict[str, Any]:
+        if self.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+            return dict(parse_qsl(body.decode()))
         return dict(json.loads(body or b"{}"))
 
     def send(self, status: int, answer: dict[str, Any], headers: dict[str, str] | None = None) -> None:

@@ -168,4 +168,3 @@ def test_what_is_no_window_is_refused(window: Any) -> None:
     """`idempotent` is a bool or a positive `timedelta`."""
     with pytest.raises(durable.DefinitionError, match="idempotent"):
         task(idempotent=window)(lambda: None)
-
