@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from durable.decorators import task, workflow
 from durable.errors import (
+    BatchFailedError,
     CodeChangedError,
     ConfigurationError,
     CorruptRecordError,
@@ -42,6 +43,7 @@ from durable.errors import (
 from durable.wrappers import Task, Workflow
 
 if TYPE_CHECKING:
+    from durable.batches import batch
     from durable.blocks import run
     from durable.checkpoints import checkpoint
     from durable.completions import MapResults, Waited, as_completed, wait, wait_async
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from durable.waits import sleep, wait_for
 
 __all__ = [
+    "BatchFailedError",
     "CodeChangedError",
     "ConfigurationError",
     "CorruptRecordError",
@@ -107,6 +110,7 @@ __all__ = [
     "Workflow",
     "WouldDeadlockError",
     "as_completed",
+    "batch",
     "checkpoint",
     "configure",
     "context",
@@ -146,6 +150,7 @@ _IMPORTED_AT_FIRST_USE = {
     "TaskFuture": "futures",
     "Waited": "completions",
     "as_completed": "completions",
+    "batch": "batches",
     "checkpoint": "checkpoints",
     "configure": "sessions",
     "context": "contexts",

@@ -25,7 +25,8 @@ Exception
     │   ├── MissingContextError      a run asks for its live context, and none was given
     │   ├── CodeChangedError         a task's body changed and `on_code_change="error"` holds
     │   └── LeaseLostError           another process took the run over: nothing was written
-    ├── WaitTimeoutError             no message came in time (also a TimeoutError)
+    ├── WaitTimeoutError             no message came, or no batch ended, in time (also a TimeoutError)
+    ├── BatchFailedError             a batch failed, or gave no result for a request
     ├── OutsideRunError              something that needs a run was called outside one (also a RuntimeError)
     ├── WouldDeadlockError           waiting here would wait for the waiting thread itself (also a RuntimeError)
     └── StoreError                   the checkpoint store
@@ -44,6 +45,7 @@ Warning
 from __future__ import annotations
 
 __all__ = [
+    "BatchFailedError",
     "CodeChangedError",
     "ConfigurationError",
     "CorruptRecordError",
@@ -219,6 +221,10 @@ class LeaseLostError(RunError):
 
 class WaitTimeoutError(DurableError, TimeoutError):
     """No message came before the deadline of `wait_for`; recorded, and replayed where the code handled it."""
+
+
+class BatchFailedError(DurableError):
+    """A batch failed as a whole, or gave no result for a request. `poll` functions of `durable.batch` raise it, too."""
 
 
 class OutsideRunError(DurableError, RuntimeError):
