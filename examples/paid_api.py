@@ -144,9 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(200, self.server.look_up(self.path.partition("?")[0]))
 
     def asked(self, body: bytes) -> dict[str, Any]:
-        if self.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+        kind = self.headers.get("Content-Type", "")
+        if kind.startswith("application/x-www-form-urlencoded"):
             return dict(parse_qsl(body.decode()))
-        return dict(json.loads(body or b"{}"))
+        return dict(json.loads(body or b"{}")) if kind.startswith("application/json") else {"bytes": len(body)}
 
     def send(self, status: int, answer: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         body = json.dumps(answer).encode()
