@@ -28,6 +28,8 @@ _DEEPEST = 10  # errors of one chain that are looked at
 
 def notice_client_retries(task: TaskDefinition, error: BaseException) -> None:
     """Warn once per task if the client that failed in an attempt had tried several times itself."""
+    if task.full_name.partition(".")[0] in _OFF:  # of a preset, which has told the client not to
+        return
     found: dict[str, int] = {}
     for name, retries in _retries(error):
         if retries > found.get(name, 0):
