@@ -66,7 +66,7 @@ class Stream(Step):
 
     def _attempts(self) -> Attempts:
         self._begun = True
-        return _StreamAttempts(self.match, self._function)
+        return StreamAttempts(self.match, self._function)
 
     def life(self) -> Generator[Effect, Any, Any]:
         """Match the call, decide, and give the items, made now or recorded; returns what the generator returned."""
@@ -112,7 +112,7 @@ class Stream(Step):
             more = f"It is a generator that its consumer closed after {manifest['items']} items, and is now asked for more."
             raise execution.stop(in_doubt(left, execution.run, more))
         given = self._given(manifest)
-        attempts = _StreamAttempts(self.match, self._function)
+        attempts = StreamAttempts(self.match, self._function)
         attempts.given = given
         return (yield from attempts.execute()).returned
 
@@ -167,7 +167,7 @@ class _Made:
         self.returned = returned
 
 
-class _StreamAttempts(Attempts):
+class StreamAttempts(Attempts):
     """Executes the body of a generator, piece by piece."""
 
     __slots__ = ("_bytes", "_chunk", "_chunks", "_items", "_since", "given")

@@ -63,6 +63,8 @@ class Action:
 
     `idempotent` and `retry` are those of `@task`; a stream has no `retry`.
 
+    With `is_kept` the result is on disk before the caller has it, as that of what is not idempotent always is.
+
     `receipt` is an idempotency key that the caller chose: a call in doubt is repeated only under the one that it had.
     `failure` tells of something recorded whether it stands for a failure: None if not, True if nothing happened, False if
     nobody knows. A failure that ended the run is tried again, or in doubt.
@@ -80,6 +82,7 @@ class Action:
     failure: Callable[[Any], bool | None] = _no_failure
     resolved: Callable[[Any], Any] = _as_it_is
     is_rebuilt: bool = False
+    is_kept: bool = False
     is_async: bool = False
     is_stream: bool = False
     is_whole: Callable[[Any], bool] = _is_no_whole

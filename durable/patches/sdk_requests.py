@@ -96,6 +96,7 @@ class _Call:
             receipt=options.idempotency_key,
             retry=None if self._is_stream else repeatedly(retries),
             is_rebuilt=True,
+            is_kept=self._method not in _SAFE,
             is_async=is_async,
             is_stream=self._is_stream,
         )

@@ -16,7 +16,7 @@ import stripe
 
 import durable
 from durable import sessions, workflow
-from tests.crash.effects import did, saved
+from tests.crash.effects import did, reach
 from tests.paid_services import WORDS, PaidServices
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ def everything() -> list[Any]:
     found: list[Any] = []
     for call in (answer, read, pay, start_program):
         found.append(call())
-        saved(call.__name__)
+        reach(call.__name__)
     return found
 
 
 @workflow(run_id=RUN)
 async def everything_async() -> str:
     words = await read_async()
-    saved("read_async")
+    reach("read_async")
     return words
 
 
@@ -89,7 +89,7 @@ def payment() -> str:
     return pay()
 
 
-def patched(program: Any, late: float = 0, kill_in: str = "") -> Any:
+def patched(program: str, late: float = 0, kill_in: str = "") -> Any:
     """Start a program as `durable run --patch` does, killed when a request has been answered."""
     durable.patch("openai", "anthropic", "stripe", "subprocess")
     begun = time.time()
@@ -105,7 +105,8 @@ def patched(program: Any, late: float = 0, kill_in: str = "") -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
 
         setattr(holder, name, answered)
-    return {"everything": everything, "async": everything_async, "payment": payment, "program": program_alone}[program]()
+    programs: dict[str, Any] = {"everything": everything, "async": everything_async, "payment": payment}
+    return programs.get(program, program_alone)()
 
 
 @workflow(run_id=RUN)

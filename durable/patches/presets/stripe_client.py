@@ -72,6 +72,7 @@ class _Call:
             receipt=self._given.get("idempotency_key"),
             retry=repeatedly(told.get("max_network_retries") or 0),
             is_rebuilt=True,
+            is_kept=self._method != "get",
             **more,
         )
 
