@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from durable.details import Details
-from durable.records import StepFlag, StepStatus
 
 if TYPE_CHECKING:
     from durable.records import StepRecord
@@ -22,8 +21,11 @@ def is_forgotten(details: bytes | None, now: float) -> bool:
 
 
 def with_expiry(details: bytes, window: float, now: float, record: StepRecord | None) -> bytes:
-    """Note in a step's details when its key, which is used first now unless it is recorded, will be forgotten."""
-    expires = None
-    if record is not None and record.status != StepStatus.SUCCEEDED and not record.flags & StepFlag.RESOLVED:
-        expires = Details.read(record.details).expires
-    return replace(Details.read(details), expires=now + window if expires is None else expires).write()
+    """Note in a step's details when its key will be forgotten; it is used first now, unless it is recorded.
+
+    A step that is executed again although its key was forgotten, by somebody's decision, uses the key as if it were new.
+    """
+    expires = Details.read(record.details).expires if record is not None else None
+    if expires is None or expires <= now:
+        expires = now + window
+    return replace(Details.read(details), expires=expires).write()

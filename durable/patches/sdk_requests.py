@@ -16,6 +16,7 @@ from durable.inside import idempotency_key
 from durable.patches.actions import Action, proves_nothing_happened
 from durable.patches.credentials import counted_url
 from durable.patches.http_actions import content_of, refused, resolved, resolved_items
+from durable.patches.sdk_streams import async_stream, sync_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -176,7 +177,7 @@ class _Call:
     def _opened(self, head: dict[str, Any], items: Any) -> Any:
         if "content" in head:  # somebody said what was answered
             return self._replayed(head)
-        kind = _stream_kinds(self._http)[hasattr(items, "__anext__")]
+        kind = (async_stream if hasattr(items, "__anext__") else sync_stream)(self._http)
         return self._processed(self._response(head, stream=kind(items)))
 
     def _response(self, head: dict[str, Any], **body: Any) -> Any:
@@ -255,31 +256,3 @@ def _is_transient(error: BaseException) -> bool:
     if isinstance(status, int):
         return status in _TRANSIENT or status >= _SERVER_ERROR
     return any(kind.__name__ == "APIConnectionError" for kind in type(error).__mro__)
-
-
-@cache
-def _stream_kinds(http: Any) -> tuple[Any, Any]:
-    """Make the bodies of responses that are read from recorded pieces, for sync and for async clients."""
-
-    class Pieces(http.SyncByteStream):  # type: ignore[misc]  # httpx2's or httpx's
-        def __init__(self, items: Any) -> None:
-            self._items = items
-
-        def __iter__(self) -> Any:
-            yield from self._items
-
-        def close(self) -> None:
-            self._items.close()
-
-    class AsyncPieces(http.AsyncByteStream):  # type: ignore[misc]  # as above
-        def __init__(self, items: Any) -> None:
-            self._items = items
-
-        async def __aiter__(self) -> Any:
-            async for piece in self._items:
-                yield piece
-
-        async def aclose(self) -> None:
-            await self._items.aclose()
-
-    return Pieces, AsyncPieces

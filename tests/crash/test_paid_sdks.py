@@ -42,14 +42,14 @@ def answer() -> str:
 
 
 def read() -> str:
-    with anthropic.Anthropic(api_key="k", base_url=os.environ["PAID_API"]) as client:
-        with client.messages.stream(**ASKED) as events:
-            words = []
-            for text in events.text_stream:
-                words.append(text.strip())
-                if text.strip() == os.environ.get("KILL_WORD"):
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return " ".join(words)
+    client = anthropic.Anthropic(api_key="k", base_url=os.environ["PAID_API"])
+    with client, client.messages.stream(**ASKED) as events:
+        words = []
+        for text in events.text_stream:
+            words.append(text.strip())
+            if text.strip() == os.environ.get("KILL_WORD"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return " ".join(words)
 
 
 async def read_async() -> str:

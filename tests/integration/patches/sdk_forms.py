@@ -18,7 +18,7 @@ import stripe
 from durable.errors import DurableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.paid_services import PaidServices
 
@@ -71,8 +71,7 @@ def openai_streams(api: PaidServices) -> Iterator[Any]:
     client = of_openai(api)
     yield list(client.chat.completions.create(**ASKED, stream=True))
     with client.chat.completions.create(**ASKED, stream=True) as chunks:
-        for chunk in chunks:
-            yield chunk
+        yield from chunks
     with client.chat.completions.stream(model="m", messages=SAID) as events:
         yield [repr(event) for event in events]
         yield events.get_final_completion().choices[0].message.content
@@ -142,8 +141,8 @@ async def anthropic_async(api: PaidServices) -> AsyncIterator[Any]:
 
 
 def _http() -> Any:
-    made: Any = stripe.HTTPXClient
-    return made()
+    kind: Any = stripe.HTTPXClient
+    return kind()
 
 
 async def stripe_async(api: PaidServices) -> AsyncIterator[Any]:
@@ -153,7 +152,7 @@ async def stripe_async(api: PaidServices) -> AsyncIterator[Any]:
 
 def failures(api: PaidServices) -> Iterator[Any]:
     """What is refused is raised again as it was; only its response is not kept."""
-    calls = (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: of_openai(api, max_retries=0).chat.completions.create(**ASKED),
         lambda: of_openai(api, max_retries=0).chat.completions.create(**ASKED, stream=True),
         lambda: of_anthropic(api, max_retries=0).messages.create(**ASKED),

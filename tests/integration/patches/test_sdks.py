@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import anthropic
 import openai
 import pytest
+import requests
 import stripe
 
 import durable
 from durable import task, workflow
+from durable.patches.http_actions import honours_idempotency_key
 from tests.integration.patches.sdk_forms import (
     ASKED,
     ASYNC,
@@ -21,6 +24,7 @@ from tests.integration.patches.sdk_forms import (
     SYNC,
     of_anthropic,
     of_openai,
+    of_openai_async,
     of_stripe,
     openai_streams,
 )
@@ -130,6 +134,42 @@ def test_a_stream_is_read_as_it_comes(api: PaidServices) -> None:
     assert all(word in "".join(texts) for word in WORDS)
 
 
+def test_code_that_fails_in_a_stream_gets_the_rest_later(api: PaidServices) -> None:
+    """Code that fails in the middle of an answer gets the rest of the same answer when its run is called again."""
+    fails = [True, False]
+
+    @workflow(run_id="rest")
+    def run() -> list[str]:
+        with of_anthropic(api).messages.stream(**ASKED) as events:
+            texts = [next(iter(events.text_stream))]
+            if fails.pop(0):
+                raise LookupError
+            return texts + list(events.text_stream)
+
+    with pytest.raises(LookupError):
+        run()
+    assert [text.strip() for text in run()] == list(WORDS)
+    assert len(api.charges()) == 1
+
+
+async def test_async_code_that_fails_in_a_stream_gets_the_rest_later(api: PaidServices) -> None:
+    """The same in async code."""
+    fails = [True, False]
+
+    @workflow(run_id="rest")
+    async def run() -> list[str]:
+        async with of_openai_async(api) as client, await client.chat.completions.create(**ASKED, stream=True) as chunks:
+            texts = [(await anext(chunks)).choices[0].delta.content or ""]
+            if fails.pop(0):
+                raise LookupError
+            return texts + [chunk.choices[0].delta.content or "" async for chunk in chunks]
+
+    with pytest.raises(LookupError):
+        await run()
+    assert [text.strip() for text in await run()] == list(WORDS)
+    assert len(api.charges()) == 1
+
+
 @pytest.mark.parametrize("client", [of_openai, of_anthropic, of_stripe])
 def test_attempts_are_those_of_the_step(client: Any, api: PaidServices) -> None:
     """What the client would have repeated is repeated by the step, under one idempotency key, and nothing multiplies."""
@@ -147,7 +187,8 @@ def test_attempts_are_those_of_the_step(client: Any, api: PaidServices) -> None:
     assert (step.attempts, api.requests) == (4, 4)
     keys = [charge["key"] for charge in api.charges()]
     assert len(keys) == (1 if client is of_stripe else 3)
-    assert (len(set(keys)) == 1) and bool(keys[0]) is (client is of_stripe)
+    assert len(set(keys)) == 1
+    assert bool(keys[0]) is (client is of_stripe)
 
 
 def ask(client: Any) -> Any:
@@ -219,6 +260,28 @@ def test_a_payment_keeps_the_key_that_the_caller_chose(api: PaidServices) -> Non
     mine, of_the_step = run()
     assert mine == "mine"
     assert len(of_the_step) == 36
+
+
+def test_a_host_that_forgets_keys(api: PaidServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request to a host that is known to forget keys is sent again under its key for that time, and not afterwards."""
+    honours_idempotency_key(api.url.removeprefix("http://"), window=3600)
+    api.planned = [ERROR] * 3
+    begun = time.time()
+
+    @workflow(run_id="host")
+    def run() -> str:
+        response = requests.post(f"{api.url}/v1/payments", json={"order": "1"}, timeout=60)
+        response.raise_for_status()
+        return str(response.json()["id"])
+
+    for late in (0, 3500):
+        monkeypatch.setattr("durable.sessions.clock", lambda late=late: begun + late)
+        with pytest.raises(requests.HTTPError):
+            run()
+    monkeypatch.setattr("durable.sessions.clock", lambda: begun + 3700)
+    with pytest.raises(durable.StepInDoubtError):
+        run()
+    assert (api.requests, len(api.charges())) == (2, 1)
 
 
 def test_a_program_that_failed_is_in_doubt(api: PaidServices) -> None:
