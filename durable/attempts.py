@@ -9,7 +9,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from durable.client_retries import notice_client_retries
 from durable.contexts import missing_context
 from durable.details import Details, render
 from durable.doubts import resolve_command
@@ -267,7 +266,6 @@ class Attempts:
         if isinstance(error, Exception) and (self._is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
             if pause is not None and not is_forgotten(self._details, execution.clock() + pause):
-                notice_client_retries(task, error)
                 execution.past.retry.update(blame)
                 yield from self._record_pause(pause, body, details, self._encode_error(error))
                 return pause

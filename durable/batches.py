@@ -7,23 +7,25 @@ with the batch that it has. Only a batch that failed, and whose failure ended th
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from durable import registry
+from durable import registry, sessions
 from durable.attempts import Attempts
 from durable.awaitables import Effect
 from durable.calls import Call
 from durable.definitions import TaskDefinition
-from durable.effects import Durable, drive
+from durable.effects import Durable, Sleep, drive, drive_async
 from durable.engine import as_coroutine
 from durable.errors import BatchFailedError, ConfigurationError, WaitTimeoutError
 from durable.exceptions import decode_exception
 from durable.execution import FRAME, leave
 from durable.inside import frame_of
 from durable.matching import Match
-from durable.namesakes import refuse_equal_call
+from durable.namesakes import refuse_confusion
+from durable.plain_runs import plain_body
 from durable.records import StepStatus
 from durable.steps import Step
 from durable.waits import Wait, duration
@@ -68,10 +70,14 @@ def batch(
     if not frequency:
         raise ConfigurationError("durable.batch(every=0): the time between two questions is positive.")
     limit = None if timeout is None else duration("batch", timeout)
+    if FRAME.get() is None and sessions.is_disabled():
+        plain_body("batch()")
+        plain = _Batch(None, poll, fetch, frequency, limit).plain_life(_undecorated(submit), requests)
+        return drive_async(plain) if inspect.iscoroutinefunction(submit) else drive(plain)
     frame = frame_of("batch()")
     frame.body.check()
     submission = _Submission(submit, frame.body.execution.anchor)
-    life = _Batch(frame, submission, poll, fetch, frequency, limit).life(requests)
+    life = _Batch(frame, poll, fetch, frequency, limit).life(submission, requests)
     return as_coroutine(life, submission.task, frame) if submission.task.is_async else drive(life)
 
 
@@ -124,8 +130,7 @@ class _Batch:
 
     def __init__(
         self,
-        frame: Frame,
-        submission: _Submission,
+        frame: Frame | None,
         poll: Callable[[Any], Any],
         fetch: Callable[[Any], Any],
         every: float,
@@ -136,27 +141,39 @@ class _Batch:
         self.limit = limit
         self.poll = _undecorated(poll)
         self._fetch = _undecorated(fetch)
-        self._submission = submission
         self._fetched: dict[str, Any] | None = None
 
-    def life(self, requests: Mapping[str, Any]) -> Generator[Effect, Any, dict[str, Any]]:
+    def plain_life(self, submit: Any, requests: Mapping[str, Any]) -> Generator[Effect, Any, dict[str, Any]]:
+        """Submit, wait and fetch where nothing is recorded."""
+        if not requests:
+            return {}
+        batch_id = yield _Aside(partial(submit, requests))
+        begun = time.monotonic()
+        while not (yield _Aside(partial(self.poll, batch_id))):
+            if self.limit is not None and time.monotonic() >= begun + self.limit:
+                raise WaitTimeoutError(f"Batch {_id_of(batch_id)} did not end within {self.limit:g} s.")
+            yield Sleep(self.every)
+        results = yield from self.results(batch_id, requests)
+        return {name: results[name] for name in requests}
+
+    def life(self, submission: _Submission, requests: Mapping[str, Any]) -> Generator[Effect, Any, dict[str, Any]]:
         """Submit, wait and fetch what is not recorded."""
         if not requests:
             return {}
-        batch_id = yield from self._submit(requests)
+        batch_id = yield from self._submit(submission, requests)
         while not (yield from _Ending(self, batch_id).life()):
-            batch_id = yield from self._submit(requests)
+            batch_id = yield from self._submit(submission, requests)
         results = {}
         for name in requests:
             results[name] = yield from _Result(self, batch_id, name, requests).life()
         return results
 
-    def _submit(self, requests: Mapping[str, Any]) -> Generator[Effect, Any, Any]:
-        task = self._submission.task
-        match = Match(task, Call(task, self._submission.instance, (requests,), {}), self.frame)
-        if task.is_anonymous:
-            refuse_equal_call(match)
-        return (yield from Step(match, self._submission.function).life())
+    def _submit(self, submission: _Submission, requests: Mapping[str, Any]) -> Generator[Effect, Any, Any]:
+        task = submission.task
+        assert self.frame is not None
+        match = Match(task, Call(task, submission.instance, (requests,), {}), self.frame)
+        refuse_confusion(match)
+        return (yield from Step(match, submission.function).life())
 
     def results(self, batch_id: Any, requests: Mapping[str, Any]) -> Generator[Effect, Any, dict[str, Any]]:
         """Fetch the results of a batch that has ended, once."""
@@ -229,6 +246,7 @@ class _Ending(Step):
     __slots__ = ("_batch", "_id")
 
     def __init__(self, batch: _Batch, batch_id: Any) -> None:
+        assert batch.frame is not None
         super().__init__(Match(_ENDED, Call(_ENDED, None, (batch_id,), {}), batch.frame), _ENDED.plain)
         self._batch = batch
         self._id = batch_id
@@ -283,6 +301,7 @@ class _Result(Step):
     __slots__ = ("_batch", "_place")
 
     def __init__(self, batch: _Batch, batch_id: Any, name: str, requests: Mapping[str, Any]) -> None:
+        assert batch.frame is not None
         super().__init__(Match(_RESULT, Call(_RESULT, None, (batch_id, name), {}), batch.frame), _RESULT.plain)
         self._batch = batch
         self._place = batch_id, name, requests
