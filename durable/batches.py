@@ -10,7 +10,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from durable import registry, sessions
 from durable.attempts import Attempts
@@ -31,15 +31,38 @@ from durable.steps import Step
 from durable.waits import Wait, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Coroutine, Generator, Iterable
     from datetime import timedelta
 
     from durable.execution import Frame
 
+M = TypeVar("M", bound=Mapping[str, Any])
+B = TypeVar("B")
+R = TypeVar("R")
 _OFTEN = 60.0  # seconds between two questions
 _SHOWN = 5  # names in a message
 
 
+@overload
+def batch(
+    requests: M,
+    submit: Callable[[M], Coroutine[Any, Any, B]],
+    poll: Callable[[B], Coroutine[Any, Any, object]],
+    fetch: Callable[[B], Coroutine[Any, Any, Mapping[str, R] | Iterable[tuple[str, R]]] | AsyncIterator[tuple[str, R]]],
+    *,
+    every: float | timedelta = _OFTEN,
+    timeout: float | timedelta | None = None,
+) -> Coroutine[Any, Any, dict[str, R]]: ...
+@overload
+def batch(
+    requests: M,
+    submit: Callable[[M], B],
+    poll: Callable[[B], object],
+    fetch: Callable[[B], Mapping[str, R] | Iterable[tuple[str, R]]],
+    *,
+    every: float | timedelta = _OFTEN,
+    timeout: float | timedelta | None = None,
+) -> dict[str, R]: ...
 def batch(
     requests: Mapping[str, Any],
     submit: Callable[[Any], Any],

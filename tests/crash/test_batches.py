@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.crash.scenes import Scene
 
+untyped: Any = durable.batch  # as programs call it that nobody checks
 RUN = "batches"
 REQUESTS = {"b": "two", "a": "one", "c": "three"}
 DONE = {name: text.upper() for name, text in REQUESTS.items()}
@@ -81,7 +82,7 @@ async def translate_async(timeout: float | None = None) -> dict[str, str]:
 def translate_stubbornly() -> dict[str, str]:
     for _ in range(3):
         try:
-            return durable.batch(REQUESTS, submit, poll, fetch, every=0.001)  # type: ignore[no-any-return]
+            return durable.batch(REQUESTS, submit, poll, fetch, every=0.001)
         except durable.BatchFailedError:
             continue
     return {}
@@ -272,14 +273,14 @@ def memory() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: durable.batch(["one"], submit, poll, fetch), "mapping"),  # type: ignore[arg-type]
-        (lambda: durable.batch({1: "one"}, submit, poll, fetch), "strings"),  # type: ignore[dict-item]
-        (lambda: durable.batch(REQUESTS, "submit", poll, fetch), "submit is a function"),  # type: ignore[arg-type]
-        (lambda: durable.batch(REQUESTS, fetch, poll, fetch), "submit is a generator"),
-        (lambda: durable.batch(REQUESTS, submit, poll_async, fetch), "here only poll"),
-        (lambda: durable.batch(REQUESTS, submit, poll, fetch, every=0), "positive"),
-        (lambda: durable.batch(REQUESTS, submit, poll, fetch, every=timedelta(-1)), "not negative"),
-        (lambda: durable.batch(REQUESTS, submit, poll, fetch, timeout=float("nan")), "seconds"),
+        (lambda: untyped(["one"], submit, poll, fetch), "mapping"),
+        (lambda: untyped({1: "one"}, submit, poll, fetch), "strings"),
+        (lambda: untyped(REQUESTS, "submit", poll, fetch), "submit is a function"),
+        (lambda: untyped(REQUESTS, fetch, poll, fetch), "submit is a generator"),
+        (lambda: untyped(REQUESTS, submit, poll_async, fetch), "here only poll"),
+        (lambda: untyped(REQUESTS, submit, poll, fetch, every=0), "positive"),
+        (lambda: untyped(REQUESTS, submit, poll, fetch, every=timedelta(-1)), "not negative"),
+        (lambda: untyped(REQUESTS, submit, poll, fetch, timeout=float("nan")), "seconds"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(memory: None, call: Callable[[], Any], said: str) -> None:
@@ -292,4 +293,4 @@ def test_what_cannot_be_meant_is_refused(memory: None, call: Callable[[], Any], 
 def test_a_batch_needs_a_run() -> None:
     """Outside a run there is nothing that a batch could be recorded in."""
     with pytest.raises(durable.OutsideRunError):
-        durable.batch(REQUESTS, submit, poll, fetch)
+        untyped(REQUESTS, submit, poll, fetch)
