@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from durable.errors import (
+    BatchFailedError,
     BudgetExceededError,
     CodeChangedError,
     ConfigurationError,
@@ -42,6 +43,7 @@ from durable.errors import (
 )
 
 if TYPE_CHECKING:
+    from durable.batches import batch
     from durable.blocks import run
     from durable.checkpoints import checkpoint
     from durable.completions import MapResults, Waited, as_completed, wait, wait_async
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
     from durable.observers import Event, subscribe
     from durable.patches import patch
+    from durable.retry_after import wait_retry_after
     from durable.sending import send
     from durable.sessions import configure
     from durable.spending import spend
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     from durable.wrappers import Task, Workflow
 
 __all__ = [
+    "BatchFailedError",
     "BudgetExceededError",
     "CodeChangedError",
     "ConfigurationError",
@@ -113,6 +117,7 @@ __all__ = [
     "Workflow",
     "WouldDeadlockError",
     "as_completed",
+    "batch",
     "checkpoint",
     "configure",
     "context",
@@ -138,6 +143,7 @@ __all__ = [
     "wait",
     "wait_async",
     "wait_for",
+    "wait_retry_after",
     "workflow",
 ]
 
@@ -155,6 +161,7 @@ _IMPORTED_AT_FIRST_USE = {
     "Waited": "completions",
     "Workflow": "wrappers",
     "as_completed": "completions",
+    "batch": "batches",
     "checkpoint": "checkpoints",
     "configure": "sessions",
     "context": "contexts",
@@ -183,6 +190,7 @@ _IMPORTED_AT_FIRST_USE = {
     "wait_async": "completions",
     "wait_for": "waits",
     "workflow": "decorators",
+    "wait_retry_after": "retry_after",
 }
 
 

@@ -17,6 +17,7 @@ from durable.errors import ExecutionStopped
 from durable.exceptions import encode_exception
 from durable.execution import NOTHING, Body
 from durable.failures import culprits, hide, is_hidden, mark, says_any
+from durable.key_windows import is_forgotten, with_expiry
 from durable.ledgers import go_on, ledger_of
 from durable.observers import observers
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
@@ -114,6 +115,8 @@ class Attempts:
                 raise execution.stop(missing_context(execution))
         if self._flags & _COST:
             ledger_of(execution).open(self.seq)
+        if task.window is not None:
+            self._details = with_expiry(self._details, task.window, self._started_at, record)
         if task.may_be_undone:
             self._details = describe(execution, self.call, self.seq, self.key, self._details)
 
@@ -282,7 +285,7 @@ class Attempts:
         details = replace(Details.read(self._details), tries=self.tries, retry=blame)
         if isinstance(error, Exception) and (self._is_idempotent or no_effect):
             pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
-            if pause is not None:
+            if pause is not None and not is_forgotten(self._details, execution.clock() + pause):
                 execution.past.retry.update(blame)
                 yield from self._record_pause(pause, body, details, self._encode_error(error))
                 return pause

@@ -29,7 +29,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     `name`, `aliases`: stable name (default `module.qualname`) and former ones. `key`: business key, a format string over
     the arguments or a function of them, in place of the fingerprint of the arguments. `ignore`: parameters left out of
     the fingerprint. `version`: bump it to set recorded results aside. `idempotent=False`: never executed again unless it
-    is known that it did not happen. `no_effect_on`: exception types that prove that nothing happened. `reconcile`: asks
+    is known that it did not happen; a `timedelta`: idempotent as long as the receiver knows the idempotency key, counted
+    from its first use, and not afterwards. `no_effect_on`: exception types that prove that nothing happened. `reconcile`: asks
     the outside world whether a step in doubt happened; returns `happened(value)` or `did_not_happen`. `undo`: called as
     `undo(result, *args, **kwargs)`, or with the result alone if it takes one parameter, for each finished step of a run that
     fails, the last one first; it is a step of its own, with its own options if it is a task. `attempts`: executions within

@@ -197,7 +197,7 @@ class Definition:
 class TaskDefinition(Definition):
     """The options of `@task`; `None` for those that the workflow or the environment decides."""
 
-    idempotent: bool | None = None
+    idempotent: bool | timedelta | None = None
     no_effect_on: tuple[type[BaseException], ...] = ()
     reconcile: Callable[..., Any] | None = None
     undo: TaskDefinition | None = None
@@ -277,8 +277,13 @@ class TaskDefinition(Definition):
     def is_idempotent(self, default: bool | None) -> bool:
         """Resolve the option against the workflow's default."""
         if self.idempotent is not None:
-            return self.idempotent
+            return self.idempotent is not False
         return default is not False
+
+    @cached_property
+    def window(self) -> float | None:
+        """Seconds for which the receiver knows an idempotency key, None for good."""
+        return self.idempotent.total_seconds() if isinstance(self.idempotent, timedelta) else None
 
     def with_options(self, **options: Any) -> TaskDefinition:
         """Return the same task with some options changed; checks them like the decorator does."""

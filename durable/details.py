@@ -33,7 +33,8 @@ class Details:
     `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before, `undo` the
     name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored). `spent` holds
     the amounts of a step that costs something, of all its attempts, `elsewhere` those that it cost the run that it was copied
-    from, and `unknown` counts the attempts whose costs nobody knows.
+    from, and `unknown` counts the attempts whose costs nobody knows. `expires` is the time at which the receiver forgets the
+    idempotency key (seconds since 1970).
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -46,11 +47,12 @@ class Details:
     spent: dict[str, str] | None = None
     elsewhere: dict[str, str] | None = None
     unknown: int = 0
+    expires: float | None = None
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
         arguments = {name: [argument.digest, argument.preview] for name, argument in self.arguments.items()}
-        always = {"u": self.until, "x": self.undo, "m": self.spent, "e": self.elsewhere}
+        always = {"u": self.until, "x": self.undo, "m": self.spent, "e": self.elsewhere, "w": self.expires}
         unless_empty = {
             "a": arguments,
             "c": self.code,
@@ -90,6 +92,7 @@ class Details:
                 _amounts(found.get("m")),
                 _amounts(found.get("e")),
                 int(found.get("n", 0)),
+                found.get("w"),
             )
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CorruptRecordError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from durable.details import Details
 from durable.errors import StepInDoubtError
 from durable.notices import shell_command
 from durable.progress import hidden
@@ -48,8 +49,12 @@ def describe_doubt(record: StepRecord, run: RunRecord) -> str:
         cause = f"called steps that were undone when the run failed (started {since})"
     else:
         cause = f"was left by an exception that does not prove that nothing happened (started {since})"
+    reason = "It is not idempotent"
+    if (expires := Details.read(record.details).expires) is not None:
+        until = datetime.fromtimestamp(expires).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        reason = f"It was idempotent until the receiver forgot its idempotency key ({until})"
     return (
-        f"Step {record.key!r} of run {run.id} {cause}. It is not idempotent, so it was not executed again. Its "
+        f"Step {record.key!r} of run {run.id} {cause}. {reason}, so it was not executed again. Its "
         f"idempotency key is {idempotency_key(record)}. Find out whether it happened, then decide with: "
         f"{resolve_command(run.id, record.key)} --happened 'JSON' or --did-not-happen."
     )

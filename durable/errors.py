@@ -27,7 +27,8 @@ Exception
     │   ├── BudgetExceededError      the run has spent its budget: no further step begins
     │   ├── CodeChangedError         a task's body changed and `on_code_change="error"` holds
     │   └── LeaseLostError           another process took the run over: nothing was written
-    ├── WaitTimeoutError             no message came in time (also a TimeoutError)
+    ├── WaitTimeoutError             no message came, or no batch ended, in time (also a TimeoutError)
+    ├── BatchFailedError             a batch failed, or gave no result for a request
     ├── OutsideRunError              something that needs a run was called outside one (also a RuntimeError)
     ├── WouldDeadlockError           waiting here would wait for the waiting thread itself (also a RuntimeError)
     └── StoreError                   the checkpoint store
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 __all__ = [
+    "BatchFailedError",
     "BudgetExceededError",
     "CodeChangedError",
     "ConfigurationError",
@@ -248,6 +250,10 @@ class LeaseLostError(RunError):
 
 class WaitTimeoutError(DurableError, TimeoutError):
     """No message came before the deadline of `wait_for`; recorded, and replayed where the code handled it."""
+
+
+class BatchFailedError(DurableError):
+    """A batch failed as a whole, or gave no result for a request. `poll` functions of `durable.batch` raise it, too."""
 
 
 class OutsideRunError(DurableError, RuntimeError):

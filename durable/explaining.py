@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from durable import registry
+from durable import registry, sessions
 from durable.details import Details
+from durable.key_windows import is_forgotten
 from durable.records import UNFINISHED, RunStatus, StepFlag
 from durable.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide, is_undone
 
@@ -40,7 +41,10 @@ _WHY = {
     Verdict.CONTINUE: ("executed", "It was between two attempts; the next one is made when its back-off has passed."),
     Verdict.DOUBT: (
         "refused: in doubt",
-        "It is not idempotent, and nobody can know whether its effect happened. Decide with durable resolve.",
+        (
+            "It is not idempotent, or the receiver has forgotten its idempotency key, and nobody can know whether its "
+            "effect happened. Decide with durable resolve."
+        ),
     ),
     Verdict.CRASH_LOOP: (
         "refused: interrupted too often",
@@ -91,7 +95,7 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
 
 def is_left_in_doubt(step: StepRecord, past: Past) -> bool:
     """Whether a resume would stop at the step because nobody can know whether its effect happened."""
-    return bool(step.flags & StepFlag.NOT_IDEMPOTENT) and _verdict(step, past) is Verdict.DOUBT
+    return _verdict(step, past) is Verdict.DOUBT
 
 
 def _verdict(step: StepRecord, past: Past) -> Verdict:
@@ -103,6 +107,7 @@ def _verdict(step: StepRecord, past: Past) -> Verdict:
         replay=not step.flags & StepFlag.ALWAYS,
         code=task.code if task is not None else None,
         on_code_change="keep",
+        forgotten=is_forgotten(step.details, sessions.clock()),
     )
 
 

@@ -148,7 +148,11 @@ def _check_template(kind: str, option: str, template: str, definition: Definitio
 def check_task(task: TaskDefinition) -> None:
     """Refuse options of `@task` that cannot be meant."""
     _check_common("task", task)
-    _check_type("task", "idempotent", task.idempotent, bool, optional=True)
+    _check_type("task", "idempotent", task.idempotent, (bool, timedelta), optional=True)
+    if task.window is not None and task.window <= 0:
+        raise DefinitionError(
+            f"@task(idempotent={task.idempotent!r}): the time for which the receiver knows an idempotency key is positive."
+        )
     for option in ("replay", "sensitive"):
         _check_type("task", option, getattr(task, option), bool)
     _check_type("task", "attempts", task.attempts, int)

@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from durable.effects import Effect, Invoke
+from durable.multiplied_attempts import notice_client_retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -38,7 +39,10 @@ def pause_after(
     state.set_exception((type(error), error, error.__traceback__))
     if not (yield from _ask(state.retry_object.retry, state)):
         return None
-    return (yield from _pause(state))
+    pause = yield from _pause(state)
+    if pause is not None:
+        notice_client_retries(task, error)
+    return pause
 
 
 def pause_after_result(

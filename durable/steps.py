@@ -21,6 +21,7 @@ from durable.doubts import (
 from durable.effects import Arrival, CancelledAgain, Invoke, carried
 from durable.errors import CodeChangedError, CrashLoopError
 from durable.execution import NOTHING, warn_once
+from durable.key_windows import is_forgotten
 from durable.ledgers import ledger_of
 from durable.namesakes import refuse_foreign_record
 from durable.notices import shell_command
@@ -108,7 +109,12 @@ class Step:
             replay=task.replay,
             code=task.code if on_code_change != "keep" else None,
             on_code_change=on_code_change,
+            forgotten=task.window is not None and self._is_forgotten(),
         )
+
+    def _is_forgotten(self) -> bool:
+        record = self.match.whole_record()
+        return record is not None and is_forgotten(record.details, self.execution.clock())
 
     def _follow(self, record: StepRecord) -> Generator[Effect, Any, Any]:
         execution, task = self.execution, self.task

@@ -17,6 +17,7 @@ from durable.doubts import in_doubt
 from durable.effects import Durable, Effect, Execute, Sleep
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
 from durable.execution import warn_once
+from durable.key_windows import is_forgotten
 from durable.records import ITEMS, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.results import kept
 from durable.serializers import Unserializable
@@ -67,7 +68,7 @@ class Stream(Step):
 
     def _attempts(self) -> Attempts:
         self._begun = True
-        return _StreamAttempts(self.match, self._function)
+        return StreamAttempts(self.match, self._function)
 
     def life(self) -> Generator[Effect, Any, Any]:
         """Match the call, decide, and give the items, made now or recorded; returns what the generator returned."""
@@ -107,13 +108,13 @@ class Stream(Step):
         """Execute the body again for a consumer that wants more than when it closed the generator: it had failed then."""
         execution, record = self.execution, self.match.whole_record()
         assert record is not None
-        if not self.match.is_idempotent:
+        if not self.match.is_idempotent or is_forgotten(record.details, execution.clock()):
             left = record._replace(status=StepStatus.STARTED.value, epoch=execution.run.epoch, done=None, ended_at=None)
             execution.append(left)
             more = f"It is a generator that its consumer closed after {manifest['items']} items, and is now asked for more."
             raise execution.stop(in_doubt(left, execution.run, more))
         given = self._given(manifest)
-        attempts = _StreamAttempts(self.match, self._function)
+        attempts = StreamAttempts(self.match, self._function)
         attempts.given = given
         return (yield from attempts.execute()).returned
 
@@ -168,7 +169,7 @@ class _Made:
         self.returned = returned
 
 
-class _StreamAttempts(Attempts):
+class StreamAttempts(Attempts):
     """Executes the body of a generator, piece by piece."""
 
     __slots__ = ("_bytes", "_chunk", "_chunks", "_items", "_since", "given")

@@ -17,7 +17,6 @@ class _Options(TypedDict, total=False):
     name: str | None
     aliases: Iterable[str]
     version: str | int | None
-    idempotent: bool | None
     timeout: float | timedelta | None
     on_drift: OnDrift | None
     on_code_change: OnCodeChange | None
@@ -28,6 +27,7 @@ class TaskOptions(_Options, total=False):
     """What `@task` takes."""
 
     key: Key | None
+    idempotent: bool | timedelta | None
     ignore: str | Iterable[str]
     no_effect_on: type[BaseException] | Iterable[type[BaseException]]
     reconcile: Callable[..., Any] | None
@@ -51,6 +51,7 @@ class TaskCallOptions(TaskOptions, total=False):
 class WorkflowOptions(_Options, total=False):
     """What `@workflow` takes."""
 
+    idempotent: bool | None
     run_id: str | None
     after_success: AfterSuccess
     max_workers: int | None

@@ -54,17 +54,26 @@ class Past:
 
 
 def decide(
-    record: StepRecord, past: Past, *, idempotent: bool, replay: bool, code: bytes | None, on_code_change: OnCodeChange
+    record: StepRecord,
+    past: Past,
+    *,
+    idempotent: bool,
+    replay: bool,
+    code: bytes | None,
+    on_code_change: OnCodeChange,
+    forgotten: bool = False,
 ) -> Verdict:
-    """Decide about a call whose content is recorded."""
+    """Decide about a call whose content is recorded; `forgotten`: the receiver does not know its idempotency key any more."""
     if record.status == StepStatus.SUCCEEDED:
         if not replay:
             return Verdict.EXECUTE
         return _code_verdict(record, code, on_code_change, idempotent=idempotent)
     if record.status == StepStatus.STARTED:
-        return _started_verdict(record, past, idempotent=idempotent)
+        return Verdict.DOUBT if forgotten else _started_verdict(record, past, idempotent=idempotent)
     if record.status in (StepStatus.FAILED, StepStatus.CANCELLED):
-        return _ended_verdict(record, past, idempotent=idempotent, replay=replay)
+        verdict = _ended_verdict(record, past, idempotent=idempotent, replay=replay)
+        is_forgotten_effect = forgotten and verdict is Verdict.TRY_AGAIN and not record.flags & StepFlag.RESOLVED
+        return Verdict.DOUBT if is_forgotten_effect and record.attempts else verdict
     if record.flags & StepFlag.REOPENED and not idempotent:
         return Verdict.DOUBT
     return Verdict.EXECUTE

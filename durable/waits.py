@@ -45,10 +45,10 @@ def sleep(seconds: float | timedelta) -> Any:
     Blocks in a sync task or workflow; gives an awaitable in an async one. Raises `ConfigurationError` for what is no
     duration, negative or not finite, and `OutsideRunError` outside a run.
     """
-    duration = _seconds("sleep", seconds)
+    length = duration("sleep", seconds)
     if FRAME.get() is None and sessions.is_disabled():
-        return _plain_sleep(duration)
-    return _wait(_SLEEP, (duration,), duration, None)
+        return _plain_sleep(length)
+    return _wait(_SLEEP, (length,), length, None)
 
 
 def wait_for(name: str, *, timeout: float | timedelta | None = None) -> Any:
@@ -62,7 +62,7 @@ def wait_for(name: str, *, timeout: float | timedelta | None = None) -> Any:
     and `OutsideRunError` outside a run.
     """
     check_name(name)
-    limit = None if timeout is None else _seconds("wait_for", timeout)
+    limit = None if timeout is None else duration("wait_for", timeout)
     if FRAME.get() is None and sessions.is_disabled():
         body = plain_body("wait_for()")
         return body.run.take_async(name, limit) if body.is_async else body.run.take(name, limit)
@@ -76,13 +76,14 @@ def _wait(task: TaskDefinition, args: tuple[Any, ...], seconds: float | None, na
     return as_coroutine(step.life(), task, frame) if is_async_body(frame) else drive(step.life())
 
 
-def _seconds(what: str, duration: object) -> float:
-    given = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= _LONGEST:
+def duration(what: str, given: object) -> float:
+    """Read seconds or a `timedelta`, for a function of this name. Raises `ConfigurationError` for what is no duration."""
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _LONGEST:
         raise ConfigurationError(
-            f"durable.{what}() takes seconds or a timedelta, not negative and at most {_LONGEST:g} s, not {duration!r}."
+            f"durable.{what}() takes seconds or a timedelta, not negative and at most {_LONGEST:g} s, not {given!r}."
         )
-    return float(given)
+    return float(seconds)
 
 
 def _plain_sleep(seconds: float) -> Any:
@@ -114,7 +115,7 @@ class WaitingStep(Step):
         self._name = name
 
     def _attempts(self) -> Attempts:
-        return _Wait(self.match, self._seconds, self._name)
+        return Wait(self.match, self._seconds, self._name)
 
 
 class _Pending:
@@ -124,7 +125,7 @@ class _Pending:
 _PENDING = _Pending()
 
 
-class _Wait(Attempts):
+class Wait(Attempts):
     """Carries a wait out. To later executions it looks like a step between two attempts: nothing was interrupted."""
 
     __slots__ = ("_message", "_name", "_seconds")
@@ -157,8 +158,7 @@ class _Wait(Attempts):
 
     def _wait(self, deadline: float | None) -> Generator[Effect, Any, Any]:
         execution = self.execution
-        self._details = replace(Details.read(self._details), until=deadline).write()
-        ticket = self._append(StepStatus.STARTED, StepFlag.RETRYING)
+        ticket = self._begin(deadline)
         seen: int | None = execution.standby.mail
         value = self._outcome(deadline, look=True)
         if value is not _PENDING:
@@ -172,6 +172,11 @@ class _Wait(Attempts):
                     return value
                 yield bell.within(None if deadline is None else deadline - execution.clock())
                 self.frame.body.check()
+
+    def _begin(self, deadline: float | None) -> int:
+        """Record that it waits, and how long at most."""
+        self._details = replace(Details.read(self._details), until=deadline).write()
+        return self._append(StepStatus.STARTED, StepFlag.RETRYING)
 
     def _outcome(self, deadline: float | None, *, look: bool) -> Any:
         """Give the payload of a message, None when a sleep is over, or _PENDING; a message counts even after the deadline."""

@@ -7,12 +7,13 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from durable import registry
+from durable.attempts import Attempts
 from durable.calls import Call
 from durable.consumers import items_of, items_of_async
 from durable.definitions import TaskDefinition
 from durable.details import Details
 from durable.doubts import Happened
-from durable.effects import drive
+from durable.effects import Durable, drive
 from durable.engine import as_coroutine
 from durable.failures import mark
 from durable.fingerprints import encode_argument
@@ -22,16 +23,16 @@ from durable.patches.resumed_bodies import Cut
 from durable.records import StepFlag, StepStatus
 from durable.step_keys import content_digest
 from durable.steps import Step
-from durable.streams import Stream
+from durable.streams import Stream, StreamAttempts
 from durable.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+    from datetime import timedelta
 
-    from durable.attempts import Attempts
     from durable.doubts import DidNotHappen
     from durable.effects import Effect
-    from durable.execution import Body, Frame
+    from durable.execution import Body, Execution, Frame
     from durable.options import OnCodeChange
     from durable.patches.actions import Action
     from durable.records import StepRecord
@@ -45,7 +46,7 @@ _labels: set[str] = set()
 def call_action(action: Action, frame: Frame) -> Any:
     """Execute an action as a step of the run that the calling code stands in, or replay it."""
     frame.body.check()
-    task = _definition(action.task, action.idempotent, action.is_async, action.is_stream)
+    task = _definition(action.task, action.idempotent, action.is_async, action.is_stream, action.retry)
     match = _ActionMatch(task, _ActionCall(task, action), frame)
     if action.is_stream:
         stream = _ActionStream(match, action)
@@ -120,9 +121,15 @@ _KINDS: dict[tuple[bool, bool], Callable[[], Any]] = {
 
 
 @cache
-def _definition(name: str, idempotent: bool, is_async: bool, is_stream: bool) -> TaskDefinition:
+def _definition(
+    name: str, idempotent: bool | timedelta, is_async: bool, is_stream: bool, retry: Any = None
+) -> TaskDefinition:
     return _ActionDefinition(
-        function=_KINDS[is_async, is_stream], name=name, idempotent=idempotent, no_effect_on=(NothingHappened,)
+        function=_KINDS[is_async, is_stream],
+        name=name,
+        idempotent=idempotent,
+        no_effect_on=(NothingHappened,),
+        retry=retry,
     )
 
 
@@ -168,6 +175,32 @@ class _ActionMatch(Match):
         return found.digest if found is not None else None
 
 
+class _Kept:
+    """Attempts whose result is on disk before the caller has it."""
+
+    __slots__ = ()
+    execution: Execution
+    _ticket: int
+
+    def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
+        """Record the result as others do, and wait for the disk."""
+        value = yield from super().succeed(value, flags, body)  # type: ignore[misc]  # of the class that it is mixed into
+        yield Durable(self.execution, self._ticket, certain=True)
+        return value
+
+    def _append(self, *args: Any, **kwargs: Any) -> int:
+        self._ticket = super()._append(*args, **kwargs)  # type: ignore[misc]  # as above
+        return self._ticket
+
+
+class _KeptAttempts(_Kept, Attempts):
+    __slots__ = ("_ticket",)
+
+
+class _KeptStreamAttempts(_Kept, StreamAttempts):
+    __slots__ = ("_ticket",)
+
+
 class _Acting(Step):
     """What both kinds of actions have in common: how their results fail, are decided and are given."""
 
@@ -196,8 +229,11 @@ class _Acting(Step):
         return result
 
     def _attempts(self) -> Attempts:
-        self._attempted = super()._attempts()
+        self._attempted = self._kept_attempts() if self._action.is_kept else super()._attempts()
         return self._attempted
+
+    def _kept_attempts(self) -> Attempts:
+        return _KeptAttempts(self.match, self._function)
 
     def _decide(self, record: StepRecord, on_code_change: OnCodeChange) -> Verdict:
         verdict = super()._decide(record, on_code_change)
@@ -206,7 +242,8 @@ class _Acting(Step):
         nothing_happened = self._action.failure(self._outcome(record))
         if nothing_happened is None:
             return verdict
-        return Verdict.TRY_AGAIN if nothing_happened or self.match.is_idempotent else Verdict.DOUBT
+        may_repeat = nothing_happened or (self.match.is_idempotent and not self._is_forgotten())
+        return Verdict.TRY_AGAIN if may_repeat else Verdict.DOUBT
 
     def _may_have_ended_the_run(self, record: StepRecord) -> bool:
         """Whether the last execution ended by what came of the result, or recorded nothing after it."""
@@ -269,6 +306,10 @@ class _ActionStream(_Acting, Stream):
         cut = Cut(b"".join(pieces))
         self._function = partial(cut.pieces_async if self._action.is_async else cut.pieces, self._action.perform)
         return cut.given(head)
+
+    def _kept_attempts(self) -> Attempts:
+        self._begun = True
+        return _KeptStreamAttempts(self.match, self._function)
 
     def is_whole(self, head: Any) -> bool:
         """Whether nothing comes after the head."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import timedelta
 
 
 def _as_it_is(value: Any) -> Any:
@@ -60,6 +61,10 @@ class Action:
     is the head, and `replay(head, items)` makes the result from it and an iterator of the rest, at the first call too. Where
     `is_whole(head)`, nothing comes after it and the step has ended.
 
+    `idempotent` and `retry` are those of `@task`; a stream has no `retry`.
+
+    With `is_kept` the result is on disk before the caller has it, as that of what is not idempotent always is.
+
     `receipt` is an idempotency key that the caller chose: a call in doubt is repeated only under the one that it had.
     `failure` tells of something recorded whether it stands for a failure: None if not, True if nothing happened, False if
     nobody knows. A failure that ended the run is tried again, or in doubt.
@@ -71,11 +76,13 @@ class Action:
     shown: Mapping[str, object] = field(default_factory=dict)
     record: Callable[[Any], Any] = _as_it_is
     replay: Callable[..., Any] = _as_it_is
-    idempotent: bool = True
+    idempotent: bool | timedelta = True
+    retry: Any = None
     receipt: str | None = None
     failure: Callable[[Any], bool | None] = _no_failure
     resolved: Callable[[Any], Any] = _as_it_is
     is_rebuilt: bool = False
+    is_kept: bool = False
     is_async: bool = False
     is_stream: bool = False
     is_whole: Callable[[Any], bool] = _is_no_whole

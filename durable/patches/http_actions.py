@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -110,7 +111,7 @@ class Request:
                 else f"<{type(self.body).__name__}>",
             },
             perform=self._performing(perform, header, **more),
-            idempotent=method in _SAFE or receipt is not None or header is not None,
+            idempotent=method in _SAFE or ((receipt or header) is not None and _as_long_as_known(receiver)),
             receipt=receipt,
             **more,
         )
@@ -161,6 +162,11 @@ class Request:
             async with contextlib.aclosing(perform()) as items:
                 async for item in items:
                     yield item
+
+
+def _as_long_as_known(receiver: KnownReceiver | None) -> bool | timedelta:
+    """Give how long a request may be repeated under its key."""
+    return timedelta(seconds=receiver.window) if receiver is not None and receiver.window is not None else True
 
 
 def content_of(body: Any) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
+import durable
 from durable import Run, Workflow, task, workflow
 
 
@@ -49,6 +50,30 @@ class Mailer:
         return sum(self.send(each) for each in to)
 
 
+def submit(requests: dict[str, int]) -> bytes:
+    return bytes(requests["a"])
+
+
+def ended(batch_id: bytes) -> bool:
+    return bool(batch_id)
+
+
+def fetch(batch_id: bytes) -> list[tuple[str, float]]:
+    return [(batch_id.decode(), 1.5)]
+
+
+async def submit_async(requests: dict[str, int]) -> bytes:
+    return bytes(requests["a"])
+
+
+async def ended_async(batch_id: bytes) -> bool:
+    return bool(batch_id)
+
+
+async def fetch_async(batch_id: bytes) -> dict[str, float]:
+    return {batch_id.decode(): 1.5}
+
+
 def check() -> None:
     assert_type(bare("a", 2), bytes)
     assert_type(called("a", cents=1), int)
@@ -56,6 +81,7 @@ def check() -> None:
     assert_type(flow.start("a"), Run)
     assert_type(flow.with_options(run_id="x", fresh=True)("a"), list[int])
     mailer = Mailer()
+    assert_type(durable.batch({"a": 1}, submit, ended, fetch), dict[str, float])
     assert_type(mailer.send("a"), bool)
     assert_type(mailer.campaign(["a"]), int)
     assert_type(mailer.campaign.start(["a"]), Run)
@@ -69,6 +95,7 @@ async def check_async() -> None:
     assert_type(await awaited("a"), float)
     assert_type(await async_flow(1), str)
     assert_type(await Mailer().send_later("a"), bool)
+    assert_type(await durable.batch({"a": 1}, submit_async, ended_async, fetch_async), dict[str, float])
 
 
 __all__ = ["Workflow", "async_flow", "check", "check_async"]

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 GROUP = "durable.presets"
 _OWN = {
     "aiohttp": "aiohttp_session",
+    "anthropic": "anthropic_client",
     "httpx": "httpx_client",
+    "openai": "openai_client",
     "requests": "requests_session",
     "smtplib": "smtp",
+    "stripe": "stripe_client",
+    "subprocess": "processes",
     "urllib.request": "urllib_opener",
 }
 
