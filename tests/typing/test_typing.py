@@ -33,7 +33,7 @@ def test_checkers_infer_what_the_files_pin(checker: tuple[str, ...]) -> None:
         (
             typed_options.WorkflowCallOptions,
             WorkflowDefinition,
-            {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block"},
+            {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block", "has_own_budget"},
         ),
     ],
 )
