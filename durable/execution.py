@@ -103,6 +103,7 @@ class Execution:
         self.on_stop: Callable[[], None] | None = None
         self.ended = self.is_disowned = False
         self.is_new = run.epoch == 1
+        self.is_stored = not self.is_new
         self.executed = self.unsuccessful = self.failed = self.renewed = 0  # bodies, attempts, steps, recorded steps
         self.repeated = 0  # attempts that another one followed
         self.histories: dict[int, StepHistory] = {}

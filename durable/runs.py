@@ -130,9 +130,14 @@ def _begin(call: RunCall, run: RunRecord, hydration: Hydration | None) -> Genera
         yield from _resume(call, run)
         return None if call.execution is not None else (yield from _open(call))
     execution = _own(call, run, Past())
-    call.session.journal.append(execution.fence, run, created=True)
+    _store_new(execution, run)
     _tell(execution, run, "started")
     return None
+
+
+def _store_new(execution: Execution, run: RunRecord) -> None:
+    execution.journal.append(execution.fence, run, created=True)
+    execution.is_stored = True
 
 
 def _resume(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
@@ -364,6 +369,8 @@ def _record_end(
     else:
         run, error = ended_run(execution, value, error)
         run = replace(run, ended_at=call.succeeded_at) if _is_only_replayed(call, execution, run) else run
+    if not execution.is_stored:  # Ctrl-C came before; to write it twice changes nothing
+        _store_new(execution, execution.run)
     tally = tally_of(execution)
     ticket = session.journal.append(execution.fence, with_tally(run, tally))
     try:

@@ -122,7 +122,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: PaidAPI
 
     def do_POST(self) -> None:
-        asked = self.asked(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        length = int(self.headers.get("Content-Length", -1))
+        body = self.rfile.read(max(length, 0))
+        if len(body) != length:  # who asked was killed in the middle of it
+            self.close_connection = True
+            return
+        asked = self.asked(body)
         with self.server.handling() as failure:
             if failure == REFUSED:
                 self.send(429, {"error": {"message": "slow down"}}, {"Retry-After": self.server.retry_after})
