@@ -15,7 +15,7 @@ from durable.errors import InputsChangedError
 from durable.execution import warn_once
 from durable.notices import shell_command
 from durable.records import StepQuery, StepStatus
-from durable.step_keys import is_keyless
+from durable.step_keys import encloses, is_keyless, join
 from durable.verdicts import Drift, decide_drift, is_doubt, is_in_doubt, is_undone
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
         record = next(record for record in unused if is_doubt(record, execution.past))
         raise execution.stop(in_doubt(record, execution.run, _why_in_doubt(match, record)))
     if verdict is Drift.REUSE:
-        record = next(record for record in unused if record.status == StepStatus.SUCCEEDED)
+        record = _most_alike(match, [record for record in unused if record.status == StepStatus.SUCCEEDED])
         with execution.lock:
             execution.reused.add(record.seq)
-            if record.parent == match.frame.body.seq:
-                match.scope.history.use(record)
+            for body in _bodies_around(match.frame.body):
+                if record.parent == body.seq:
+                    body.scope.history.use(record)
         match.record = record
     elif verdict is Drift.ERROR:
         message = _describe(match, unused[0], verdict)
@@ -68,6 +69,17 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
         execution.drifted.add(task.label)
         warn_once("drift", f"{execution.id}:{task.label}", _describe(match, unused[0], verdict))
     return unused[-1] if unused and is_in_doubt(unused[-1]) else None
+
+
+def _most_alike(match: Match, finished: list[StepRecord]) -> StepRecord:
+    """Choose what says the same as the call, else what was recorded with the same arguments, else the oldest."""
+    call, digests = match.call, match.call.digests()
+
+    def differs(record: StepRecord) -> tuple[bool, bool]:
+        recorded = Details.read(record.details).arguments
+        return record.content != call.content, {name: each.digest for name, each in recorded.items()} != digests
+
+    return min(finished, key=differs)
 
 
 def _why_in_doubt(match: Match, record: StepRecord) -> str:
@@ -100,9 +112,9 @@ class _Suspects:
         if self._match.is_idempotent:
             return history.unused(self._may_be_this_task, where=(scope.container, scope.branch))
         found = history.unused(self._may_be_this_task, fits=self._may_be_this_call)
-        found += self._below_unused_steps()
+        found += self._moved()
         found += self._doubts_under_other_versions()
-        return sorted(found, key=lambda record: record.seq)
+        return sorted({record.seq: record for record in found}.values(), key=lambda record: record.seq)
 
     def _may_be_this_task(self, label: str) -> bool:
         return label in self._labels or (self._task.key is None and self._execution.is_gone(label))
@@ -113,7 +125,9 @@ class _Suspects:
             return False
         scope = self._scope
         if record.container != scope.container:
-            return record.content == self._call.content and self._is_in_a_block_that_is_gone(record)
+            return record.content == self._call.content and (
+                self._is_in_a_block_that_is_gone(record) or self._is_in_a_scope_around_or_gone(record)
+            )
         if record.branch == scope.branch:
             return True
         if is_doubt(record, self._execution.past) and self._task.reconcile is None:
@@ -143,35 +157,61 @@ class _Suspects:
     def _is_in_a_block_that_is_gone(self, record: StepRecord) -> bool:
         return self._execution.workflow.is_block and not self._execution.body.scope.has_named(record.container)
 
-    def _below_unused_steps(self) -> Iterator[StepRecord]:
-        """Find records below steps that were not called again, where the steps around this call are new in their place."""
-        for body in _new_steps(self._match.frame.body, self._execution.past.last_event):
-            assert body.record is not None
-            assert body.outer is not None
-            history = body.outer.scope.history
-            parents = set() if history.is_empty else self._unused_beside(history, body.record)
-            if parents:
-                yield from (record for record in self._recorded() if self._stands_below(record, parents))
+    def _is_in_a_scope_around_or_gone(self, record: StepRecord) -> bool:
+        """Whether a named scope was put around this call, or taken away from around it."""
+        scope = self._scope
+        if record.branch and scope.history.is_entered(record.container, record.branch):
+            return False
+        here, there = join(scope.container, scope.branch), join(record.container, record.branch)
+        return encloses(there, here) or (encloses(here, there) and not scope.has_named_around(record.container))
 
-    def _unused_beside(self, history: StepHistory, step: StepRecord) -> set[int]:
-        def is_beside(record: StepRecord) -> bool:
-            if record.container != step.container:
-                return False
-            return record.branch == step.branch or not history.is_entered(record.container, record.branch)
+    def _moved(self) -> Iterator[StepRecord]:
+        """Find records of other places that an edit may have moved this call from, seen from each body around it.
 
-        found = history.unused(lambda label: label == step.task or self._execution.is_gone(label), fits=is_beside)
-        return {record.seq for record in found}
+        They are, or stand below, steps that were not called again where this call is made now. Below one that the step
+        around this call may replace, other inputs are no other call.
+        """
+        place, inner = join(self._scope.container, self._scope.branch), None
+        equal: list[StepRecord] | None = None
+        for body in _bodies_around(self._match.frame.body):
+            history = body.scope.history
+            if not history.is_empty:
+                fits = _Beside(history, place, inner)
+                equal = list(self._recorded(self._call.content)) if equal is None else equal
+                if equal:
+                    steps = {step.seq for step in history.unused(lambda _: True, fits=fits)}
+                    yield from (each for each in equal if self._is_in_or_below(each, steps, is_in=inner is not None))
+                if inner is not None:
+                    yield from self._below_replaced(inner, history, fits)
+            inner = body.record
+            if inner is not None:
+                place = join(inner.container, inner.branch)
 
-    def _recorded(self) -> Iterator[StepRecord]:
+    def _below_replaced(self, inner: StepRecord, history: StepHistory, fits: _Beside) -> Iterator[StepRecord]:
+        def may_be_replaced(label: str) -> bool:
+            return label == inner.task or self._execution.is_gone(label)
+
+        replaced = history.unused(may_be_replaced, fits=lambda step: step.container == inner.container and fits(step))
+        if replaced:
+            steps = {step.seq for step in replaced}
+            yield from (each for each in self._recorded() if self._is_in_or_below(each, steps, is_in=False))
+
+    def _recorded(self, content: bytes | None = None) -> Iterator[StepRecord]:
+        """Read what earlier executions recorded of this task, wherever; or of this content."""
         execution, after = self._execution, 0
         store = execution.journal.store
-        while page := store.steps(execution.id, StepQuery(after=after, tasks=tuple(sorted(self._labels)))):
+        tasks = None if content is not None else tuple(sorted(self._labels))
+        while page := store.steps(execution.id, StepQuery(after=after, content=content, tasks=tasks)):
             for record in page:
                 if record.seq > execution.past.last_event:
                     return
-                if record.seq not in execution.reused and self._says_the_same_or_no_key(record):
-                    yield record
+                yield record
             after = page[-1].seq
+
+    def _is_in_or_below(self, record: StepRecord, steps: set[int], *, is_in: bool) -> bool:
+        if record.seq in self._execution.reused or not self._says_the_same_or_no_key(record):
+            return False
+        return (is_in and record.seq in steps) or self._stands_below(record, steps)
 
     def _stands_below(self, record: StepRecord, steps: set[int]) -> bool:
         execution, parent = self._execution, record.parent
@@ -181,9 +221,28 @@ class _Suspects:
         return bool(parent)
 
 
-def _new_steps(body: Body | None, last: int) -> Iterator[Body]:
-    """List the steps around a call that earlier executions have not recorded, the innermost first."""
-    while body is not None and body.record is not None and body.record.seq > last:
+class _Beside:
+    """Whether a record stands in a place, or in a scope around it, and was there before the step `inner` that is made now.
+
+    A branch that this execution has made too will call its steps by itself.
+    """
+
+    def __init__(self, history: StepHistory, place: str, inner: StepRecord | None) -> None:
+        self._history = history
+        self._place = place
+        self._inner = inner
+
+    def __call__(self, record: StepRecord) -> bool:
+        if self._inner is not None and record.seq > self._inner.seq:
+            return False
+        if record.branch and self._history.is_entered(record.container, record.branch):
+            return join(record.container, record.branch) == self._place
+        return encloses(record.container, self._place)
+
+
+def _bodies_around(body: Body | None) -> Iterator[Body]:
+    """List a body and those around it, the innermost first."""
+    while body is not None:
         yield body
         body = body.outer
 

@@ -75,6 +75,11 @@ class Scope:
         """Whether the named scope that this path of steps and scopes begins with was asked for here."""
         return self._children is not None and container.partition("/")[0] in self._children
 
+    def has_named_around(self, container: str) -> bool:
+        """Whether the named scope below this one that a path begins with was asked for here."""
+        below = container[len(join(self.container, self.branch)) :].lstrip("/")
+        return self._children is not None and below.partition("/")[0] in self._children
+
     def branched(self, label: str) -> Scope:
         """Give a new scope for an asyncio task created here."""
         occurrence = self.next_occurrence(b"branch:" + label.encode())
@@ -107,6 +112,11 @@ def is_items_container(container: str) -> bool:
 def join(*parts: str) -> str:
     """Join the parts of a path that are not empty."""
     return "/".join(part for part in parts if part)
+
+
+def encloses(outer: str, inner: str) -> bool:
+    """Whether a path is another one or leads to it."""
+    return not outer or inner == outer or inner.startswith(f"{outer}/")
 
 
 def escape(text: str) -> str:

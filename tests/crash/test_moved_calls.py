@@ -1,0 +1,151 @@
+"""Calls that an edit moves into a helper step or a block, or out of one, between a kill and the next start: paid once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+import durable
+from durable import task, workflow
+from tests.crash.effects import did, saved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.crash.scenes import Scene
+
+
+@task(idempotent=False)
+def pay(order: str) -> str:
+    did(f"pay {order}")
+    return f"paid {order}"
+
+
+@task(idempotent=False, key="{order}")
+def pay_by_key(order: str) -> str:
+    did(f"pay {order}")
+    return f"paid {order}"
+
+
+def pay_all() -> list[str]:
+    way = pay_by_key if os.environ.get("BY") == "key" else pay
+    return [way("a"), way("b")]
+
+
+@task
+def helper(at: str) -> list[str]:
+    return pay_all()
+
+
+@task
+def outer_helper() -> list[str]:
+    return helper("")
+
+
+def directly() -> list[str]:
+    return pay_all()
+
+
+def in_a_helper() -> list[str]:
+    return helper("")
+
+
+def in_two_helpers() -> list[str]:
+    return outer_helper()
+
+
+def in_a_helper_called_otherwise() -> list[str]:
+    return helper("later")
+
+
+def in_a_block() -> list[str]:
+    with durable.scope("payments"):
+        return pay_all()
+
+
+def in_a_helper_in_a_block() -> list[str]:
+    with durable.scope("payments"):
+        return helper("")
+
+
+@workflow
+def payments() -> list[str]:
+    program: Callable[[], list[str]] = globals()[os.environ["PROGRAM"]]
+    receipts = program()
+    saved("paid")
+    return receipts
+
+
+@pytest.mark.parametrize("by", ["arguments", "key"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("directly", "in_a_helper"),
+        ("directly", "in_two_helpers"),
+        ("directly", "in_a_block"),
+        ("directly", "in_a_helper_in_a_block"),
+        ("in_a_helper", "directly"),
+        ("in_a_helper", "in_two_helpers"),
+        ("in_a_helper", "in_a_helper_called_otherwise"),
+        ("in_a_block", "directly"),
+        ("in_a_block", "in_a_helper_in_a_block"),
+        ("in_two_helpers", "in_a_helper"),
+    ],
+)
+def test_a_payment_that_an_edit_moves_is_made_once(scene: Scene, before: str, after: str, by: str) -> None:
+    """Finished payments are refused at their new place, however often the program is started, until the user decides."""
+    scene.kill("paid", payments, PROGRAM=before, BY=by)
+    for _ in range(3):
+        refused = scene.start(payments, PROGRAM=after, BY=by)
+        assert refused.error == "InputsChangedError"
+        assert "the place that it is called from" in refused.message
+    assert scene.start(payments, PROGRAM=after, BY=by, DURABLE_ON_DRIFT="reuse").value == ["paid a", "paid b"]
+    assert scene.ledger == ["pay a", "pay b"]
+
+
+def test_a_payment_under_way_that_an_edit_moves_stays_in_doubt(scene: Scene) -> None:
+    """A payment that a kill interrupted is not made at its new place either."""
+    scene.kill("pay b", payments, PROGRAM="directly")
+    for _ in range(2):
+        assert scene.start(payments, PROGRAM="in_a_helper", DURABLE_ON_DRIFT="reuse").error == "StepInDoubtError"
+    assert scene.ledger == ["pay a", "pay b"]
+
+
+@task
+async def deliver(item: str) -> str:
+    await asyncio.sleep(0)
+    paid = pay("the same")
+    saved(f"delivered {item}")
+    return f"{item} {paid}"
+
+
+@workflow
+async def deliveries() -> list[str]:
+    return await asyncio.gather(*map(deliver, "abc"))
+
+
+@pytest.mark.parametrize("item", "abc")
+def test_equal_payments_of_different_steps_are_all_made(scene: Scene, item: str) -> None:
+    """Steps at the same time that pay alike, killed anywhere: the others' payments are no reason to refuse one."""
+    scene.kill(f"delivered {item}", deliveries)
+    assert scene.start(deliveries).value == [f"{item} paid the same" for item in "abc"]
+    assert scene.ledger == ["pay the same"] * 3
+
+
+@workflow
+def loops_over_scopes() -> int:
+    for name in os.environ["ORDER"]:
+        with durable.scope(name):
+            pay("the same")
+            saved(f"paid {name}")
+    return 3
+
+
+def test_scopes_in_another_order_pay_once_each(scene: Scene) -> None:
+    """Scopes tell equal payments apart, in whatever order they come."""
+    scene.kill("paid b", loops_over_scopes, ORDER="abc")
+    assert scene.start(loops_over_scopes, ORDER="cba").value == 3
+    assert scene.ledger == ["pay the same"] * 3
