@@ -123,9 +123,13 @@ def _is_collected() -> bool:
 def end_streams(execution: Execution, error: BaseException | None) -> Generator[Effect, Any, None]:
     """Close the generators that a run leaves open; the last thing that their bodies do is recorded."""
     while execution.streams:
-        _, course = execution.streams.popitem()
+        stream, course = execution.streams.popitem()
+        ending = course.ended(Ends(failed=error is not None))
         try:
-            yield from course.ended(Ends(failed=error is not None))
+            if stream.task.is_async_generator:
+                yield from ending
+            else:  # whose body cannot be awaited, in an async run neither
+                drive(ending)
         except (Ends, ExecutionStopped):
             continue
         except Exception as raised:  # by what the body does when it is closed

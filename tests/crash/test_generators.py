@@ -341,3 +341,31 @@ def test_options_that_a_generator_cannot_keep(option: dict[str, Any]) -> None:
     """Options that would repeat or take back what was handed out are refused."""
     with pytest.raises(durable.DefinitionError, match="is a generator"):
         live.with_options(**option)
+
+
+@task(idempotent=False)
+def payments_one_by_one(count: int) -> Iterator[int]:
+    for number in range(count):
+        did(f"pay {number}")
+        yield number
+
+
+_left_open: list[Iterator[int]] = []
+
+
+@workflow
+async def leaves_payments_open() -> int:
+    _left_open.append(payments_one_by_one(9))
+    return next(_left_open[0])
+
+
+def test_a_sync_generator_left_open_in_an_async_run_is_closed(scene: Scene) -> None:
+    """A sync generator that an async workflow keeps unfinished succeeds, closed after what it gave, when the run ends."""
+    outcome = scene.start(leaves_payments_open)
+    assert (outcome.value, outcome.warnings) == (0, [])
+    assert scene.start(statuses).value == ["succeeded"]
+    assert scene.ledger == ["pay 0"]
+
+
+def statuses() -> list[str]:
+    return [step.status for run in durable.list_runs() for step in run.steps]
