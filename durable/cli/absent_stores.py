@@ -29,4 +29,6 @@ class AbsentStore(MemoryStore):
 def is_absent(location: str) -> bool:
     """Whether a location names a file that does not exist."""
     path = location.removeprefix(_SQLITE)
-    return bool(path) and "://" not in path and not path.startswith("memory:") and not os.path.lexists(path)
+    if not path or "://" in path or path.startswith("memory:") or os.path.lexists(path):
+        return False
+    return not os.path.exists(f"{path}-wal")  # whose database is gone, as opening it will say

@@ -68,6 +68,23 @@ def test_log_is_missing(scene: Scene) -> None:
     assert [line.split()[:2] for line in scene.ledger] == [*(["got", str(n)] for n in (1, 2, 3)), ["note", "3"]]
 
 
+def test_database_is_missing(scene: Scene) -> None:
+    """Beside the log of a database that was moved away no new one is made, which would cost the log; with it back the run
+    goes on."""
+    scene.kill("", orders_without_end)
+    ledger = scene.ledger
+    away = scene.folder / "database"
+    shutil.move(scene.db, away)
+    for _ in range(2):
+        assert "was moved or removed" in _refused(scene, ledger).message
+    assert scene.start(recorded).error == "StoreUnusableError"
+    assert not scene.db.exists()
+    shutil.move(away, scene.db)
+    scene.forget()
+    assert scene.start(settle).error == ""
+    assert [line.split()[:2] for line in scene.ledger] == [*(["got", str(n)] for n in (1, 2, 3)), ["note", "3"]]
+
+
 @pytest.mark.parametrize("damage", ["header", "first", "middle", "last", "cut", "empty"])
 def test_log_is_damaged(scene: Scene, damage: str) -> None:
     """A log with damage anywhere in what was committed is refused each time and left as it is."""
@@ -174,6 +191,7 @@ def test_files_change_while_open(scene: Scene, what: str, change: str) -> None:
     outcome = scene.start(orders_while, f"{what} {change}")
     assert outcome.error == "StoreFailedError", outcome
     assert f"{change} while it was open" in outcome.message
+    assert "Put back the files" in outcome.message
     assert str(scene.db) in outcome.message
     assert scene.ledger[1:] == ["stopped"]
     assert scene.ledger[0].startswith("pay 1")

@@ -298,6 +298,8 @@ def _checked(connections: Connections, action: Callable[..., _T], args: tuple[An
 def _way_out(error: Exception) -> str:
     if "full" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
         return "Make room on the disk and start the program again: what was acknowledged is kept."
+    if "while it was open" in str(error):
+        return "Put back the files that were there, then start the program again: what was acknowledged is in them."
     return "Mend the cause and start the program again: what was acknowledged is kept."
 
 

@@ -7,6 +7,7 @@ where both are gone nobody can tell. https://sqlite.org/walformat.html
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -29,7 +30,16 @@ class _Promise(NamedTuple):
 
 
 def check_log(database: Path, *, thorough: bool) -> None:
-    """Raise StoreUnusableError if commits are gone from the log of a database; `thorough` reads all of their frames."""
+    """Raise StoreUnusableError if commits are gone from the log of a database, or the database from its log.
+
+    `thorough` reads all of their frames.
+    """
+    if not os.path.lexists(database) and has_log(database):
+        raise StoreUnusableError(
+            f"{database} was moved or removed, and its log {database}-wal, which holds what was recorded last, is still "
+            f"there. Nothing was executed or changed. Move the database back; or, to begin without what it held, delete "
+            f"{database}-wal too"
+        )
     promise = _read_promise(f"{database}-shm")
     if promise is None or promise.copied >= promise.frames:
         return
@@ -44,6 +54,14 @@ def check_log(database: Path, *, thorough: bool) -> None:
             f"changed. Restore the database from a backup; or, to go on with what is left and execute again what "
             f"is lost, delete {database}-shm"
         )
+
+
+def has_log(database: str | os.PathLike[str]) -> bool:
+    """Whether there are commits, or what may be some, that SQLite would drop when it made the database anew."""
+    try:
+        return os.path.getsize(f"{os.fspath(database)}-wal") > 0
+    except OSError:
+        return False
 
 
 def _keeps(promise: _Promise, log: BinaryIO, *, thorough: bool) -> bool:
