@@ -154,7 +154,13 @@ class Wait(Attempts):
             return None
         if self._record is not None and self._record.status == StepStatus.CANCELLED:
             until = Details.read(self._record.details).until
-        return until if until is not None else self._started_at + self._seconds
+        return self._not_later(until if until is not None else self._started_at + self._seconds)
+
+    def _not_later(self, deadline: float | None) -> float | None:
+        """Give the deadline, or an earlier one where the clock was set back: no wait is longer than what was asked for."""
+        if deadline is None or self._seconds is None:
+            return deadline
+        return min(deadline, self.execution.clock() + self._seconds)
 
     def _wait(self, deadline: float | None) -> Generator[Effect, Any, Any]:
         execution = self.execution
@@ -170,6 +176,7 @@ class Wait(Attempts):
                 value = self._outcome(deadline, look=seen != looked)
                 if value is not _PENDING:
                     return value
+                deadline = self._not_later(deadline)
                 yield bell.within(None if deadline is None else deadline - execution.clock())
                 self.frame.body.check()
 

@@ -121,6 +121,15 @@ def test_a_sleep_goes_on_with_the_time_that_is_left(scene: Scene, program: Any) 
     assert scene.ledger == ["woken"]
 
 
+@pytest.mark.parametrize("program", [sleeper, async_sleeper], ids=["sync", "async"])
+def test_a_clock_that_was_set_back_prolongs_no_sleep(scene: Scene, program: Any) -> None:
+    """Killed in a sleep of an hour by a clock that is ten hours fast: by the right one it lasts an hour at most."""
+    assert scene.is_killed(until_it_waits, program, 10 * HOUR)
+    assert scene.is_killed(until_it_waits, program)
+    assert scene.start(recorded_deadline).value <= time.time() + HOUR
+    assert scene.start(later, program, HOUR).value == "woken"
+
+
 @pytest.mark.parametrize("program", [listener, async_listener], ids=["sync", "async"])
 def test_a_deadline_for_a_message_survives(scene: Scene, program: Any) -> None:
     """Killed while it waits for a message: the deadline is the first one, and that none came is recorded and replayed."""
