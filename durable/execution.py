@@ -171,7 +171,13 @@ class Execution:
         if self.journal.failure is not None:
             self.stop(self.journal.failure)
         elif self.is_new and not self.executed:
-            self.stop(RunInProgressError(f"Run {self.id} was started by another process at the same moment.", self.id))
+            self.stop(
+                RunInProgressError(
+                    f"Run {self.id} was started by another process at the same moment. To wait for its result: "
+                    f"with_options(on_running='join').",
+                    self.id,
+                )
+            )
         elif not self.ended:
             self.stop(
                 LeaseLostError(

@@ -149,3 +149,33 @@ def test_scopes_in_another_order_pay_once_each(scene: Scene) -> None:
     scene.kill("paid b", loops_over_scopes, ORDER="abc")
     assert scene.start(loops_over_scopes, ORDER="cba").value == 3
     assert scene.ledger == ["pay the same"] * 3
+
+
+@workflow
+def payments_in_order() -> list[str]:
+    way = pay.with_options(key="{order}") if "KEY" in os.environ else pay
+    receipts = [way(order) for order in os.environ["ORDER"]]
+    saved("paid")
+    return receipts
+
+
+def test_reused_results_belong_to_equal_arguments(scene: Scene) -> None:
+    """`on_drift="reuse"` after two edits, a key and another order: each call gets the result of its own arguments."""
+    scene.kill("paid", payments_in_order, ORDER="ab")
+    outcome = scene.start(payments_in_order, ORDER="ba", KEY="1", DURABLE_ON_DRIFT="reuse")
+    assert outcome.value == ["paid b", "paid a"]
+    assert outcome.warnings == []
+    assert scene.ledger == ["pay a", "pay b"]
+
+
+def test_an_ambiguous_step_names_the_one_in_doubt(scene: Scene) -> None:
+    """Among steps that a beginning of a key may mean, the one in doubt is named first, and as such."""
+    scene.kill("pay h", payments_in_order, ORDER="abcdefgh")
+    outcome = scene.start(name_any_payment)
+    assert outcome.error == "NotFoundError"
+    assert "pay:" in outcome.message.partition("(in doubt)")[0]
+    assert outcome.message.index("(in doubt)") < outcome.message.index(", #")
+
+
+def name_any_payment() -> None:
+    durable.list_runs()[0].find_step("pay")
