@@ -40,7 +40,7 @@ def happened(value: Any = None) -> Happened:
     return Happened(value)
 
 
-def describe_doubt(record: StepRecord, run: RunRecord) -> str:
+def describe_doubt(record: StepRecord, run: RunRecord, reason: str = "It is not idempotent") -> str:
     """Say which step is in doubt, since when, why, and how to decide."""
     since = datetime.fromtimestamp(record.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if record.status == "started":
@@ -49,7 +49,6 @@ def describe_doubt(record: StepRecord, run: RunRecord) -> str:
         cause = f"called steps that were undone when the run failed (started {since})"
     else:
         cause = f"was left by an exception that does not prove that nothing happened (started {since})"
-    reason = "It is not idempotent"
     if (expires := Details.read(record.details).expires) is not None:
         until = datetime.fromtimestamp(expires).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         reason = f"It was idempotent until the receiver forgot its idempotency key ({until})"
@@ -62,7 +61,17 @@ def describe_doubt(record: StepRecord, run: RunRecord) -> str:
 
 def in_doubt(record: StepRecord, run: RunRecord, *more: str) -> StepInDoubtError:
     """Make the error that stops a run; `more` are sentences that say why nobody could decide."""
-    message = " ".join((describe_doubt(record, run), *more))
+    return _stopping(record, run, describe_doubt(record, run), *more)
+
+
+def in_doubt_for_another(record: StepRecord, run: RunRecord, *more: str) -> StepInDoubtError:
+    """Make the error that stops a run before a call that may be a recorded step under another name."""
+    reason = "A call that is not idempotent may be the same one under another name"
+    return _stopping(record, run, describe_doubt(record, run, reason), *more)
+
+
+def _stopping(record: StepRecord, run: RunRecord, *sentences: str) -> StepInDoubtError:
+    message = " ".join(sentences)
     return StepInDoubtError(message, run.id, record.key, idempotency_key(record))
 
 

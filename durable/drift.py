@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from durable.details import Details, render
-from durable.doubts import ask_whether_to_run, can_ask, in_doubt
+from durable.doubts import ask_whether_to_run, can_ask, in_doubt, in_doubt_for_another
 from durable.effects import Invoke
 from durable.errors import InputsChangedError
 from durable.execution import warn_once
 from durable.notices import shell_command
-from durable.records import StepQuery, StepStatus
+from durable.records import StepFlag, StepQuery, StepStatus, step_key
 from durable.step_keys import encloses, is_keyless, join
 from durable.verdicts import Drift, decide_drift, is_doubt, is_in_doubt, is_undone
 
@@ -52,7 +52,9 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     )
     if verdict is Drift.DOUBT:
         record = next(record for record in unused if is_doubt(record, execution.past))
-        raise execution.stop(in_doubt(record, execution.run, _why_in_doubt(match, record)))
+        is_other = execution.is_gone(record.task) and not record.flags & StepFlag.NOT_IDEMPOTENT
+        stopping = in_doubt_for_another if is_other else in_doubt
+        raise execution.stop(stopping(record, execution.run, _why_in_doubt(match, record)))
     if verdict is Drift.REUSE:
         record = _most_alike(match, [record for record in unused if record.status == StepStatus.SUCCEEDED])
         with execution.lock:
@@ -262,9 +264,10 @@ def _describe(match: Match, record: StepRecord, verdict: Drift) -> str:
         cause = "on_drift='error' holds" if match.is_idempotent else "It is not idempotent"
         tail = f"{cause}, so it was not executed."
     nothing = "the place that it is called from" if record.content == call.content else "the task itself"
+    here = step_key(match.scope.container, match.scope.branch, call.label, match.occurrence)
     command = "" if execution.workflow.is_block else f" ({shell_command('resume', execution.id)} --on-drift reuse)"
     return (
-        f"Run {execution.id} was resumed and calls {call.label!r}, which is not recorded, while the recorded "
+        f"Run {execution.id} was resumed and calls {here!r}, which is not recorded, while the recorded "
         f"call {record.key!r} was not made. Changed: {'; '.join(changed) or nothing}. {tail} To use the recorded result, "
         f"resume with on_drift='reuse'{command}; if it is a new call, with on_drift='run'; DURABLE_ON_DRIFT takes both. If "
         f"the input differs on every start, take it from durable.now(), durable.uuid4() or durable.random(), or name the "

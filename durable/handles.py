@@ -293,9 +293,9 @@ class Run(RecordedRun):
                 f"Run {self.id} has no step {step!r}. Its {'steps in doubt' if doubts else 'latest steps'}: {close}."
             )
         if len(found) > 1:
-            doubts = [view.number for view in self.steps if view.in_doubt]
-            found.sort(key=lambda record: record.seq not in doubts)  # what most likely is meant is named first
-            shown = ", ".join(f"#{each.seq} {each.key}{' (in doubt)' * (each.seq in doubts)}" for each in found[:5])
+            doubtful = [view.number for view in self.steps if view.in_doubt]
+            found.sort(key=lambda record: record.seq not in doubtful)  # what most likely is meant is named first
+            shown = ", ".join(f"#{each.seq} {each.key}{' (in doubt)' * (each.seq in doubtful)}" for each in found[:5])
             raise NotFoundError(f"Step {step!r} of run {self.id} is ambiguous: {shown}. Name one by its #number.")
         return found[0]
 

@@ -102,6 +102,7 @@ def test_a_payment_that_an_edit_moves_is_made_once(scene: Scene, before: str, af
         refused = scene.start(payments, PROGRAM=after, BY=by)
         assert refused.error == "InputsChangedError"
         assert "the place that it is called from" in refused.message
+        assert len({part for part in refused.message.split("'") if "pay" in part and ":" in part}) == 2
     assert scene.start(payments, PROGRAM=after, BY=by, DURABLE_ON_DRIFT="reuse").value == ["paid a", "paid b"]
     assert scene.ledger == ["pay a", "pay b"]
 
