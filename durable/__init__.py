@@ -43,28 +43,28 @@ from durable.errors import (
 )
 
 if TYPE_CHECKING:
-    from durable.batches import batch
-    from durable.blocks import run
-    from durable.checkpoints import checkpoint
-    from durable.completions import MapResults, Waited, as_completed, wait, wait_async
-    from durable.contexts import context
-    from durable.costs import Cost
-    from durable.decorators import task, workflow
-    from durable.doubts import DidNotHappen, Happened, did_not_happen, happened
-    from durable.encoding import register_live_type
-    from durable.futures import TaskFuture
-    from durable.handles import Run, get_run, list_runs
-    from durable.inside import Current, current, idempotency_key, now, random, scope, uuid4
-    from durable.observers import Event, subscribe
+    from durable.concurrency.completions import MapResults, Waited, as_completed, wait, wait_async
+    from durable.concurrency.futures import TaskFuture
+    from durable.costs.costs import Cost
+    from durable.costs.spending import spend
+    from durable.declarations.decorators import task, workflow
+    from durable.declarations.wrappers import Task, Workflow
+    from durable.identity.encoding import register_live_type
     from durable.patches import patch
-    from durable.retry_after import wait_retry_after
-    from durable.sending import send
-    from durable.sessions import configure
-    from durable.spending import spend
-    from durable.states import state
-    from durable.step_views import StepView
-    from durable.waits import sleep, wait_for
-    from durable.wrappers import Task, Workflow
+    from durable.runs.blocks import run
+    from durable.runs.checkpoints import checkpoint
+    from durable.runs.contexts import context
+    from durable.runs.handles import Run, get_run, list_runs
+    from durable.runs.inside import Current, current, idempotency_key, now, random, scope, uuid4
+    from durable.runs.sessions import configure
+    from durable.runs.states import state
+    from durable.runs.step_views import StepView
+    from durable.steps.doubts import DidNotHappen, Happened, did_not_happen, happened
+    from durable.steps.retry_after import wait_retry_after
+    from durable.telling.observers import Event, subscribe
+    from durable.waiting.batches import batch
+    from durable.waiting.sending import send
+    from durable.waiting.waits import sleep, wait_for
 
 __all__ = [
     "BatchFailedError",
@@ -148,49 +148,49 @@ __all__ = [
 ]
 
 _IMPORTED_AT_FIRST_USE = {
-    "Cost": "costs",
-    "Current": "inside",
-    "DidNotHappen": "doubts",
-    "Event": "observers",
-    "Happened": "doubts",
-    "MapResults": "completions",
-    "Run": "handles",
-    "StepView": "step_views",
-    "Task": "wrappers",
-    "TaskFuture": "futures",
-    "Waited": "completions",
-    "Workflow": "wrappers",
-    "as_completed": "completions",
-    "batch": "batches",
-    "checkpoint": "checkpoints",
-    "configure": "sessions",
-    "context": "contexts",
-    "current": "inside",
-    "did_not_happen": "doubts",
-    "get_run": "handles",
-    "happened": "doubts",
-    "idempotency_key": "inside",
-    "list_runs": "handles",
+    "Cost": "costs.costs",
+    "Current": "runs.inside",
+    "DidNotHappen": "steps.doubts",
+    "Event": "telling.observers",
+    "Happened": "steps.doubts",
+    "MapResults": "concurrency.completions",
+    "Run": "runs.handles",
+    "StepView": "runs.step_views",
+    "Task": "declarations.wrappers",
+    "TaskFuture": "concurrency.futures",
+    "Waited": "concurrency.completions",
+    "Workflow": "declarations.wrappers",
+    "as_completed": "concurrency.completions",
+    "batch": "waiting.batches",
+    "checkpoint": "runs.checkpoints",
+    "configure": "runs.sessions",
+    "context": "runs.contexts",
+    "current": "runs.inside",
+    "did_not_happen": "steps.doubts",
+    "get_run": "runs.handles",
+    "happened": "steps.doubts",
+    "idempotency_key": "runs.inside",
+    "list_runs": "runs.handles",
     "load_ipython_extension": "notebooks.extension",
-    "now": "inside",
+    "now": "runs.inside",
     "patch": "patches",
-    "random": "inside",
-    "register_live_type": "encoding",
-    "run": "blocks",
-    "scope": "inside",
-    "send": "sending",
-    "sleep": "waits",
-    "spend": "spending",
-    "state": "states",
-    "subscribe": "observers",
-    "task": "decorators",
+    "random": "runs.inside",
+    "register_live_type": "identity.encoding",
+    "run": "runs.blocks",
+    "scope": "runs.inside",
+    "send": "waiting.sending",
+    "sleep": "waiting.waits",
+    "spend": "costs.spending",
+    "state": "runs.states",
+    "subscribe": "telling.observers",
+    "task": "declarations.decorators",
     "unload_ipython_extension": "notebooks.extension",
-    "uuid4": "inside",
-    "wait": "completions",
-    "wait_async": "completions",
-    "wait_for": "waits",
-    "workflow": "decorators",
-    "wait_retry_after": "retry_after",
+    "uuid4": "runs.inside",
+    "wait": "concurrency.completions",
+    "wait_async": "concurrency.completions",
+    "wait_for": "waiting.waits",
+    "workflow": "declarations.decorators",
+    "wait_retry_after": "steps.retry_after",
 }
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
+PACKAGE = os.path.dirname(__file__) + os.sep  # our own code is below it
 _FOLDER, _FILE = ".durable", "durable.db"
 _PROJECT_KEYS = {"db", "after_success", "patch", "tasks"}
 

@@ -9,14 +9,14 @@ from datetime import timedelta
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from durable.concurrency.futures import TaskFuture
+from durable.declarations.naming import check_run_id, is_unicode
 from durable.errors import DefinitionError
-from durable.futures import TaskFuture
-from durable.naming import check_run_id, is_unicode
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from durable.definitions import Definition, TaskDefinition, WorkflowDefinition
+    from durable.declarations.definitions import Definition, TaskDefinition, WorkflowDefinition
 
     ExecutorOption = Literal["threads", "processes"] | Executor | Callable[[], Executor]
 

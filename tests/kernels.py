@@ -263,9 +263,9 @@ if __name__ == "__main__":
     import ipykernel.kernelapp
     import ipykernel.zmqshell
 
-    import durable.engine
     import durable.notebooks.extension
+    import durable.steps.engine
 
     assert ipykernel.kernelapp
-    assert durable.engine
+    assert durable.steps.engine
     _serve()

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from durable import sessions
 from durable.cli import deciding, inspecting, removing, resuming, spending
 from durable.cli.absent_stores import AbsentStore, is_absent
 from durable.cli.output import complain
 from durable.cli.results import exit_code
+from durable.runs import sessions
 
 application = typer.Typer(
     name="durable",

@@ -10,8 +10,8 @@ import typer
 from durable.cli.finding import find_run, find_step, usage
 from durable.cli.inspecting import RunId, StepKey
 from durable.cli.output import say
-from durable.doubts import Happened, Outcome, did_not_happen
-from durable.notices import shell_command
+from durable.steps.doubts import Happened, Outcome, did_not_happen
+from durable.telling.notices import shell_command
 
 
 def register(application: typer.Typer) -> None:

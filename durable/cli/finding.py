@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from durable.cli.results import UsageError
 from durable.errors import ConfigurationError, NotFoundError
-from durable.handles import get_run
+from durable.runs.handles import get_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from durable.handles import Run
     from durable.records import StepRecord
+    from durable.runs.handles import Run
 
 
 @contextlib.contextmanager

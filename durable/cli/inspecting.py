@@ -10,27 +10,27 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from durable import sessions
 from durable.cli.finding import find_run, find_step, usage
 from durable.cli.output import cost_data, lasted, one_line, out, print_json, say, status_text, table, visible, when
-from durable.details import Details
-from durable.exceptions import describe
-from durable.explaining import explain as explain_step
-from durable.explaining import recorded_past
-from durable.handles import summaries
-from durable.notices import shell_command
-from durable.recorded_costs import run_cost, step_cost
-from durable.recorded_runs import is_under_way
+from durable.costs.recorded_costs import run_cost, step_cost
+from durable.costs.savings import not_spent_again, recorded_tally
 from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
-from durable.savings import not_spent_again, recorded_tally
-from durable.step_views import view_of
+from durable.runs import sessions
+from durable.runs.handles import summaries
+from durable.runs.recorded_runs import is_under_way
+from durable.runs.step_views import view_of
+from durable.steps.details import Details
+from durable.telling.explaining import explain as explain_step
+from durable.telling.explaining import recorded_past
+from durable.telling.notices import shell_command
+from durable.values.exceptions import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from durable.costs import Cost
+    from durable.costs.costs import Cost
     from durable.records import RunRecord, StepRecord
-    from durable.verdicts import Past
+    from durable.steps.verdicts import Past
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, or any unique beginning of it.")]

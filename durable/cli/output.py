@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
-    from durable.costs import Cost
+    from durable.costs.costs import Cost
 
 _STYLES = {
     "succeeded": "green",

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from durable import sessions
 from durable.cli.finding import find_run
 from durable.cli.inspecting import Json, RunId
 from durable.cli.output import print_json, say
 from durable.errors import NotFoundError, RunInProgressError
-from durable.handles import Run, summaries
-from durable.recorded_runs import is_under_way
 from durable.records import RunStatus
+from durable.runs import sessions
+from durable.runs.handles import Run, summaries
+from durable.runs.recorded_runs import is_under_way
 
 if TYPE_CHECKING:
     from durable.records import RunRecord
-    from durable.sessions import Session
+    from durable.runs.sessions import Session
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _FINISHED = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED)

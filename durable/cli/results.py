@@ -13,8 +13,8 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import BudgetExceededError, DurableError, RunBlockedError
-from durable.notices import shell_command
-from durable.tracebacks import strip_our_frames
+from durable.telling.notices import shell_command
+from durable.telling.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

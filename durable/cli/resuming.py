@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from durable import sessions
 from durable.cli.finding import find_run, usage
 from durable.cli.inspecting import RunId
 from durable.cli.output import say
 from durable.cli.results import print_result
-from durable.costs import written_budget
-from durable.forks import executed_again, fork_point
-from durable.notices import shell_command
+from durable.costs.costs import written_budget
 from durable.records import UNFINISHED, StepStatus
+from durable.runs import sessions
+from durable.runs.forks import executed_again, fork_point
+from durable.telling.notices import shell_command
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from durable.handles import Run
+    from durable.runs.handles import Run
     from durable.scripts.calls import Invocation
 
 

@@ -74,7 +74,7 @@ def run(db: str | None, words: list[str]) -> Any:
         sys.stdout.write(HELP)
         return 0
     if db is not None:
-        from durable import sessions  # noqa: PLC0415 -- each branch imports what it needs
+        from durable.runs import sessions  # noqa: PLC0415 -- each branch imports what it needs
 
         sessions.configure(db)
     target, *arguments = rest
@@ -142,7 +142,7 @@ def _take(options: Options, name: str, value: str) -> None:
 
 
 def _budget(text: str) -> Decimal:
-    from durable.costs import written_budget  # noqa: PLC0415 -- as above
+    from durable.costs.costs import written_budget  # noqa: PLC0415 -- as above
 
     try:
         return written_budget(text)

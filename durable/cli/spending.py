@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from durable import sessions
 from durable.cli.finding import find_run
 from durable.cli.inspecting import Json
 from durable.cli.output import cost_data, out, print_json, say, table
-from durable.costs import Cost, dollars, plain
-from durable.handles import summaries
-from durable.recorded_costs import children_of, own_steps, step_cost
-from durable.recorded_runs import is_under_way
+from durable.costs.costs import Cost, dollars, plain
+from durable.costs.recorded_costs import children_of, own_steps, step_cost
+from durable.runs import sessions
+from durable.runs.handles import summaries
+from durable.runs.recorded_runs import is_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from durable.records import RunRecord, StepRecord
-    from durable.sessions import Session
+    from durable.runs.sessions import Session
 
 
 class By(StrEnum):

@@ -13,16 +13,16 @@ from hashlib import blake2b
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from durable import sessions
-from durable.calls import Call
-from durable.definitions import TaskDefinition
+from durable.declarations.definitions import TaskDefinition
 from durable.errors import ConfigurationError, FingerprintError
-from durable.fingerprints import encode_argument
+from durable.identity.calls import Call
+from durable.identity.fingerprints import encode_argument
 from durable.notebooks.code import CellCode
 from durable.notebooks.saying import say
 from durable.notebooks.variables import code_digest, definitions, find_variables
-from durable.notices import age
-from durable.serializers import Unserializable
+from durable.runs import sessions
+from durable.telling.notices import age
+from durable.values.serializers import Unserializable
 
 if TYPE_CHECKING:
     import ast

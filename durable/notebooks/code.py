@@ -7,7 +7,7 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from durable.execution import FRAME, leave
+from durable.runs.execution import FRAME, leave
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,12 +6,12 @@ import atexit
 import os
 from typing import TYPE_CHECKING, Any
 
-from durable.naming import set_notebook_path
+from durable.declarations.naming import set_notebook_path
 from durable.notebooks.kernels import Kernel
 from durable.notebooks.magics import Magics
 from durable.notebooks.names import find_name
 from durable.notebooks.progress import CellProgress
-from durable.outside import set_notebook
+from durable.steps.outside import set_notebook
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -12,25 +12,25 @@ import shlex
 import threading
 from typing import TYPE_CHECKING, Any
 
-from durable import sessions
-from durable.calls import Call
-from durable.doubts import describe_doubt, in_doubt
+from durable.declarations.naming import home, module_name, set_notebook_path
 from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError, StoreError
-from durable.handles import Run
-from durable.naming import home, module_name, set_notebook_path
+from durable.identity.calls import Call
 from durable.notebooks.open_runs import OpenRun, named_scope
 from durable.notebooks.saying import say
-from durable.notices import NOTEBOOK, age
+from durable.runs import sessions
+from durable.runs.handles import Run
+from durable.steps.doubts import describe_doubt, in_doubt
+from durable.telling.notices import NOTEBOOK, age
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from durable.definitions import TaskDefinition, WorkflowDefinition
-    from durable.execution import Frame
+    from durable.declarations.definitions import TaskDefinition, WorkflowDefinition
     from durable.notebooks.names import Name
     from durable.notebooks.open_runs import Observation
     from durable.records import RunRecord, StepRecord
+    from durable.runs.execution import Frame
 
 _SHOWN_DOUBTS = 3
 

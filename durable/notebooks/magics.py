@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from IPython.display import display
 
-from durable.doubts import did_not_happen, happened
 from durable.errors import ConfigurationError, NotFoundError
 from durable.notebooks.cells import Cell, parse_options
 from durable.notebooks.code import awaits
@@ -18,15 +17,16 @@ from durable.notebooks.names import given_name
 from durable.notebooks.saying import say
 from durable.notebooks.tables import RunTable
 from durable.records import StepFlag, StepStatus
+from durable.steps.doubts import did_not_happen, happened
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from durable.handles import Run
     from durable.notebooks.kernels import Kernel
     from durable.records import StepRecord
+    from durable.runs.handles import Run
 
 _COMMANDS = ("start", "forget", "resolve", "fresh", "finish")
 _USAGE = "%durable, or %durable start NAME | forget TASK [--force] | resolve STEP --happened JSON | fresh | finish"

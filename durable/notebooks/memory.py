@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable.history import StepHistory
+from durable.identity.step_keys import Scope, escape, join
 from durable.records import StepFlag, StepQuery, StepStatus
-from durable.step_keys import Scope, escape, join
-from durable.verdicts import is_undone
+from durable.steps.history import StepHistory
+from durable.steps.verdicts import is_undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from durable.execution import Execution
+    from durable.concurrency.submissions import Submission
     from durable.records import StepRecord
-    from durable.submissions import Submission
+    from durable.runs.execution import Execution
 
 _LEFT = (StepStatus.STARTED, StepStatus.CANCELLED)
 _MOST_BYTES = 4096  # of a result that is kept in memory

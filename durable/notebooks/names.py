@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from durable.declarations.naming import check_run_id
 from durable.errors import ConfigurationError
-from durable.naming import check_run_id
-from durable.step_keys import escape
+from durable.identity.step_keys import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

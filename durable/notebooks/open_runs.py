@@ -7,32 +7,32 @@ import contextvars
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from durable.branches import scoped_tasks
-from durable.consumers import items_of, items_of_async
-from durable.definitions import TaskDefinition, WorkflowDefinition
-from durable.effects import drive, drive_async
-from durable.engine import continued, open_life
+from durable.concurrency.branches import scoped_tasks
+from durable.concurrency.consumers import items_of, items_of_async
+from durable.concurrency.streams import Stream
+from durable.declarations.definitions import TaskDefinition, WorkflowDefinition
 from durable.errors import DurableError, ExecutionStopped, StoreError
-from durable.execution import Frame, warn_once
-from durable.matching import Match
-from durable.namesakes import refuse_other_object
+from durable.identity.namesakes import refuse_other_object
+from durable.identity.run_calls import RunCall
 from durable.notebooks.flights import Flights
 from durable.notebooks.memory import Memory, MemoryScope
-from durable.notices import NOTEBOOK
 from durable.records import RunStatus, StepFlag, StepStatus
-from durable.run_calls import RunCall
-from durable.runs import run_life
-from durable.steps import Step
-from durable.streams import Stream
+from durable.runs.execution import Frame, warn_once
+from durable.runs.runs import run_life
+from durable.steps.effects import drive, drive_async
+from durable.steps.engine import continued, open_life
+from durable.steps.matching import Match
+from durable.steps.steps import Step
+from durable.telling.notices import NOTEBOOK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 
-    from durable.calls import Call
-    from durable.effects import Effect
-    from durable.execution import Execution
+    from durable.identity.calls import Call
+    from durable.identity.step_keys import Scope
     from durable.records import StepRecord
-    from durable.step_keys import Scope
+    from durable.runs.execution import Execution
+    from durable.steps.effects import Effect
 
 _ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
 _EXECUTED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED)

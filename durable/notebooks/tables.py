@@ -8,19 +8,19 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from durable import sessions
-from durable.explaining import is_left_in_doubt, recorded_past
-from durable.notices import age
-from durable.recorded_costs import step_cost
-from durable.recorded_runs import is_under_way
+from durable.costs.recorded_costs import step_cost
 from durable.records import RunStatus, StepStatus
+from durable.runs import sessions
+from durable.runs.recorded_runs import is_under_way
+from durable.telling.explaining import is_left_in_doubt, recorded_past
+from durable.telling.notices import age
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from durable.costs import Cost
-    from durable.handles import Run
+    from durable.costs.costs import Cost
     from durable.records import RunRecord, StepRecord
+    from durable.runs.handles import Run
 
 _MOST_STEPS = 100
 _MOST_RUNS = 50

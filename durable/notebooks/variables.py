@@ -9,7 +9,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from durable.source_code import tree_digest
+from durable.identity.source_code import tree_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,36 +6,36 @@ import contextlib
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from durable import registry
-from durable.attempts import Attempts
-from durable.calls import Call
-from durable.consumers import items_of, items_of_async
-from durable.definitions import TaskDefinition
-from durable.details import Details
-from durable.doubts import Happened
-from durable.effects import Durable, drive
-from durable.engine import as_coroutine
-from durable.failures import mark
-from durable.fingerprints import encode_argument
-from durable.matching import Match
+from durable.concurrency.consumers import items_of, items_of_async
+from durable.concurrency.streams import Stream, StreamAttempts
+from durable.declarations import registry
+from durable.declarations.definitions import TaskDefinition
+from durable.identity.calls import Call
+from durable.identity.fingerprints import encode_argument
+from durable.identity.step_keys import content_digest
 from durable.patches.actions import NothingHappened
 from durable.patches.resumed_bodies import Cut
 from durable.records import StepFlag, StepStatus
-from durable.step_keys import content_digest
-from durable.steps import Step
-from durable.streams import Stream, StreamAttempts
-from durable.verdicts import Verdict
+from durable.steps.attempts import Attempts
+from durable.steps.details import Details
+from durable.steps.doubts import Happened
+from durable.steps.effects import Durable, drive
+from durable.steps.engine import as_coroutine
+from durable.steps.failures import mark
+from durable.steps.matching import Match
+from durable.steps.steps import Step
+from durable.steps.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
     from datetime import timedelta
 
-    from durable.doubts import DidNotHappen
-    from durable.effects import Effect
-    from durable.execution import Body, Execution, Frame
     from durable.options import OnCodeChange
     from durable.patches.actions import Action
     from durable.records import StepRecord
+    from durable.runs.execution import Body, Execution, Frame
+    from durable.steps.doubts import DidNotHappen
+    from durable.steps.effects import Effect
 
 STEP_OF = "_durable_step"  # attribute of a result: the step that gave it, as run id and number
 _RECEIPT = "idempotency_key"

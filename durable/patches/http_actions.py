@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from durable.errors import ConfigurationError
-from durable.inside import idempotency_key
 from durable.patches.actions import Action, proves_nothing_happened
 from durable.patches.credentials import counted_url, scrub, secrets_of, shown_url
+from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping

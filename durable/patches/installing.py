@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from durable.definitions import task_options
+from durable.declarations.definitions import task_options
+from durable.declarations.wrappers import Task
 from durable.errors import ConfigurationError
 from durable.patches.action_steps import register
 from durable.patches.patched_calls import patched_function, shared_failure
 from durable.patches.patched_tasks import PatchedTask
 from durable.patches.presets import find_preset
 from durable.patches.targets import Target
-from durable.wrappers import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

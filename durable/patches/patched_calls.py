@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from durable.execution import FRAME, warn_once
-from durable.failures import mark
-from durable.outside import frame_here, notebook_here
 from durable.patches.action_steps import STEP_OF, call_action, is_action
 from durable.patches.credentials import scrub, secrets_of
-from durable.sessions import has_active_runs
+from durable.runs.execution import FRAME, warn_once
+from durable.runs.sessions import has_active_runs
+from durable.steps.failures import mark
+from durable.steps.outside import frame_here, notebook_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

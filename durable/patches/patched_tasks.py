@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from durable import registry
-from durable.definitions import TaskDefinition
-from durable.execution import FRAME
-from durable.outside import notebook_here
-from durable.sessions import has_active_runs
-from durable.wrappers import Task, caller_of
+from durable.declarations import registry
+from durable.declarations.definitions import TaskDefinition
+from durable.declarations.wrappers import Task, caller_of
+from durable.runs.execution import FRAME
+from durable.runs.sessions import has_active_runs
+from durable.steps.outside import notebook_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from durable.inside import idempotency_key
 from durable.patches.actions import Action, proves_nothing_happened
 from durable.patches.credentials import counted_url
 from durable.patches.http_actions import content_of, refused, resolved, resolved_items
 from durable.patches.sdk_streams import async_stream, sync_stream
+from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -241,7 +241,7 @@ def repeatedly(retries: int) -> Any:
         return None
     import tenacity  # noqa: PLC0415 -- slow to import, needed for retries only
 
-    from durable.retry_after import wait_retry_after  # noqa: PLC0415 -- as above
+    from durable.steps.retry_after import wait_retry_after  # noqa: PLC0415 -- as above
 
     return tenacity.Retrying(
         stop=tenacity.stop_after_attempt(retries + 1),

@@ -6,11 +6,11 @@ Nothing stands before that line, so nothing happens twice; the process ends when
 from __future__ import annotations
 
 import ast
-import os
 import sys
 import warnings
 from typing import TYPE_CHECKING
 
+from durable.configuration import PACKAGE
 from durable.errors import ConfigurationError, DurableWarning
 from durable.scripts.calls import Invocation
 from durable.scripts.launching import is_launched, launch
@@ -60,7 +60,7 @@ def _importer() -> FrameType | None:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(os.path.dirname(os.path.dirname(__file__)) + os.sep)
+    return frame.f_code.co_filename.startswith(PACKAGE)
 
 
 def _depth(frame: FrameType | None) -> int:

@@ -7,10 +7,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from durable import naming, notices, sessions
-from durable.definitions import WorkflowDefinition
+from durable.declarations import naming
+from durable.declarations.definitions import WorkflowDefinition
 from durable.errors import ConfigurationError
-from durable.run_calls import RunCall, implicit_id, stored_inputs
+from durable.identity.run_calls import RunCall, implicit_id, stored_inputs
+from durable.runs import sessions
+from durable.telling import notices
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
     from durable.options import OnDrift
     from durable.records import RunRecord
+    from durable.runs.sessions import Session
     from durable.scripts.programs import Program
-    from durable.sessions import Session
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from durable.execution import warn_once
+from durable.runs.execution import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,16 +9,16 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from durable import sessions
-from durable.effects import drive
 from durable.errors import BudgetExceededError, ConfigurationError, DurableError, RunBlockedError
-from durable.runs import run_life
+from durable.runs import sessions
+from durable.runs.runs import run_life
 from durable.scripts.calls import Invocation, ProgramCall
 from durable.scripts.child_processes import warn_of_spawned_processes
 from durable.scripts.loops import scoped_loops
 from durable.scripts.programs import find_module, find_script
 from durable.scripts.targets import ProjectSettings, Targets, unknown_target
-from durable.tracebacks import strip_our_frames
+from durable.steps.effects import drive
+from durable.telling.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from durable.branches import scoped_tasks
-from durable.execution import FRAME
-from durable.stopping import ended_when_stopped
+from durable.concurrency.branches import scoped_tasks
+from durable.runs.execution import FRAME
+from durable.runs.stopping import ended_when_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -11,10 +11,10 @@ import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable.decorators import task
-from durable.definitions import TaskDefinition, task_options
+from durable.declarations.decorators import task
+from durable.declarations.definitions import TaskDefinition, task_options
+from durable.declarations.wrappers import Task
 from durable.errors import ConfigurationError, DefinitionError
-from durable.wrappers import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

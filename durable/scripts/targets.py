@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from durable.configuration import project_table
-from durable.definitions import TASK_OPTIONS
+from durable.declarations.definitions import TASK_OPTIONS
 from durable.errors import ConfigurationError, DefinitionError
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from durable.effects import drive, drive_async
+from durable.declarations.wrappers import Workflow
 from durable.errors import ConfigurationError
-from durable.run_calls import RunCall
-from durable.runs import run_life
+from durable.identity.run_calls import RunCall
+from durable.runs.runs import run_life
 from durable.scripts.arguments import converted
 from durable.scripts.launching import install
 from durable.scripts.targets import ProjectSettings, Targets
-from durable.wrappers import Workflow
+from durable.steps.effects import drive, drive_async
 
 if TYPE_CHECKING:
     from durable.cli.running import Options

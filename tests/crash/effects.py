@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 
-from durable import sessions
+from durable.runs import sessions
 
 
 def did(effect: str) -> None:

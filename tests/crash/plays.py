@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import durable
-from durable.verdicts import INTERRUPTIONS_ALLOWED
+from durable.steps.verdicts import INTERRUPTIONS_ALLOWED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

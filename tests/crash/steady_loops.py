@@ -10,7 +10,7 @@ import selectors
 import threading
 from typing import TYPE_CHECKING
 
-from durable import sessions
+from durable.runs import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable
-from durable import sessions, workflow
+from durable import workflow
+from durable.runs import sessions
 from tests.crash.effects import did
 from tests.crash.orders import note, orders, pay, recorded, settle
 

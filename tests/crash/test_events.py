@@ -12,7 +12,7 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.observers import EventType
+from durable.telling.observers import EventType
 from tests.crash.effects import did, saved
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable
-from durable import sessions, task, workflow
+from durable import task, workflow
+from durable.runs import sessions
 from tests.crash.effects import did
 from tests.crash.faults import inject
 from tests.crash.orders import COUNT, check_once, note, orders, orders_until_paid, pay, recorded, settle

@@ -11,7 +11,8 @@ import pytest
 import tenacity
 
 import durable
-from durable import sessions, task, workflow
+from durable import task, workflow
+from durable.runs import sessions
 from tests.crash.effects import did
 
 if TYPE_CHECKING:

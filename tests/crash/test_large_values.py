@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable
-from durable import sessions, task, workflow
+from durable import task, workflow
 from durable.records import StepQuery
+from durable.runs import sessions
 from durable.stores.sql.blobs import Blobs
 from tests.crash.effects import did
 from tests.crash.faults import inject

@@ -15,7 +15,8 @@ import pytest
 import stripe
 
 import durable
-from durable import sessions, workflow
+from durable import workflow
+from durable.runs import sessions
 from tests.crash.effects import did, reach
 from tests.paid_services import WORDS, PaidServices
 

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 import durable
-from durable.details import Details
+from durable.steps.details import Details
 from tests.crash.zygote import KILLED
 from tests.receivers import Ledger, mail_server, web_server
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable import sessions
+from durable.runs import sessions
 from tests.crash.orders import check_once, orders, settle
 
 if TYPE_CHECKING:

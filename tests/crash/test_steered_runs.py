@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import durable
-from durable import sessions, task, workflow
+from durable import task, workflow
+from durable.runs import sessions
 from tests.crash.effects import did
 from tests.crash.scenes import Scene, until
 from tests.crash.zygote import KILLED, Zygote

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from durable import sessions
+from durable.runs import sessions
 from durable.stores.sql import migrations
 from durable.stores.sql.columns import FORMAT
 from tests.crash.faults import inject

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable import sessions, task, workflow
+from durable import task, workflow
+from durable.runs import sessions
 from tests.crash import graphs
 from tests.crash.effects import did, effects, is_first_start
 from tests.crash.zygote import KILLED, Zygote

@@ -12,15 +12,16 @@ import pytest
 import tenacity
 
 import durable
-from durable import sessions, task, workflow
-from durable.details import Details
+from durable import task, workflow
+from durable.runs import sessions
+from durable.steps.details import Details
 from tests.crash.effects import did, effects
 from tests.crash.scenes import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from durable.handles import Run
+    from durable.runs.handles import Run
     from tests.crash.scenes import Scene
 
 HOUR = 3600.0

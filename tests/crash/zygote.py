@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import durable
-import durable.engine
+import durable.steps.engine
 from durable.records import RunFilter
 from durable.stores import open_store
 

@@ -27,7 +27,7 @@ import pandas as pd
 import polars as pl
 import pydantic
 
-from durable.encoding import digest, encode
+from durable.identity.encoding import digest, encode
 
 Entry = tuple[str, Any, Any]
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import durable
-from durable import sessions, task, workflow
+from durable import task, workflow
+from durable.runs import sessions
 from durable.stores import open_store
 
 if TYPE_CHECKING:

@@ -52,8 +52,8 @@ def run(script: Path, *options: str) -> str:
 
 
 SCRIPT = """
-from durable.encoding import digest, encode
-from durable.source_code import code_digest
+from durable.identity.encoding import digest, encode
+from durable.identity.source_code import code_digest
 def work(x, y=2):
     return [x * y for x in range(y)]
 class Thing:
@@ -65,8 +65,8 @@ print(code_digest(work).hex())
 """
 REFORMATTED = '''"""A docstring."""
 
-from durable.encoding import digest, encode
-from durable.source_code import code_digest
+from durable.identity.encoding import digest, encode
+from durable.identity.source_code import code_digest
 
 # A comment.
 def work(x, y=2):
@@ -114,7 +114,7 @@ def test_lambdas_of_one_line_are_told_apart_without_columns(tmp_path: Path) -> N
 
 def test_functions_without_source_have_a_digest() -> None:
     """Functions of `python -c` are recognised by their compiled code, in each process alike."""
-    code = "from durable.encoding import digest, encode; print(digest(encode(lambda x: x + 1)).hex())"
+    code = "from durable.identity.encoding import digest, encode; print(digest(encode(lambda x: x + 1)).hex())"
     outputs = {
         subprocess.run([sys.executable, "-c", text], cwd=ROOT, check=True, capture_output=True, timeout=60).stdout
         for text in (code, "import json\n\n" + code, code.replace("x + 1", "x + 2"))
@@ -126,7 +126,7 @@ def test_encoding_imports_no_third_party_library(tmp_path: Path) -> None:
     """Encoding plain and live values imports none of the libraries whose types are known."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys, threading, durable.fingerprints as f\n"
+        "import sys, threading, durable.identity.fingerprints as f\n"
         "f.encode([1, {'a': {2}}, lambda: 3, threading.Lock(), object()])\n"
         "f.cheap_label(object())\n"
         "known = {'numpy', 'pandas', 'polars', 'pydantic', 'attrs', 'dill', 'tenacity', 'sqlalchemy'}\n"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import durable
-from durable import sessions, task, workflow
+from durable import task, workflow
+from durable.runs import sessions
 
 executed: list[object] = []
 patient = threading.Event()

@@ -301,7 +301,7 @@ def spoiled(taken: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> d
 
 def sealed_again(taken: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     """Change a snapshot as somebody would who knows how it is made."""
-    from durable.snapshots import _canonical, _digest  # noqa: PLC0415 -- what an attacker has at hand
+    from durable.runs.snapshots import _canonical, _digest  # noqa: PLC0415 -- what an attacker has at hand
 
     copy = spoiled(taken, change)
     return copy | {"digest": _digest(_canonical({k: v for k, v in copy.items() if k not in ("digest", "signature")}))}

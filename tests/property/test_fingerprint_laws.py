@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable.fingerprints import cheap_label, digest, encode
+from durable.identity.fingerprints import cheap_label, digest, encode
 
 if TYPE_CHECKING:
     import random

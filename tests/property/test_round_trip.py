@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from durable.errors import CorruptRecordError
-from durable.exceptions import decode_exception, encode_exception
-from durable.serializers import Serializer
+from durable.values.exceptions import decode_exception, encode_exception
+from durable.values.serializers import Serializer
 
 PLAIN = Serializer()
 KEYED = Serializer(keys=[b"key"])

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from durable.history import StepHistory
+from durable.identity.step_keys import Scope, escape, idempotency_key, join
 from durable.records import StepFlag, StepRecord, StepStatus
-from durable.step_keys import Scope, escape, idempotency_key, join
+from durable.steps.history import StepHistory
+from durable.steps.verdicts import Drift, Past, Verdict, decide, decide_drift
 from durable.stores import open_store
 from durable.stores.memory import MemoryStore
-from durable.verdicts import Drift, Past, Verdict, decide, decide_drift
 from tests.unit.histories import RUN, make_step, store_steps
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from durable import typed_options
-from durable.definitions import TaskDefinition, WorkflowDefinition
+from durable.declarations import typed_options
+from durable.declarations.definitions import TaskDefinition, WorkflowDefinition
 
 ROOT = Path(__file__).parents[2]
 PINNED = ["tests/typing/concurrent.py", "tests/typing/decorated.py"]

@@ -71,15 +71,15 @@ def test_imports_form_layers() -> None:
     """No module of the package imports itself through others: imports point down only."""
     graph = {name: imported_at_import(path) & set(MODULES) - {name} for name, path in MODULES.items()}
     order = list(graphlib.TopologicalSorter(graph).static_order())
-    assert order.index("durable.errors") < order.index("durable.steps") < order.index("durable.engine")
+    assert order.index("durable.errors") < order.index("durable.steps.steps") < order.index("durable.steps.engine")
 
 
 def test_the_engine_knows_no_decorator_and_no_command() -> None:
     """The engine receives definitions; decorators, patches, programs and commands lie above it."""
     for name, path in MODULES.items():
         outside = ("durable.cli", "durable.patches", "durable.scripts", "durable.auto")
-        if name not in {"durable", "durable.__main__", "durable.decorators"} and not name.startswith(outside):
-            above = ("durable.decorators", "durable.wrappers", *outside)
+        if name not in {"durable", "durable.__main__", "durable.declarations.decorators"} and not name.startswith(outside):
+            above = ("durable.declarations.decorators", "durable.declarations.wrappers", *outside)
             assert not {imported for imported in imported_at_import(path) if imported.startswith(above)}, name
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import durable
 from durable import task, workflow
-from durable.branches import _label, scoped_tasks
-from durable.execution import FRAME
+from durable.concurrency.branches import _label, scoped_tasks
+from durable.runs.execution import FRAME
 from durable.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 import durable
 from durable import ConfigurationError, StoreUnusableError
 from durable.configuration import Settings, Switches, find_store
-from durable.sessions import current
+from durable.runs.sessions import current
 from durable.stores import open_store
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable.definitions import TaskDefinition, WorkflowDefinition, task_options, workflow_options
+from durable.declarations.definitions import TaskDefinition, WorkflowDefinition, task_options, workflow_options
+from durable.declarations.registry import Definitions
+from durable.declarations.wrappers import Task
 from durable.errors import DefinitionError
 from durable.records import StepFlag
-from durable.registry import Definitions
-from durable.wrappers import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable

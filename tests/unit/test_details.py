@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from durable.details import Argument, Details, preview, render, short_digest
 from durable.errors import CorruptRecordError
+from durable.steps.details import Argument, Details, preview, render, short_digest
 
 FULL = Details(
     {"a": Argument("00ff00ff", "'text \"ü\"'"), "ü/\n": Argument("1", "\ud800")},

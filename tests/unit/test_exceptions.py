@@ -24,8 +24,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from durable.errors import CorruptRecordError, LostAttributeError, ReplayedError
-from durable.exceptions import decode_exception, describe, encode_exception
-from durable.serializers import Serializer
+from durable.values.exceptions import decode_exception, describe, encode_exception
+from durable.values.serializers import Serializer
 
 WHERE: Any = {"run": "r1", "step": "fetch:ada"}
 PLAIN = Serializer()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from durable.failures import culprits, mark
+from durable.steps.failures import culprits, mark
 
 
 def _marked(seq: int, run_id: str = "run") -> ValueError:

@@ -26,7 +26,7 @@ import pytest
 import wrapt
 
 from durable.errors import FingerprintError
-from durable.fingerprints import (
+from durable.identity.fingerprints import (
     Unencodable,
     cheap_label,
     digest,

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from durable.errors import ConfigurationError
-from durable.graphs import draw
+from durable.steps.verdicts import Past
+from durable.telling.graphs import draw
 from durable.testing.cases import make_run, make_step
-from durable.verdicts import Past
 
 STEPS = [
     make_step(1, label="fetch:1", done=3),

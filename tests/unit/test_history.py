@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durable.history import StepHistory
-from durable.step_keys import Scope
+from durable.identity.step_keys import Scope
+from durable.steps.history import StepHistory
 from durable.stores import open_store
 from durable.stores.memory import MemoryStore
 from durable.stores.sql.sqlite import SQLiteStore

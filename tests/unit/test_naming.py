@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from durable import naming
+from durable.declarations import naming
 
 if TYPE_CHECKING:
     import pytest

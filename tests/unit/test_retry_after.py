@@ -17,7 +17,7 @@ import stripe
 import tenacity
 
 import durable
-from durable.retry_after import retry_after
+from durable.steps.retry_after import retry_after
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LATER = format_datetime(datetime(2026, 11, 21, 12, 0, 42, tzinfo=UTC), usegmt=True)

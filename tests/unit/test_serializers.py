@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 
 from durable.errors import ConfigurationError, CorruptRecordError
-from durable.serializers import Serializer, Unserializable, describe_unserializable
+from durable.values.serializers import Serializer, Unserializable, describe_unserializable
 
 WHERE = {"run": "r1", "step": "fetch:ada"}
 PLAIN = Serializer()
@@ -226,7 +226,7 @@ import sys
 sys.path.insert(0, {root!r})
 from dataclasses import dataclass
 from enum import Enum
-from durable.serializers import Serializer
+from durable.values.serializers import Serializer
 class Color(Enum):
     RED = 1
 @dataclass(frozen=True)
@@ -489,7 +489,7 @@ def test_threads_share_a_serializer() -> None:
 def test_importing_does_not_import_dill() -> None:
     """dill is imported only when a value needs it."""
     code = (
-        "import sys; from durable.serializers import Serializer; Serializer().encode((1, 2), run='r', step='s'); "
+        "import sys; from durable.values.serializers import Serializer; Serializer().encode((1, 2), run='r', step='s'); "
         "assert 'dill' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable
-from durable import sessions, task, workflow
+from durable import task, workflow
 from durable.errors import ConfigurationError, CorruptRecordError, StoreFailedError
 from durable.journal import Fence
 from durable.records import StepQuery
+from durable.runs import sessions
 from durable.stores.memory import MemoryStore
 from tests.unit.histories import RUN, make_run, make_step
 

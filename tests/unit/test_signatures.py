@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from durable.signatures import Signature
+from durable.declarations.signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from durable.source_code import code_digest
+from durable.identity.source_code import code_digest
 
 _counter = iter(range(1_000_000))
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from durable.effects import uninterrupted
+from durable.steps.effects import uninterrupted
 
 
 @pytest.mark.parametrize("passes", range(4))

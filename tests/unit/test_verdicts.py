@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from durable.details import Details
 from durable.records import StepFlag
-from durable.verdicts import Drift, Past, Verdict, decide, decide_drift, interruptions
+from durable.steps.details import Details
+from durable.steps.verdicts import Drift, Past, Verdict, decide, decide_drift, interruptions
 from tests.unit.histories import make_step
 
 _OLD, _NEW = b"\x01" * 8, b"\x02" * 8

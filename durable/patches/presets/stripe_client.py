@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from durable.inside import idempotency_key
 from durable.patches.actions import Action
 from durable.patches.http_actions import refused
 from durable.patches.presets import Patch, Preset
 from durable.patches.sdk_requests import repeatedly
+from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

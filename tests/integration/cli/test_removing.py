@@ -36,8 +36,8 @@ def test_rm_removes_a_run(durable_command: CommandLine) -> None:
 def ages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the runs of a test be recorded forty days ago."""
     with monkeypatch.context() as context:
-        now = durable.sessions.clock()
-        context.setattr("durable.sessions.clock", lambda: now - 40 * 86_400)
+        now = durable.runs.sessions.clock()
+        context.setattr("durable.runs.sessions.clock", lambda: now - 40 * 86_400)
         imported("old")
         failed("old-failed")
         blocked("old-blocked")

@@ -275,10 +275,10 @@ def test_a_host_that_forgets_keys(api: PaidServices, monkeypatch: pytest.MonkeyP
         return str(response.json()["id"])
 
     for late in (0, 3500):
-        monkeypatch.setattr("durable.sessions.clock", lambda late=late: begun + late)
+        monkeypatch.setattr("durable.runs.sessions.clock", lambda late=late: begun + late)
         with pytest.raises(requests.HTTPError):
             run()
-    monkeypatch.setattr("durable.sessions.clock", lambda: begun + 3700)
+    monkeypatch.setattr("durable.runs.sessions.clock", lambda: begun + 3700)
     with pytest.raises(durable.StepInDoubtError):
         run()
     assert (api.requests, len(api.charges())) == (2, 1)

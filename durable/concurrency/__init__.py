@@ -1,0 +1,1 @@
+"""Steps side by side: asyncio branches, submitted tasks, executors, generators."""

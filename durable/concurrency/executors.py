@@ -1,0 +1,268 @@
+"""Bodies that run elsewhere: in threads, in processes, on any `concurrent.futures.Executor`.
+
+Only the body runs there. Its intent is durable before it is sent and its result is recorded here, so a worker process that
+dies leaves a step whose body may have had its effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import os
+import pickle
+import sys
+import threading
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from durable.costs.costs import ELSEWHERE
+from durable.errors import ConfigurationError
+from durable.steps.effects import uninterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from multiprocessing.process import BaseProcess
+
+    from durable.costs.costs import Amounts
+    from durable.declarations.definitions import TaskDefinition
+    from durable.options import ExecutorOption
+
+_NAMED = ("threads", "processes")
+
+
+class Executors:
+    """The executors of one execution: those made here are shut down with it, those of the user are left alone."""
+
+    def __init__(self, max_workers: int | None) -> None:
+        self._max_workers = max_workers
+        self._made: dict[ExecutorOption, Executor] = {}
+        self._guard = threading.Lock()
+
+    def get(self, option: ExecutorOption) -> Executor:
+        """Give the executor that an option names, made at its first use."""
+        if isinstance(option, Executor) or not (callable(option) or option in _NAMED):
+            assert not isinstance(option, str)
+            return option
+        with self._guard:
+            if option not in self._made:
+                self._made[option] = self._make(option)
+            return self._made[option]
+
+    def _make(self, option: ExecutorOption) -> Executor:
+        if option == "threads":
+            return ThreadPoolExecutor(self._max_workers, "durable-body")
+        if option == "processes":
+            return _processes(self._max_workers)
+        assert callable(option)
+        made = option()
+        if not callable(getattr(made, "submit", None)):
+            raise ConfigurationError(f"executor={option!r} made {made!r}, which is no concurrent.futures.Executor.")
+        return made
+
+    def replace(self, option: ExecutorOption, broken: Executor) -> None:
+        """Make another one at the next use, since a worker process of this one died."""
+        with self._guard:
+            if self._made.get(option) is broken:
+                del self._made[option]
+        broken.shutdown(wait=False)
+
+    def close(self) -> None:
+        """Shut down those that were made here."""
+        with self._guard:
+            made, self._made = list(self._made.values()), {}
+        for executor in made:
+            executor.shutdown()
+
+
+def _processes(max_workers: int | None) -> ProcessPoolExecutor:
+    import multiprocessing  # noqa: PLC0415 -- slow to import, needed for processes only
+
+    # not "fork": a child that is forked while other threads hold locks may never get them
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    return ProcessPoolExecutor(max_workers, multiprocessing.get_context(method), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """In a worker process: end when the process that owns the run dies, so that nothing acts for it any more."""
+    import multiprocessing  # noqa: PLC0415 -- see above
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+class Elsewhere:
+    """A body that runs on an executor; called like the function itself, it gives what that gives there."""
+
+    def __init__(
+        self,
+        executors: Executors,
+        option: ExecutorOption,
+        task: TaskDefinition,
+        function: Callable[..., Any],
+        instance: Any,
+    ) -> None:
+        """Raises `ConfigurationError` for a function that another process cannot import."""
+        self._executors = executors
+        self._option: ExecutorOption = option
+        self._is_async = task.is_async
+        self._pack = _packer(option, task, function, instance)
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise `ConfigurationError` for arguments that cannot be sent there; nothing is executed."""
+        if isinstance(self._pack, _Pickled):
+            self._pack(args, kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Have the body run there; gives an awaitable for an async one."""
+        executor, future = self._send(self._pack(args, kwargs))
+        return self._awaited(executor, future) if self._is_async else self._result(executor, future)
+
+    def _send(self, payload: _Payload) -> tuple[Executor, Future[Any]]:
+        executor = self._executors.get(self._option)
+        try:
+            return executor, executor.submit(*payload)
+        except BrokenExecutor:  # it broke under another body, and this one has not been sent
+            self._executors.replace(self._option, executor)
+        executor = self._executors.get(self._option)
+        return executor, executor.submit(*payload)
+
+    def _result(self, executor: Executor, future: Future[Any]) -> Any:
+        try:
+            return _taken(future.result())
+        except BrokenExecutor as error:
+            self._tell_broken(executor, error)
+            raise
+
+    async def _awaited(self, executor: Executor, future: Future[Any]) -> Any:
+        try:
+            return _taken(await uninterrupted(asyncio.wrap_future(future)))
+        except BrokenExecutor as error:
+            self._tell_broken(executor, error)
+            raise
+
+    def _tell_broken(self, executor: Executor, error: BrokenExecutor) -> None:
+        self._executors.replace(self._option, executor)
+        if getattr(error, "__notes__", None):  # it is that of every call on this executor
+            return
+        error.add_note(
+            "The worker process died while the body may have been running: killed, out of memory, or a script that calls "
+            "its workflow outside `if __name__ == '__main__':`."
+        )
+
+
+_Payload = tuple[Any, ...]  # a function and its arguments
+
+
+def _packer(
+    option: ExecutorOption, task: TaskDefinition, function: Callable[..., Any], instance: Any
+) -> Callable[[tuple[Any, ...], dict[str, Any]], _Payload]:
+    if option == "processes" or isinstance(option, ProcessPoolExecutor):
+        return _Pickled(task, _Reference(task, instance))
+    if option == "threads" or isinstance(option, ThreadPoolExecutor):
+        return lambda args, kwargs: (contextvars.copy_context().run, _call, function, args, kwargs)
+    reference = _Reference(task, instance)
+    target = reference if reference.is_importable else function
+    return lambda args, kwargs: (_call, target, args, kwargs)
+
+
+class _Reference:
+    """Names a task's function, so that it is found again in another process, where its name leads to the task."""
+
+    def __init__(self, task: TaskDefinition, instance: Any) -> None:
+        self._module = task.plain.__module__
+        self._qualname = task.plain.__qualname__
+        self._instance = instance
+
+    @property
+    def is_importable(self) -> bool:
+        """Whether the name leads to the function here."""
+        try:
+            return callable(self._find())
+        except (ImportError, AttributeError):
+            return False
+
+    def _find(self) -> Callable[..., Any]:
+        found: Any = sys.modules.get(self._module) or import_module(self._module)
+        *path, name = self._qualname.split(".")
+        for part in path:
+            found = getattr(found, part)
+        found = getattr(found if self._instance is None else self._instance, name)
+        function: Callable[..., Any] = getattr(found, "__wrapped__", found)
+        return function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._find()(*args, **kwargs)
+
+
+class _Pickled:
+    """Makes payloads of bytes for processes."""
+
+    def __init__(self, task: TaskDefinition, reference: _Reference) -> None:
+        self._task = task
+        self._reference = reference
+        if not reference.is_importable:
+            raise ConfigurationError(
+                f"Task {task.full_name!r} was not executed: it is to run in another process, which cannot import it. Define "
+                f"it at the top of a module, or choose executor='threads'."
+            )
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Payload:
+        try:
+            return _call_pickled, pickle.dumps((self._reference, args, kwargs), pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            raise ConfigurationError(
+                f"Task {self._task.full_name!r} was not executed: it is to run in another process, and its arguments cannot "
+                f"be sent there: {type(error).__name__}: {error}. Pass values, or choose executor='threads'."
+            ) from error
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    value = function(*args, **kwargs)
+    return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+
+
+class _Paid(NamedTuple):
+    """How a body ended in another process that reported what it spent."""
+
+    value: Any
+    error: BaseException | None
+    spent: list[Amounts]
+
+
+def _call_pickled(payload: bytes) -> Any:
+    spent: list[Amounts] = []
+    token = ELSEWHERE.set(spent)
+    try:
+        value = _call(*pickle.loads(payload))
+    except Exception as error:
+        if not spent:
+            raise
+        return _Paid(None, error, spent)
+    finally:
+        ELSEWHERE.reset(token)
+    return _Paid(value, None, spent) if spent else value
+
+
+def _taken(value: Any) -> Any:
+    """Give what a body gave elsewhere, or raise what it raised, and count what it spent."""
+    if not isinstance(value, _Paid):
+        return value
+    from durable.costs.spending import take_over  # noqa: PLC0415 -- imports the engine, which a worker process does not need
+
+    take_over(value.spent)
+    if value.error is not None:
+        raise value.error
+    return value.value
+
+
+async def _awaited(value: Any) -> Any:
+    return await value

@@ -1,0 +1,355 @@
+"""One submitted task: its step, what it waits for, and how it ended.
+
+Its step key is fixed when it is submitted. A dependency counts there as the step that it is the result of, so the key
+does not wait for the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from durable.concurrency.branches import scoped_tasks
+from durable.concurrency.futures import TaskFuture
+from durable.concurrency.submitted_steps import StepReference
+from durable.errors import (
+    ConfigurationError,
+    ExecutionStopped,
+    RunEndedError,
+    UpstreamFailedError,
+    WouldDeadlockError,
+)
+from durable.identity.step_keys import join
+from durable.records import StepStatus
+from durable.steps.effects import Arrival, Durable, Execute, Quiet, Sleep, carried, uncarried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from durable.concurrency.flow import Flow
+    from durable.concurrency.places import Group
+    from durable.concurrency.submitted_steps import SubmittedStep
+    from durable.runs.execution import Body
+    from durable.steps.effects import Effect
+
+_BEFORE_THE_END = (Execute, Sleep, Quiet)  # effects at which the completion of a step is not numbered yet
+
+RUNNING: contextvars.ContextVar[Submission | None] = contextvars.ContextVar("durable_submission", default=None)
+
+
+class Submission:
+    """A task on its way: waits for its dependencies, then for a free place, then its body is executed."""
+
+    __slots__ = (
+        "after",
+        "callbacks",
+        "context",
+        "culprit",
+        "dependants",
+        "effect",
+        "error",
+        "flow",
+        "group",
+        "has_place",
+        "has_slot",
+        "is_ending",
+        "is_looked_at",
+        "is_settled",
+        "is_taken",
+        "life",
+        "loop",
+        "missing",
+        "needed",
+        "number",
+        "order",
+        "resolve",
+        "step",
+        "value",
+        "waits",
+        "was_executed",
+        "was_skipped",
+    )
+
+    def __init__(
+        self,
+        flow: Flow,
+        step: SubmittedStep,
+        *,
+        order: int,
+        needed: tuple[Submission, ...] = (),
+        resolve: Callable[[], Any] | None = None,
+        after: tuple[Submission, ...] = (),
+        loop: asyncio.AbstractEventLoop | None = None,
+        group: Group | None = None,
+    ) -> None:
+        """`needed` are those whose results are arguments, which `resolve` puts in; `loop` is None for threads."""
+        self.flow = flow
+        self.step = step
+        self.order = order
+        self.needed = needed
+        self.resolve = resolve
+        self.after = after
+        self.loop = loop
+        self.group = group
+        self.context = contextvars.copy_context()
+        self.dependants: list[Submission] = []
+        self.callbacks: list[Callable[[Submission], object]] = []
+        self.missing = self.waits = 0
+        self.life: Generator[Effect, Any, Any] | None = None
+        self.effect: Effect | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.number: int | None = None
+        self.culprit: Submission | None = None
+        self.is_taken = self.is_settled = self.is_looked_at = self.is_ending = False
+        self.has_slot = self.has_place = self.was_executed = self.was_skipped = False
+
+    @property
+    def body(self) -> Body:
+        """The body that submitted it."""
+        return self.step.match.frame.body
+
+    @property
+    def key(self) -> str:
+        """The step key."""
+        match = self.step.match
+        label = match.call.label if match.occurrence == 1 else f"{match.call.label}~{match.occurrence}"
+        return join(match.scope.container, match.scope.branch, label)
+
+    @property
+    def seq(self) -> int:
+        """Number of the step's record, 0 if there is none."""
+        if self.step.attempts is not None:
+            return self.step.attempts.seq
+        return self.step.match.record.seq if self.step.match.record is not None else 0
+
+    @property
+    def reference(self) -> StepReference:
+        """What stands for its result in the keys of others."""
+        match = self.step.match
+        return StepReference(match.scope.container, match.call.content, match.occurrence, self.key)
+
+    @property
+    def is_new_to_the_run(self) -> bool:
+        """Whether it is not recorded while other calls are whose turn has not come."""
+        match = self.step.match
+        return match.record is None and not match.scope.history.is_empty
+
+    @property
+    def state(self) -> str:
+        """Say in a word how far it is."""
+        if not self.is_settled:
+            return "running" if self.is_taken else "waiting"
+        if self.was_skipped:
+            return "skipped"
+        return "succeeded" if self.error is None else "failed"
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether it ended by itself: neither stopped nor given up with the execution."""
+        return not isinstance(self.error, ExecutionStopped | RunEndedError)
+
+    def look(self) -> None:
+        """Note that the user's code got the outcome; with that of a skipped one it got its culprit's."""
+        self.is_looked_at = True
+        self.show()
+        if self.culprit is not None:
+            self.culprit.is_looked_at = True
+
+    def show(self) -> None:
+        """Let the user's code see what it changed in the state of the run, now that it can know that it has ended."""
+        state = self.flow.execution.state
+        if state is not None and self.number is not None:
+            state.catch_up(self.body, self.number)
+
+    def call_when_settled(self, callback: Callable[[Submission], object]) -> None:
+        """Call this when it is settled, at once if it is."""
+        if not self.flow.add_callback(self, callback):
+            callback(self)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until it is settled; raises TimeoutError and WouldDeadlockError."""
+        if self.is_settled:
+            return
+        if RUNNING.get() is self or (self.loop is not None and _running_loop() is self.loop):
+            raise WouldDeadlockError(
+                f"Step {self.key!r} of run {self.flow.execution.id} would never end: it is waited for by itself, or by the "
+                f"thread of the event loop that executes it. In async code, await the future."
+            )
+        settled = threading.Lock()
+        settled.acquire()
+        self.call_when_settled(lambda _: settled.release())
+        self.flow.block(partial(settled.acquire, timeout=-1 if timeout is None else max(timeout, 0)))
+        if not self.is_settled:
+            raise TimeoutError(f"Step {self.key!r} of run {self.flow.execution.id} did not end within {timeout:g} s.")
+
+    async def settled(self) -> None:
+        """Wait until it is settled without blocking the event loop."""
+        if self.is_settled:
+            return
+        if RUNNING.get() is self and asyncio.current_task() is self.flow.tasks.get(self):
+            raise WouldDeadlockError(f"Step {self.key!r} of run {self.flow.execution.id} waits for itself.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self.call_when_settled(lambda _: loop.call_soon_threadsafe(_set, future))
+        await self.flow.pause(future)
+
+    def prepare(self) -> bool:
+        """Take the results of the dependencies; True if it is over without executing anything: replayed or skipped."""
+        try:
+            obstacle = self._obstacle()
+            if obstacle is not None and not self.step.is_replayed:
+                self._skip(obstacle)
+                return True
+            if obstacle is None and self.resolve is not None:
+                self.step.match.call = self.resolve()
+            if self.step.is_replayed:
+                self.life = self.step.life()
+                self.effect = next(self.life)
+                while isinstance(self.effect, Arrival):
+                    self.effect = self.life.send(None)
+        except StopIteration as end:
+            self.end(end.value, None)
+        except BaseException as error:
+            self.end(None, error)
+        else:
+            return False
+        return True
+
+    def _obstacle(self) -> Submission | None:
+        """Find the dependency because of which it is not executed."""
+        required = (*self.needed, *self.after) if self.step.task.when == "succeeded" else self.needed
+        for each in (*self.needed, *self.after):
+            if not each.has_outcome:
+                assert each.error is not None
+                raise each.error
+        return next((each for each in required if each.error is not None), None)
+
+    def _skip(self, obstacle: Submission) -> None:
+        culprit = obstacle.culprit or obstacle
+        record = self.step.match.record
+        error = UpstreamFailedError(
+            f"Step {self.key!r} of run {self.flow.execution.id} was skipped: it depends on step {culprit.key!r}, which "
+            f"failed with {type(culprit.error).__name__}: {culprit.error}",
+            self.flow.execution.id,
+            self.key,
+            culprit.key,
+        )
+        error.__cause__ = culprit.error
+        self.culprit, self.was_skipped = culprit, True
+        self.is_ending = True
+        self.flow.ending.add(self)
+        stands = record is not None and record.status == StepStatus.SKIPPED and not culprit.was_executed
+        if not stands:
+            self.step.skip(error)
+        self.end(None, error)
+
+    def begin(self) -> bool:
+        """Go up to the first effect; False if it is over already."""
+        if self.effect is not None:
+            return True
+        self.is_ending = True
+        self.flow.ending.add(self)
+        self.was_executed = True
+        try:
+            self.flow.execution.check()
+            self.life = self.step.life()
+            self.effect = next(self.life)
+        except StopIteration as end:
+            self.end(end.value, None)
+            return False
+        except BaseException as error:
+            self.end(None, error)
+            return False
+        self._is_not_ending()
+        return True
+
+    @property
+    def ticket(self) -> int:
+        """Number of the record that has to be durable before it goes on, 0 if there is none."""
+        return self.effect.ticket if isinstance(self.effect, Durable) else 0
+
+    def drive(self) -> None:
+        """Perform the effects of its life one after the other, blocking."""
+        RUNNING.set(self)
+        if self.step.task.is_async:
+            asyncio.run(self._drive_in_a_loop())
+            return
+        while (effect := self.effect) is not None:
+            try:
+                answer, error = effect.act(), None
+            except BaseException as raised:
+                answer, error = None, raised
+            self._go_on(answer, error, goes_on=True)
+
+    async def _drive_in_a_loop(self) -> None:
+        """An async task that a sync workflow submitted brings a loop of its own."""
+        with scoped_tasks():
+            await self.drive_async()
+
+    async def drive_async(self) -> None:
+        """Perform the effects of its life one after the other, awaiting."""
+        RUNNING.set(self)
+        if not self.begin():
+            self.flow.settle(self)
+            return
+        while (effect := self.effect) is not None:
+            try:
+                answer, error = await effect.act_async(), None
+            except BaseException as raised:
+                answer, error = None, raised
+            self._go_on(answer, error)
+        if isinstance(self.error, KeyboardInterrupt | SystemExit):
+            raise self.error
+
+    def _go_on(self, answer: Any, error: BaseException | None, *, goes_on: bool = False) -> None:
+        assert self.life is not None
+        self.is_ending = True
+        self.flow.ending.add(self)
+        try:
+            self.effect = self.life.send(answer) if error is None else self.life.throw(carried(error))
+        except StopIteration as end:
+            self.end(end.value, None)
+        except BaseException as raised:
+            self.end(None, uncarried(raised))
+        else:
+            if isinstance(self.effect, _BEFORE_THE_END):
+                self._is_not_ending()
+            return
+        self.flow.settle(self, goes_on=goes_on)
+
+    def _is_not_ending(self) -> None:
+        self.is_ending = False
+        self.flow.ending.discard(self)
+
+    def end(self, value: Any, error: BaseException | None) -> None:
+        """Note the outcome; `Flow.settle` makes it known."""
+        self.value, self.error = value, error
+        attempts, record = self.step.attempts, self.step.match.record
+        if attempts is not None:
+            self.number = attempts.done
+        elif record is not None:
+            self.number = record.done
+        self.life = self.effect = self.resolve = None
+
+
+def submission_of(future: object, what: str) -> Submission:
+    """Give what stands behind a future; `ConfigurationError` for anything else."""
+    if not isinstance(future, TaskFuture):
+        raise ConfigurationError(f"{what} take futures of submit(...), not {future!r}.")
+    return future._submission  # noqa: SLF001 -- a future shows users nothing of it
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

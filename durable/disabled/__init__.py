@@ -1,0 +1,1 @@
+"""What stands for runs where DURABLE_DISABLE is set: plain functions, and nothing is kept."""

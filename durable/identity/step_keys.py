@@ -1,0 +1,166 @@
+"""A step key is fixed when the task is called, and depends on nothing but where the call stands and what it says.
+
+Scope, task, discriminator and occurrence make the key. Task and discriminator are the *content* of a call; the
+occurrence counts calls of the same content in the same scope.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from durable.records import StepFlag
+from durable.steps.details import Details
+
+if TYPE_CHECKING:
+    from durable.concurrency.submissions import Submission
+    from durable.records import StepRecord
+    from durable.steps.history import StepHistory
+
+_SHOWN_DIGITS = 8
+_SHOWN_KEY_LENGTH = 120
+_ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "~": "%7E", ":": "%3A", "\0": "%00", "\n": "%0A", "\r": "%0D"})
+_SURROGATE = re.compile("[\ud800-\udfff]")  # as in file names that were not written in UTF-8
+
+
+class Scope:
+    """A place in the run's tree that calls are made from; counts the occurrences of each content.
+
+    `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` is
+    set once a step in it that was recorded as failed or cancelled had to be executed again, `renewed` once one with a
+    recorded result was.
+    """
+
+    __slots__ = ("_children", "_counts", "branch", "container", "history", "outer", "renewed", "tried_again")
+
+    def __init__(self, container: str, branch: str, history: StepHistory, outer: Scope | None = None) -> None:
+        self.container = container
+        self.branch = branch
+        self.history = history
+        self.outer = outer
+        self.tried_again = False
+        self.renewed = False
+        self._counts: dict[bytes, int] = {}
+        self._children: dict[str, Scope] | None = None
+
+    def next_occurrence(self, content: bytes) -> int:
+        """Count one more call of this content."""
+        occurrence = self._counts.get(content, 0) + 1
+        self._counts[content] = occurrence
+        return occurrence
+
+    def skip_to(self, content: bytes, occurrence: int) -> None:
+        """Note that occurrences up to this one are taken."""
+        self._counts[content] = occurrence
+
+    def named(self, name: str) -> Scope:
+        """Give the scope of this name below this one; the same object each time."""
+        segment = escape(name)
+        if self._children is None:
+            self._children = {}
+        if segment not in self._children:
+            container = join(self.container, self.branch, segment)
+            self._children[segment] = Scope(container, "", self.history, self)
+        return self._children[segment]
+
+    def under_way(self, content: bytes) -> Submission | None:  # noqa: ARG002 -- for scopes where equal calls are one
+        """Give the submitted call of this content that the next one would be too: here each call is one of its own."""
+        return None
+
+    def note_submission(self, content: bytes, submission: Submission) -> None:
+        """Note that a call was submitted."""
+
+    def has_named(self, container: str) -> bool:
+        """Whether the named scope that this path of steps and scopes begins with was asked for here."""
+        return self._children is not None and container.partition("/")[0] in self._children
+
+    def has_named_around(self, container: str) -> bool:
+        """Whether the named scope below this one that a path begins with was asked for here."""
+        below = container[len(join(self.container, self.branch)) :].lstrip("/")
+        return self._children is not None and below.partition("/")[0] in self._children
+
+    def branched(self, label: str) -> Scope:
+        """Give a new scope for an asyncio task created here."""
+        occurrence = self.next_occurrence(b"branch:" + label.encode())
+        branch = join(self.branch, label if occurrence == 1 else f"{label}~{occurrence}")
+        self.history.enter(self.container, branch)
+        return Scope(self.container, branch, self.history, self)
+
+    def deviates(self, *, idempotent: bool) -> bool:
+        """Whether calls here may rightly differ from the recorded ones: after a step in this scope, or in one around it,
+        that was tried again; for an idempotent call also after one that is executed in every execution.
+        """
+        scope: Scope | None = self
+        while scope is not None:
+            if scope.tried_again or (idempotent and scope.renewed):
+                return True
+            scope = scope.outer
+        return False
+
+
+def items_container(key: str) -> str:
+    """Where the items of a generator stand: a place that no name can have."""
+    return f"{key}~items"
+
+
+def is_items_container(container: str) -> bool:
+    """Whether records stand there that are items of a generator, and no steps."""
+    return container.endswith("~items")
+
+
+def join(*parts: str) -> str:
+    """Join the parts of a path that are not empty."""
+    return "/".join(part for part in parts if part)
+
+
+def encloses(outer: str, inner: str) -> bool:
+    """Whether a path is another one or leads to it."""
+    return not outer or inner == outer or inner.startswith(f"{outer}/")
+
+
+def escape(text: str) -> str:
+    """Make a text a single segment of a path: separators are percent-encoded, and what UTF-8 does not hold."""
+    escaped = text.translate(_ESCAPES)
+    return escaped if escaped.isascii() else _SURROGATE.sub(_escape_surrogate, escaped)
+
+
+def _escape_surrogate(found: re.Match[str]) -> str:
+    return f"%u{ord(found[0]):X}"
+
+
+def label_prefix(label: str) -> bytes:
+    """Frame a task's label as the beginning of what a call says."""
+    name = label.encode()
+    return len(name).to_bytes(4, "big") + name
+
+
+def content_digest(prefix: bytes, discriminator: bytes) -> bytes:
+    """Digest what a call says: the framed label of the task and its arguments or business key (16 bytes)."""
+    return blake2b(prefix + discriminator, digest_size=16).digest()
+
+
+def shown_label(segment: str, content: bytes, business_key: str | None, *, hidden: bool) -> str:
+    """Write task and discriminator for people; the digest is shown by its first digits."""
+    if business_key is None or hidden:
+        return f"{segment}:{content.hex()[:_SHOWN_DIGITS]}"
+    shown = escape(business_key)
+    if len(shown) > _SHOWN_KEY_LENGTH:
+        shown = f"{shown[:_SHOWN_KEY_LENGTH]}…{content.hex()[:_SHOWN_DIGITS]}"
+    return f"{segment}:{shown}"
+
+
+def is_keyless(step: StepRecord) -> bool:
+    """Whether the discriminator of a recorded call is the digest of its arguments, as far as the label tells."""
+    return not step.flags & StepFlag.SENSITIVE and step.label.endswith(f":{step.content.hex()[:_SHOWN_DIGITS]}")
+
+
+def idempotency_key(step: StepRecord) -> str:
+    """Derive the UUID that names a step's effect to the outside world: the same on every attempt, resume and in copies."""
+    if step.flags & StepFlag.COPIED:
+        return Details.read(step.details).key
+    from uuid import UUID  # noqa: PLC0415 -- slow to import, needed when a body asks for its key
+
+    parts = (step.run_id, step.container, step.branch, step.content.hex(), str(step.occurrence))
+    framed = b"".join(len(part := text.encode()).to_bytes(4, "big") + part for text in parts)
+    return str(UUID(bytes=blake2b(framed, digest_size=16).digest(), version=5))

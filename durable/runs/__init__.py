@@ -1,0 +1,1 @@
+"""The life of a run: claimed, executed, ended; and what can be had of it afterwards."""

@@ -1,0 +1,180 @@
+"""How an execution ends: what the run's record says of it, and what a later caller gets from that record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from durable.errors import (
+    NotSerializableError,
+    RunBlockedError,
+    RunCancelledError,
+    RunInProgressError,
+    RunPausedError,
+    RunSupersededError,
+    StepInDoubtError,
+)
+from durable.identity.step_keys import idempotency_key
+from durable.records import RunRecord, RunStatus, StepFlag, StepStatus
+from durable.runs.execution import warn_once
+from durable.runs.states import changes_secrets
+from durable.steps.failures import culprits, is_hidden, says_any
+from durable.steps.settling import overlooked_steps
+from durable.telling import notices
+from durable.telling.notices import shell_command
+from durable.values.exceptions import decode_exception, encode_exception
+from durable.values.serializers import Unserializable
+
+if TYPE_CHECKING:
+    from durable.runs.execution import Execution
+    from durable.runs.sessions import Session
+
+_RESULT, _ERROR = "(result)", "(error)"
+_CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+
+
+def ended_run(execution: Execution, value: Any, error: BaseException | None) -> tuple[RunRecord, BaseException | None]:
+    """Make the run's record after an execution, and the exception that the caller gets."""
+    now = execution.clock()
+    run = replace(execution.run, owner="", updated_at=now, ended_at=now, result=None, error=None, outcome="{}")
+    if error is None:
+        _warn_of_doubts_left(execution)
+        return _succeeded(execution, run, value)
+    return _failed(execution, run, error), error
+
+
+def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRecord:
+    hidden = is_hidden(error) or says_any(error, execution.secrets)
+    outcome: dict[str, Any] = {"message": "(sensitive)" if hidden else str(error)}
+    if execution.stopped is error:
+        retry = set(execution.past.retry)
+        if execution.is_cancelled:
+            retry |= set(execution.interrupted)
+        if isinstance(error, RunBlockedError):
+            outcome |= {"step": error.step_key, "idempotency_key": error.idempotency_key}
+    else:
+        retry = culprits(error, run.id)
+        if execution.flow is not None:
+            retry |= overlooked_steps(execution.flow, execution.body)
+        if isinstance(error, _CANCELLATIONS):
+            retry |= set(execution.interrupted)
+        if not execution.executed and execution.replayed_failures:
+            notices.tell_only_replayed(run.id, execution.replayed_failures)
+    outcome["retry"] = sorted(retry)
+    run = with_state(execution, run)
+    stored = encode_exception(error, execution.serializer, run=run.id, step=_ERROR, sensitive=hidden)
+    return replace(run, status=_status_after(error), error=stored, outcome=json.dumps(outcome))
+
+
+def _succeeded(execution: Execution, run: RunRecord, value: Any) -> tuple[RunRecord, BaseException | None]:
+    serializer = execution.serializer
+    try:
+        data = serializer.encode(value, run=run.id, step=_RESULT)
+    except Unserializable as problem:
+        error = NotSerializableError(
+            f"Run {run.id} succeeded, but its result cannot be stored: result{problem.path} is a {problem.culprit} "
+            f"({problem.reason}). Its steps are recorded and are not executed again. Return only what can be stored."
+        )
+        stored = encode_exception(error, serializer, run=run.id, step=_ERROR)
+        return replace(run, status=RunStatus.SUCCEEDED, error=stored), error
+    return replace(run, status=RunStatus.SUCCEEDED, result=_with_state(execution, data)), None
+
+
+def with_state(execution: Execution, run: RunRecord) -> RunRecord:
+    """Give the record of a run that has no result with the run's state."""
+    if execution.state is None:
+        return run
+    nothing = execution.serializer.encode(None, run=run.id, step=_RESULT)
+    return replace(run, result=_with_state(execution, nothing))
+
+
+def _with_state(execution: Execution, data: bytes) -> bytes:
+    """Put the run's state beside its result: what the workflow itself changed is recorded here only."""
+    if execution.state is None:
+        return data
+    whole = execution.state.whole()
+    joined = execution.serializer.join(data, whole, run=execution.id, step=_RESULT)
+    if not (execution.state.holds_secrets or changes_secrets(whole)):
+        return joined
+    return execution.serializer.lock(joined, run=execution.id, step=_RESULT)
+
+
+def stored_state(session: Session, run: RunRecord) -> Any:
+    """Give the state that a run ended with, as changes; None if it has not ended, or ended without one."""
+    return None if run.status == RunStatus.RUNNING else recorded_state(session, run)
+
+
+def recorded_state(session: Session, run: RunRecord) -> Any:
+    """Give the state that stands in a run's record, as changes; None if there is none."""
+    if run.result is None:
+        return None
+    result = session.fetch(run.result, run=run.id, step=_RESULT)
+    return session.serializer.decode_beside(result, run=run.id, step=_RESULT)
+
+
+def _warn_of_doubts_left(execution: Execution) -> None:
+    if execution.history.is_empty:
+        return
+    left = [step for step in execution.history.left_over((StepStatus.STARTED,)) if step.flags & StepFlag.NOT_IDEMPOTENT]
+    for step in left:
+        warn_once(
+            "left",
+            f"{execution.id}:{step.key}",
+            f"Run {execution.id} succeeded without calling step {step.key!r} again, which was running when an earlier "
+            f"execution ended and is not idempotent: nobody knows whether it happened (idempotency key "
+            f"{idempotency_key(step)}).",
+        )
+
+
+def _status_after(error: BaseException) -> RunStatus:
+    if isinstance(error, RunBlockedError):
+        return RunStatus.BLOCKED
+    if isinstance(error, (RunCancelledError, *_CANCELLATIONS)):
+        return RunStatus.CANCELLED
+    return RunStatus.FAILED
+
+
+def stored_outcome(session: Session, run: RunRecord) -> Any:
+    """Give the stored result of a run that succeeded, or raise what stands in its place."""
+    if run.result is None:
+        raise stored_error(session, run)
+    result = session.fetch(run.result, run=run.id, step=_RESULT)
+    return session.serializer.decode(result, run=run.id, step=_RESULT)
+
+
+def stored_error(session: Session, run: RunRecord) -> BaseException:
+    """Give the exception that a run ended with."""
+    assert run.error is not None
+    stored = session.fetch(run.error, run=run.id, step=_ERROR)
+    return decode_exception(stored, session.serializer, run=run.id, step=_ERROR)
+
+
+def final_outcome(session: Session, record: RunRecord) -> Any:
+    """Give the result of a run that nobody executes, or raise how it ended."""
+    if record.status == RunStatus.SUCCEEDED:
+        return stored_outcome(session, record)
+    outcome = json.loads(record.outcome or "{}")
+    message = outcome.get("message", "")
+    if record.status == RunStatus.BLOCKED:
+        kind = StepInDoubtError if "idempotent" in message else RunBlockedError
+        raise kind(message, record.id, outcome.get("step", ""), outcome.get("idempotency_key", ""))
+    if record.status == RunStatus.SUPERSEDED:
+        raise RunSupersededError(f"Run {record.id} was superseded by a fresh run with the same inputs.", record.id)
+    if record.status == RunStatus.CANCELLED and not isinstance(outcome.get("retry"), list):
+        raise RunCancelledError(
+            f"Run {record.id} was cancelled. Resume it with: {shell_command('resume', record.id)}", record.id
+        )
+    if record.error is not None:
+        raise stored_error(session, record)
+    if record.status == RunStatus.PAUSED:
+        raise RunPausedError(
+            f"Run {record.id} is paused, and nobody executes it. Resume it with: {shell_command('resume', record.id)}",
+            record.id,
+        )
+    raise RunInProgressError(
+        f"Run {record.id} has not ended, and nobody executes it (its process ended). Resume it with: "
+        f"{shell_command('resume', record.id)}",
+        record.id,
+    )

@@ -1,0 +1,1 @@
+"""The life of a step: found among what is recorded, decided, replayed or executed, and written down."""

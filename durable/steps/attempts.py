@@ -1,0 +1,403 @@
+"""A step is executed in attempts: its intent is durable before the body starts, its result is bytes before the caller
+sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from durable.costs.budgets import admission, admitted
+from durable.costs.ledgers import go_on, ledger_of
+from durable.costs.spending import charge
+from durable.errors import ExecutionStopped
+from durable.identity.secrets_of_calls import secret_texts
+from durable.identity.step_keys import Scope, shown_label
+from durable.records import StepFlag, StepRecord, StepStatus, step_key
+from durable.runs.contexts import missing_context
+from durable.runs.execution import NOTHING, Body
+from durable.runs.stopping import was_cancelled
+from durable.steps.details import Details, render
+from durable.steps.effects import Arrival, Durable, Execute, Quiet, uncarried
+from durable.steps.failures import culprits, hide, is_hidden, mark, says_any
+from durable.steps.key_windows import is_forgotten, with_expiry
+from durable.steps.replaying import replay_failure
+from durable.steps.result_cache import keep
+from durable.steps.results import kept, value_unavailable, warn_of_mutation
+from durable.steps.retries import pause_after, pause_after_result
+from durable.steps.settling import complete, leave, overlooked_steps
+from durable.telling.observers import observers
+from durable.undoing.undoables import describe, keep_result
+from durable.values.exceptions import encode_exception
+from durable.values.serializers import Unserializable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from durable.runs.states import Recorded, RunState
+    from durable.steps.effects import Effect
+    from durable.steps.matching import Match
+
+_STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
+_FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
+_SKIPPED = StepStatus.SKIPPED.value
+CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+_COST, _CERTAIN = StepFlag.COST, StepFlag.NOT_IDEMPOTENT | StepFlag.COST
+Identity = tuple[str, int, int, str, str, str, str, bytes, int]
+_KEPT_FLAGS = (
+    StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED | StepFlag.UNDO
+)
+
+
+class Attempts:
+    """Executes the body of a step and writes its record; `tries` counts the failed attempts of the present allowance."""
+
+    __slots__ = (
+        "_attempts",
+        "_details",
+        "_flags",
+        "_function",
+        "_identity",
+        "_is_idempotent",
+        "_record",
+        "_started_at",
+        "call",
+        "execution",
+        "frame",
+        "interruptions",
+        "key",
+        "scope",
+        "task",
+        "tries",
+    )
+
+    def __init__(self, match: Match, function: Callable[..., Any]) -> None:
+        self.call = call = match.call
+        self.task = task = match.task
+        self.frame = match.frame
+        self.scope = scope = match.scope
+        self.execution = execution = match.execution
+        self.tries = 0
+        self._function = function
+        self._is_idempotent = task.is_idempotent(execution.workflow.idempotent)
+        self._record = record = match.whole_record() if match.record is not None else None
+        self._started_at = execution.clock()
+        self._details = render(call.arguments, task.code_hex, hidden=task.sensitive)
+        if record is None:
+            content, occurrence = call.content, match.occurrence
+            label = shown_label(task.segment, content, call.business_key, hidden=task.hides_key)
+            self._identity: Identity = (
+                execution.id,
+                execution.tick(),
+                self.frame.body.seq,
+                scope.container,
+                scope.branch,
+                task.label,
+                label,
+                content,
+                occurrence,
+            )
+            self.key = step_key(scope.container, scope.branch, label, occurrence)
+            self._attempts = self.interruptions = 0
+            self._flags = task.flags
+        else:
+            self._identity = record[:9]
+            self.key = record.key
+            self._attempts = record.attempts
+            self.interruptions = record.interruptions
+            self._flags = record.flags & _KEPT_FLAGS | task.flags & (StepFlag.UNDO | _COST)
+            self._details = go_on(execution, record, self._details)
+        if not self._is_idempotent:
+            self._flags |= StepFlag.NOT_IDEMPOTENT
+            if execution.lacks_context:  # its body may ask for it when its effect has begun
+                raise execution.stop(missing_context(execution))
+        if self._flags & _COST:
+            ledger_of(execution).open(self.seq)
+        if task.window is not None:
+            self._details = with_expiry(self._details, task.window, self._started_at, record)
+        if task.may_be_undone:
+            self._details = describe(execution, self.call, self.seq, self.key, self._details)
+
+    def execute(self, until: float | None = None) -> Generator[Effect, Any, Any]:
+        """Execute the body, not before the time `until`, as often as its options allow; record how it ended."""
+        if not self.task.has_body:
+            return self.succeed(self._function())
+        return self._execute(until) if self.execution.ledger is None else admitted(self, self._execute(until))
+
+    def _execute(self, until: float | None) -> Generator[Effect, Any, Any]:
+        execution, task = self.execution, self.task
+        begun = time.monotonic()
+        execution.in_flight[self] = self.frame.body
+        try:
+            if until is not None:
+                yield from self._back_off(until)
+            while True:
+                self._attempts += 1
+                try:
+                    if execution.standby.is_paused:
+                        yield from execution.standby.admission()
+                    yield Durable(execution, self._append(_STARTED))
+                except BaseException as error:
+                    self._withdraw(error)
+                    raise
+                body = self.open_body()
+                execution.executed += 1
+                pause = None
+                try:
+                    value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
+                    if execution.flow is not None or task.retry is not None:
+                        pause = yield from self._review(value, body, time.monotonic() - begun)
+                except BaseException as error:
+                    pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
+                    if pause is None:
+                        raise
+                else:
+                    if pause is None:
+                        return (yield from self.succeed(value, body=body))
+                    self._discard_changes(body)
+                yield from self._back_off(execution.clock() + pause)
+        finally:
+            execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
+
+    def _discard_changes(self, body: Body) -> None:
+        """Forget what an attempt that did not succeed changed in the run's state."""
+        if self.execution.state is not None:
+            self.execution.state.forget(body)
+
+    def _back_off(self, until: float) -> Generator[Effect, Any, None]:
+        """Wait for the next attempt, which is recorded as pending; cancelled meanwhile, it is recorded as cancelled."""
+        try:
+            yield from self.execution.standby.time(until)
+        except (asyncio.CancelledError, ExecutionStopped) as error:
+            if self.execution.is_cancelled or not isinstance(error, ExecutionStopped):
+                self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
+                self._note_cancellation()
+            raise
+        yield from admission(self)
+
+    @property
+    def seq(self) -> int:
+        return self._identity[1]
+
+    @property
+    def record(self) -> StepRecord | None:
+        return self._record
+
+    def count_killed(self) -> None:
+        self._details = Details.read(self._details).with_another_unknown()
+
+    def open_body(self) -> Body:
+        """Make the body of the present attempt."""
+        execution, record = self.execution, self._record
+        assert record is not None
+        # what an earlier attempt recorded below this step is read from the store, where its intent put it
+        history = execution.open_history(record.seq, execution.tick() - 1) if self._attempts > 1 else NOTHING
+        return Body(
+            execution,
+            self.frame.body,
+            Scope(self.key, "", history, self.scope),
+            self.task.title,
+            record,
+            self.key,
+            self._attempts,
+        )
+
+    def _append(
+        self,
+        status: str,
+        flags: int = 0,
+        *,
+        value: bytes | None = None,
+        error: bytes | None = None,
+        details: bytes | None = None,
+    ) -> int:
+        execution = self.execution
+        ended_at = done = None
+        if status != _STARTED:
+            ended_at, done = execution.clock(), execution.tick()
+        outcome = (
+            status,
+            self._flags | flags,
+            execution.run.epoch,
+            self._attempts,
+            self.interruptions,
+            self._started_at,
+            ended_at,
+            done,
+            value,
+            error,
+            self._details if details is None else details,
+        )
+        self._record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
+        if observers:
+            execution.tell_step(record)
+        if execution.ledger is None:
+            return execution.append(record)
+        self._record, ticket = execution.ledger.write(record)
+        self._flags |= self._record.flags & _COST
+        return ticket
+
+    def _withdraw(self, error: BaseException) -> None:
+        """Record that the intent was given up before the body began."""
+        self._attempts -= 1
+        if isinstance(error, ExecutionStopped) and not self.execution.is_cancelled:
+            self._append(_STARTED, StepFlag.RETRYING)
+            return
+        self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
+        self._note_cancellation()
+
+    def _encode_error(self, error: BaseException) -> bytes:
+        sensitive = self.task.sensitive
+        if isinstance(error, ExecutionStopped):
+            error = error.error
+        elif sensitive or says_any(error, secret_texts(self.call.arguments)):
+            hide(error)
+        return encode_exception(
+            error,
+            self.execution.serializer,
+            run=self.execution.id,
+            step=self.key,
+            sensitive=sensitive or is_hidden(error),
+        )
+
+    def _note_cancellation(self) -> None:
+        self.execution.interrupted.append(self.seq)
+
+    def _fail(self, error: BaseException, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
+        """Record a failed attempt; gives the seconds to wait before the next one, None if there is none."""
+        execution, task = self.execution, self.task
+        yield from leave(execution.flow, body, error)
+        self._discard_changes(body)
+        if isinstance(error, ExecutionStopped) or execution.stopped is not None:
+            self._interrupt(error)
+            return None
+        no_effect = isinstance(error, task.no_effect_on)
+        cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or was_cancelled())
+        self.tries += 1
+        self.interruptions = 0
+        execution.unsuccessful += 1
+        blamed = culprits(error, execution.id)
+        if execution.flow is not None:
+            blamed |= overlooked_steps(execution.flow, body)
+        blame = tuple(sorted(blamed))
+        details = replace(Details.read(self._details), tries=self.tries, retry=blame)
+        if isinstance(error, Exception) and (self._is_idempotent or no_effect):
+            pause = yield from pause_after(task, error, self.tries, elapsed, self.call.args, self.call.kwargs)
+            if pause is not None and not is_forgotten(self._details, execution.clock() + pause):
+                execution.past.retry.update(blame)
+                yield from self._record_pause(pause, body, details, self._encode_error(error))
+                return pause
+        ticket = self._append(
+            _CANCELLED if cancelled else _FAILED,
+            StepFlag.NO_EFFECT * no_effect,
+            error=self._encode_error(error),
+            details=details.write(),
+        )
+        execution.failed += not cancelled
+        mark(error, execution.id, self.seq)
+        if isinstance(error, (*CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
+            self._note_cancellation()
+        if not cancelled and self._flags & _CERTAIN:
+            yield Durable(execution, ticket, certain=True)
+        if self.task.is_async and not cancelled and not execution.history.is_empty:
+            yield Arrival(execution)
+        return None
+
+    def _interrupt(self, error: BaseException) -> None:
+        """Record an attempt that the end of the execution interrupted, and raise what ended it."""
+        execution = self.execution
+        if execution.is_cancelled:
+            no_effect = isinstance(error, self.task.no_effect_on)
+            self._append(_CANCELLED, StepFlag.NO_EFFECT * no_effect, error=self._encode_error(error))
+            self._note_cancellation()
+        elif self._is_idempotent:
+            self._append(_STARTED, StepFlag.RETRYING)
+        if not isinstance(error, ExecutionStopped):
+            execution.check()
+
+    def _review(self, value: Any, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
+        """Wait for what the body submitted, and ask `retry` whether the result will do.
+
+        Gives the seconds to wait before the next attempt, None if there is none.
+        """
+        if self.execution.flow is not None:
+            yield from complete(self.execution.flow, body)
+        call, tries = self.call, self.tries + 1
+        if self.task.retry is None or not self._is_idempotent:
+            return None
+        pause = yield from pause_after_result(self.task, value, tries, elapsed, call.args, call.kwargs)
+        if pause is not None:
+            self.tries, self.interruptions = tries, 0
+            self.execution.unsuccessful += 1
+            yield from self._record_pause(pause, body, replace(Details.read(self._details), tries=tries), None)
+        return pause
+
+    def _record_pause(
+        self, pause: float, body: Body, details: Details, error: bytes | None
+    ) -> Generator[Effect, Any, None]:
+        """Wait until what the body started has ended, and record that another attempt follows."""
+        self.execution.repeated += 1
+        yield Quiet(self.execution, body)
+        until = self.execution.clock() + pause
+        self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
+
+    @property
+    def done(self) -> int | None:
+        """Number of the recorded completion."""
+        return self._record.done if self._record is not None else None
+
+    def skip(self, error: BaseException) -> None:
+        """Record that the body is not executed, and why."""
+        self._append(_SKIPPED, error=self._encode_error(error))
+
+    def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
+        """Record a result, and with it what the body changed in the run's state, and give it to the caller."""
+        self._flags |= flags
+        is_paid = self._flags & _COST and (body is not None or flags)
+        missing = charge(self, value, is_resolved=body is None) if is_paid else None
+        state = self.execution.state if body is not None else None
+        try:
+            ticket = self._record_success(value, state, body)
+        except KeyboardInterrupt:
+            self._record_success(value, state, body)
+            raise
+        if self._flags & _CERTAIN:
+            yield Durable(self.execution, ticket, certain=True)
+        if self.task.is_async and not self.execution.history.is_empty:
+            yield Arrival(self.execution)
+        if self._flags & StepFlag.VALUE_UNAVAILABLE:
+            assert self._record is not None
+            raise replay_failure(self.execution, self._record)
+        if self.task.cache and self._attempts:
+            keep(self.execution.session, self.call, value, self.execution.clock())
+        if state is not None and body is not None:
+            state.close(body)
+        if not self.call.immutable and self.task.has_body and (changed := self.call.mutated()) is not None:
+            warn_of_mutation(self.task, changed)
+        if missing is not None:
+            raise missing
+        return value
+
+    def _record_success(self, value: Any, state: RunState | None, body: Body | None) -> int:
+        execution = self.execution
+        self.interruptions = 0
+        try:
+            data = execution.serializer.encode(value, run=execution.id, step=self.key)
+        except Unserializable as error:
+            self._flags |= StepFlag.VALUE_UNAVAILABLE
+            if self.task.undo is not None:
+                keep_result(execution, self.seq, value)
+            unavailable = self._encode_error(value_unavailable(execution, self.key, error))
+            return self._append(_SUCCEEDED, error=unavailable)
+        if state is not None and body is not None and (changes := state.changes_of(body)):
+            return self._record_changes(data, changes, state, body)
+        return self._append(_SUCCEEDED, value=kept(self, data) if self.task.sensitive else data)
+
+    def _record_changes(self, data: bytes, changes: Recorded, state: RunState, body: Body) -> int:
+        joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self.key)
+        with state.guard:  # so that changes take effect in the order in which they are recorded
+            ticket = self._append(_SUCCEEDED, StepFlag.STATE, value=kept(self, joined, changes))
+            state.commit(body)
+        return ticket

@@ -1,0 +1,1 @@
+"""What people and observers are told of runs; nothing here decides."""

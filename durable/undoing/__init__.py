@@ -1,0 +1,1 @@
+"""Sagas: what undoes a finished step when its run fails."""

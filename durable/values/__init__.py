@@ -1,0 +1,1 @@
+"""Values and exceptions to bytes and back, locked where they are sensitive."""

@@ -1,0 +1,1 @@
+"""Steps that wait: for time, for messages, for batches, for the end of a pause."""
