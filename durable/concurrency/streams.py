@@ -234,7 +234,7 @@ class StreamAttempts(Attempts):
                 raise
 
     def _has_ended(self) -> bool:
-        return self._record is None or self._record.status != StepStatus.STARTED
+        return self.record is None or self.record.status != StepStatus.STARTED
 
     def _end(self, ending: BaseException, body: Body, close: Callable[[], Any]) -> Generator[Effect, Any, None]:
         """The consumer, or the end of the run, closes the generator."""

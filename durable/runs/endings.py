@@ -17,7 +17,7 @@ from durable.errors import (
     StepInDoubtError,
 )
 from durable.identity.step_keys import idempotency_key
-from durable.records import RunRecord, RunStatus, StepFlag, StepStatus
+from durable.records import UNFINISHED, RunRecord, RunStatus, StepFlag, StepStatus
 from durable.runs.execution import warn_once
 from durable.runs.states import changes_secrets
 from durable.steps.failures import culprits, is_hidden, says_any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from durable.runs.execution import Execution
     from durable.runs.sessions import Session
 
+NOT_CANCELLED = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED, RunStatus.CANCELLED)
 _RESULT, _ERROR = "(result)", "(error)"
 _CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 
@@ -178,3 +179,13 @@ def final_outcome(session: Session, record: RunRecord) -> Any:
         f"{shell_command('resume', record.id)}",
         record.id,
     )
+
+
+def paused(run: RunRecord) -> RunRecord:
+    """Make the record of a run that nobody executes and that waits to be resumed."""
+    return replace(run, status=RunStatus.PAUSED) if run.status in UNFINISHED else run
+
+
+def cancelled(run: RunRecord) -> RunRecord:
+    """Make the record of a run that nobody executes and that is given up until it is called again."""
+    return run if run.status in NOT_CANCELLED else replace(run, status=RunStatus.CANCELLED)

@@ -23,7 +23,7 @@ from durable.options import ABSENT
 from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.runs import sessions
 from durable.runs.claims import Claiming, Opening, before, leave
-from durable.runs.endings import final_outcome
+from durable.runs.endings import NOT_CANCELLED, cancelled, final_outcome, paused
 from durable.runs.execution import FRAME
 from durable.runs.recorded_runs import RecordedRun, is_under_way
 from durable.runs.run_lists import Runs
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from durable.records import RunRecord, RunSummary
     from durable.runs.sessions import Session
 
+_UNPAUSED = (RunStatus.RUNNING, RunStatus.WAITING)
 _POLL = 0.05  # seconds between two looks at a run that executes elsewhere
 _PATIENCE = 5.0  # seconds that a run's process is given to notice that it is paused
 
@@ -204,7 +205,7 @@ class Run(RecordedRun):
     def cancel(self) -> None:
         """Cancel the run: at once if nobody executes it, at its next step boundary otherwise. It can be resumed."""
         record = self.record
-        if record.status in _NOT_CANCELLED:
+        if record.status in NOT_CANCELLED:
             return
         execution = self._session.active.get(self.id)
         if execution is not None:
@@ -212,7 +213,7 @@ class Run(RecordedRun):
         elif is_under_way(self._session, record):
             self._request("cancel")
         else:
-            self._change(_cancelled)
+            self._change(cancelled)
 
     def pause(self) -> None:
         """Let no step begin from now on, in whichever process the run executes, until it is resumed.
@@ -224,7 +225,7 @@ class Run(RecordedRun):
         if record.status not in UNFINISHED:
             return
         if not is_under_way(self._session, record):
-            self._change(_paused)
+            self._change(paused)
             return
         self._request("pause")
         deadline = time.monotonic() + _PATIENCE
@@ -349,22 +350,6 @@ class Run(RecordedRun):
         execution = self._session.active.get(self.id)
         task = execution.root_task if execution is not None else None
         return task is not None and task.get_loop() is loop
-
-
-_NOT_CANCELLED = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED, RunStatus.CANCELLED)
-
-
-_UNPAUSED = (RunStatus.RUNNING, RunStatus.WAITING)
-
-
-def _paused(run: RunRecord) -> RunRecord:
-    return replace(run, status=RunStatus.PAUSED) if run.status in UNFINISHED else run
-
-
-def _cancelled(run: RunRecord) -> RunRecord:
-    return run if run.status in _NOT_CANCELLED else replace(run, status=RunStatus.CANCELLED)
-
-
 
 
 def get_run(run_id: str) -> Run:

@@ -61,13 +61,13 @@ class Attempts:
         "_function",
         "_identity",
         "_is_idempotent",
-        "_record",
         "_started_at",
         "call",
         "execution",
         "frame",
         "interruptions",
         "key",
+        "record",
         "scope",
         "task",
         "tries",
@@ -82,7 +82,7 @@ class Attempts:
         self.tries = 0
         self._function = function
         self._is_idempotent = task.is_idempotent(execution.workflow.idempotent)
-        self._record = record = match.whole_record() if match.record is not None else None
+        self.record = record = match.whole_record() if match.record is not None else None
         self._started_at = execution.clock()
         self._details = render(call.arguments, task.code_hex, hidden=task.sensitive)
         if record is None:
@@ -181,16 +181,12 @@ class Attempts:
     def seq(self) -> int:
         return self._identity[1]
 
-    @property
-    def record(self) -> StepRecord | None:
-        return self._record
-
     def count_killed(self) -> None:
         self._details = Details.read(self._details).with_another_unknown()
 
     def open_body(self) -> Body:
         """Make the body of the present attempt."""
-        execution, record = self.execution, self._record
+        execution, record = self.execution, self.record
         assert record is not None
         # what an earlier attempt recorded below this step is read from the store, where its intent put it
         history = execution.open_history(record.seq, execution.tick() - 1) if self._attempts > 1 else NOTHING
@@ -230,13 +226,13 @@ class Attempts:
             error,
             self._details if details is None else details,
         )
-        self._record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
+        self.record = record = tuple.__new__(StepRecord, self._identity + outcome)  # a third of the price of a call
         if observers:
             execution.tell_step(record)
         if execution.ledger is None:
             return execution.append(record)
-        self._record, ticket = execution.ledger.write(record)
-        self._flags |= self._record.flags & _COST
+        self.record, ticket = execution.ledger.write(record)
+        self._flags |= self.record.flags & _COST
         return ticket
 
     def _withdraw(self, error: BaseException) -> None:
@@ -346,7 +342,7 @@ class Attempts:
     @property
     def done(self) -> int | None:
         """Number of the recorded completion."""
-        return self._record.done if self._record is not None else None
+        return self.record.done if self.record is not None else None
 
     def skip(self, error: BaseException) -> None:
         """Record that the body is not executed, and why."""
@@ -368,8 +364,8 @@ class Attempts:
         if self.task.is_async and not self.execution.history.is_empty:
             yield Arrival(self.execution)
         if self._flags & StepFlag.VALUE_UNAVAILABLE:
-            assert self._record is not None
-            raise replay_failure(self.execution, self._record)
+            assert self.record is not None
+            raise replay_failure(self.execution, self.record)
         if self.task.cache and self._attempts:
             keep(self.execution.session, self.call, value, self.execution.clock())
         if state is not None and body is not None:

@@ -311,7 +311,7 @@ class _Polling(Wait):
 
     def _has_failed(self) -> bool:
         """Whether an earlier execution was told that the batch failed, and ended by it."""
-        record, execution = self._record, self.execution
+        record, execution = self.record, self.execution
         if record is None or record.status != StepStatus.FAILED or record.error is None:
             return False
         data = execution.session.fetch(record.error, run=record.run_id, step=record.key)

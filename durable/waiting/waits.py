@@ -153,8 +153,8 @@ class Wait(Attempts):
         """Give the time at which the wait ends: what a wait that was cancelled had left still counts."""
         if self._seconds is None:
             return None
-        if self._record is not None and self._record.status == StepStatus.CANCELLED:
-            until = Details.read(self._record.details).until
+        if self.record is not None and self.record.status == StepStatus.CANCELLED:
+            until = Details.read(self.record.details).until
         return self._not_later(until if until is not None else self._started_at + self._seconds)
 
     def _not_later(self, deadline: float | None) -> float | None:
@@ -225,8 +225,8 @@ class Wait(Attempts):
         if self._message is None or status != StepStatus.SUCCEEDED:
             return super()._append(status, flags, **outcome)
         execution = self.execution
-        assert self._record is not None
-        self._record = self._record._replace(
+        assert self.record is not None
+        self.record = self.record._replace(
             status=status,
             flags=self._flags | flags,
             ended_at=execution.clock(),
@@ -235,5 +235,5 @@ class Wait(Attempts):
             error=outcome.get("error"),
         )
         if observers:
-            execution.tell_step(self._record)
-        return execution.journal.append(execution.fence, Received(self._record, self._message.number))
+            execution.tell_step(self.record)
+        return execution.journal.append(execution.fence, Received(self.record, self._message.number))
