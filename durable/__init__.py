@@ -2,8 +2,9 @@
 
 A call meets the packages in this order: `declarations` (what the decorators say), `identity` (what the call is known by),
 `steps` (found, decided, replayed or executed), `runs` (what it belongs to), `values` (results to bytes), `journal`, `stores`.
-Beside them stand `concurrency`, `waiting`, `undoing` and `costs`; above them `scripts`, `patches`, `notebooks` and `cli`; `telling` is
-what people and observers see, `disabled` what DURABLE_DISABLE puts in the place of runs, `testing` for stores of others.
+Beside them stand `concurrency`, `waiting`, `undoing` and `costs`; above them `scripts`, `patches`, `notebooks` and `cli`.
+`telling` is what people and observers see, `disabled` what DURABLE_DISABLE puts in the place of runs, `testing` is for stores
+of others.
 """
 
 from typing import TYPE_CHECKING
