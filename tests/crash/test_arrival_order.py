@@ -16,7 +16,7 @@ from tests.crash.zygote import Zygote
 
 pytestmark = pytest.mark.slow
 
-SEEDS = int(os.environ.get("SEEDS", "300"))
+SEEDS = int(os.environ.get("SEEDS", "200"))
 TOGETHER = 25  # killed runs that one process lets end
 DRIFTED = 0.02  # of the runs that are killed once: the order of arrival is kept as far as that is cheap
 DRIFTED_AGAIN = 0.3  # of those killed twice: what the first execution recorded may have come later in the second
