@@ -12,6 +12,8 @@ import os
 from hashlib import blake2b, shake_256
 from typing import TYPE_CHECKING
 
+from durable.folders import sync_folder
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -63,11 +65,14 @@ def _masked(key: bytes, nonce: bytes, data: bytes) -> bytes:
 
 
 def _made(path: Path) -> bytes:
-    """Read the key of a store, made by whoever comes first."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
+    """Read the key of a store, made by whoever comes first; it is on disk before anything is locked with it."""
+    if not path.exists():
+        _make(path)
+    sync_folder(path.parent)  # whoever made it may have died before
+    return path.read_bytes()
+
+
+def _make(path: Path) -> None:
     draft = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(os.urandom(_KEY))
@@ -79,4 +84,3 @@ def _made(path: Path) -> bytes:
         pass
     finally:
         draft.unlink()
-    return path.read_bytes()

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from durable.errors import CorruptRecordError
+from durable.folders import sync_folder
 from durable.stores.sql.locks import open_private
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class Blobs:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._write(path, value)
         # Also for a file that was found: whoever made it may have been killed before its name was on disk.
-        _sync_folder(self._folder)
-        _sync_folder(self._folder.parent)
+        sync_folder(self._folder)
+        sync_folder(self._folder.parent)
         return b"\0" + digest
 
     def _write(self, path: Path, value: bytes) -> None:
@@ -92,13 +93,3 @@ class Blobs:
 
     def _path(self, digest: bytes) -> Path:
         return self._folder / digest.hex()
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
