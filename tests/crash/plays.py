@@ -78,7 +78,8 @@ class Play:
                 return call()
             except durable.RunBlockedError as blocked:
                 self._decide(run_id, blocked)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                # asyncio.run forgets a Ctrl-C that comes while it begins, but not that it has cancelled the task for it
                 self.write("interrupted")
         raise AssertionError(f"{run_id} does not end")
 

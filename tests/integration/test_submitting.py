@@ -539,15 +539,16 @@ def test_cancelling_gives_up_what_has_not_begun() -> None:
     def program() -> list[str]:
         work("first")
         held = wait_for_gate.submit("held")
-        futures = [work.submit(name) for name in "abc"]
+        futures = [work.submit(name) for name in waiting]
         [run] = durable.list_runs(status="running")
         run.cancel()
         gate.set()
         return [future.result() for future in (held, *futures)]
 
+    waiting = {"given up", "given up, too", "given up as well"}
     with pytest.raises(durable.RunCancelledError):
         program()
-    assert set(executed) <= {"first", "held"}
+    assert not waiting & set(executed)
     [run] = durable.list_runs()
     assert run.status == "cancelled"
     assert not [step for step in run.steps if step.status == "skipped"]
