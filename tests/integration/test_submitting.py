@@ -515,11 +515,13 @@ def test_a_timeout_is_a_failure_and_is_executed_again() -> None:
 def test_a_run_that_failed_ends_only_when_all_bodies_have_ended() -> None:
     """What was submitted is executed to its end although the workflow has failed by then; a resume executes nothing of
     it again."""
+    openers: list[threading.Timer] = []
 
     @workflow
     def program() -> None:
         work.with_options(after=[wait_for_gate.submit("held")]).submit("after")
-        threading.Timer(0.02, gate.set).start()
+        openers.append(threading.Timer(0.02, gate.set))
+        openers[-1].start()
         work("direct")
 
     broken.add("direct")
@@ -530,6 +532,8 @@ def test_a_run_that_failed_ends_only_when_all_bodies_have_ended() -> None:
     executed.clear()
     program()
     assert executed == ["direct"]
+    for opener in openers:  # else it opens the gate of the next test
+        opener.join()
 
 
 def test_cancelling_gives_up_what_has_not_begun() -> None:
