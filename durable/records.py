@@ -239,7 +239,8 @@ class StepQuery:
 
     `after` leaves out steps up to that `seq`, `flags` those that have none of them. At most `limit` rows come back. Of
     steps that succeeded and whose value is stored, `lean` allows to leave out what replaying does not need: their `epoch`
-    is 0 then, and `attempts`, `interruptions`, times and `error` are empty. A store may ignore it.
+    is 0 then, and `attempts`, `interruptions`, times and `error` are empty. A store may ignore it. By `content` a store has to
+    find what was written before the run was claimed last; it may leave out what came later.
     """
 
     after: int = 0

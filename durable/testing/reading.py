@@ -72,6 +72,19 @@ class ReadingContract(StoreCase):
     def _where(self, steps: Iterable[StepRecord], **equal: Any) -> list[StepRecord]:
         return [step for step in steps if all(getattr(step, name) == value for name, value in equal.items())]
 
+    def test_steps_by_content_after_each_claim(self) -> None:
+        """By content are found, at any time after a claim, all steps that were written before it."""
+        store = self.make_store()
+        run = self.begun(store)
+        assert self.steps(store, content=b"\x01" * 16) == []
+        for seq in range(1, 4):
+            self.record(store, run, make_step(seq, content=b"\x01" * 16), make_step(seq + 10, content=b"\x02" * 16))
+            run = self.claim(store)
+            self.record(store, run, make_step(seq + 20, content=b"\x03" * 16))
+            assert [step.seq for step in self.steps(store, content=b"\x01" * 16)] == list(range(1, seq + 1))
+            assert [step.seq for step in self.steps(store, content=b"\x02" * 16)] == list(range(11, seq + 11))
+        self.close(store)
+
     def test_conditions_on_steps_together(self) -> None:
         """All conditions hold together, with `after` and `limit` counted among the matches."""
         store, steps = self._with_steps()

@@ -154,7 +154,7 @@ def _rows(folder: Path) -> list[tuple[object, ...]]:
     with sqlite3.connect(folder / "runs.db") as database:
         names = [row[1] for row in database.execute("PRAGMA table_info(steps)")]
         kept = ", ".join(f'"{name}"' for name in names if name not in ("started_at", "ended_at", "error"))
-        found = database.execute(f"SELECT {kept}, error IS NULL FROM steps ORDER BY seq").fetchall()
+        found = database.execute(f"SELECT {kept}, error IS NULL FROM steps ORDER BY id").fetchall()
     database.close()
     return found
 

@@ -204,8 +204,7 @@ def select(folder: Path, count: int) -> None:
     last, found = 0, 0
     begun = time.perf_counter()
     while rows := database.execute(
-        "SELECT seq, container, branch, content, occurrence, status, value FROM steps "
-        "WHERE run = 1 AND seq > ? ORDER BY seq LIMIT 1000",
+        "SELECT id, container, branch, content, occurrence, status, value FROM steps WHERE id > ? ORDER BY id LIMIT 1000",
         (last,),
     ).fetchall():
         last, found = rows[-1][0], found + len(rows)

@@ -12,11 +12,11 @@ import pytest
 
 from durable.runs import sessions
 from durable.stores.sql import migrations
-from durable.stores.sql.columns import FORMAT
+from durable.stores.sql.columns import FORMAT, SEQ_BITS, STEP_FIELDS
 from tests.crash.faults import inject
 from tests.crash.orders import check_once, orders, orders_until_paid, settle
 from tests.crash.zygote import KILLED
-from tests.integration.sqlite_formats import read_schema
+from tests.integration.sqlite_formats import STEPS_1, read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,11 @@ def _make_old(scene: Scene) -> None:
     _execute(
         scene,
         "DROP TABLE messages",
-        "DROP INDEX steps_by_content",
+        "DROP INDEX steps_in_order",
+        "ALTER TABLE steps RENAME TO present_steps",
+        STEPS_1,
+        f"INSERT INTO steps SELECT id >> {SEQ_BITS}, id % (1 << {SEQ_BITS}), {', '.join(STEP_FIELDS[1:])} FROM present_steps",
+        "DROP TABLE present_steps",
         "CREATE INDEX steps_by_content ON steps (run, content)",
         "DROP INDEX runs_by_owner",
         "ALTER TABLE runs DROP COLUMN request",

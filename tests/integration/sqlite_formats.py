@@ -10,7 +10,16 @@ from durable.stores.sql.columns import APPLICATION_ID
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FORMAT_1 = """
+STEPS_1 = """
+CREATE TABLE steps (
+    run INTEGER NOT NULL, seq INTEGER NOT NULL, parent INTEGER NOT NULL, container TEXT NOT NULL, branch TEXT NOT NULL,
+    task TEXT NOT NULL, label TEXT NOT NULL, content BLOB NOT NULL, occurrence INTEGER NOT NULL, status TEXT NOT NULL,
+    flags INTEGER NOT NULL, epoch INTEGER NOT NULL, attempts INTEGER NOT NULL, interruptions INTEGER NOT NULL,
+    started_at FLOAT NOT NULL, ended_at FLOAT, done INTEGER, value BLOB, error BLOB, details BLOB,
+    PRIMARY KEY (run, seq)
+) WITHOUT ROWID
+"""
+_FORMAT_1 = f"""
 CREATE TABLE runs (
     pk INTEGER NOT NULL, id TEXT NOT NULL, workflow TEXT NOT NULL, status TEXT NOT NULL, epoch INTEGER NOT NULL,
     owner TEXT NOT NULL, created_at FLOAT NOT NULL, updated_at FLOAT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
@@ -18,16 +27,10 @@ CREATE TABLE runs (
     error BLOB, outcome TEXT NOT NULL, mark BIGINT NOT NULL, lineage TEXT NOT NULL, PRIMARY KEY (pk), UNIQUE (id)
 );
 CREATE INDEX runs_by_lineage ON runs (lineage, created_at);
-CREATE TABLE steps (
-    run INTEGER NOT NULL, seq INTEGER NOT NULL, parent INTEGER NOT NULL, container TEXT NOT NULL, branch TEXT NOT NULL,
-    task TEXT NOT NULL, label TEXT NOT NULL, content BLOB NOT NULL, occurrence INTEGER NOT NULL, status TEXT NOT NULL,
-    flags INTEGER NOT NULL, epoch INTEGER NOT NULL, attempts INTEGER NOT NULL, interruptions INTEGER NOT NULL,
-    started_at FLOAT NOT NULL, ended_at FLOAT, done INTEGER, value BLOB, error BLOB, details BLOB,
-    PRIMARY KEY (run, seq)
-) WITHOUT ROWID;
+{STEPS_1};
 CREATE INDEX steps_by_content ON steps (run, content);
-INSERT INTO runs VALUES (1, 'run', 'demo.workflow', 'running', 1, '', 1000.0, 1000.0, '', 0, NULL, NULL, NULL, '{}',
-    NULL, NULL, NULL, NULL, '{}', 0, 'run');
+INSERT INTO runs VALUES (1, 'run', 'demo.workflow', 'running', 1, '', 1000.0, 1000.0, '', 0, NULL, NULL, NULL, '{{}}',
+    NULL, NULL, NULL, NULL, '{{}}', 0, 'run');
 INSERT INTO steps VALUES (1, 1, 0, '', '', 'demo.task', 'task:1', x'63636363636363636363636363636363', 1, 'succeeded', 0,
     1, 1, 0, 1001.0, 1001.5, 1, x'76616c75652031', NULL, NULL);
 PRAGMA user_version = 1;

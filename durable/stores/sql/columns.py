@@ -6,10 +6,11 @@ from dataclasses import fields
 
 from durable.records import RunRecord, StepRecord
 
-FORMAT = 4
+FORMAT = 5
 APPLICATION_ID = 0x44555242  # "DURB"
 
 MATCHED_BY = ("content", "parent", "container", "branch", "occurrence")
+SEQ_BITS = 32  # a step's `id` is its run's `pk`, shifted by so many, and its `seq`: so rows of a run are appended
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
 STEP_FIELDS = StepRecord._fields[1:]  # `run_id` is the run's integer key here
 STEP_IDENTITY = STEP_FIELDS[: STEP_FIELDS.index("status")]

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 from durable.errors import CorruptRecordError
 from durable.records import StepStatus
 from durable.stores.sql.columns import MATCHED_BY
+from durable.stores.sql.statements import step_ids
 
 if TYPE_CHECKING:
     import sqlite3
 
-_AGREE = " AND ".join(f"indexed.{name} = step.{name}" for name in ("run", "seq", *MATCHED_BY))
+_AGREE = " AND ".join(f"indexed.{name} = step.{name}" for name in ("id", *MATCHED_BY))
 _STATUSES = ", ".join(f"'{status}'" for status in StepStatus)
 _WHOLE = f"step.status IN ({_STATUSES}) AND typeof(step.flags) = 'integer' AND typeof(step.done) IN ('integer', 'null')"
 _COUNT = (
-    f"SELECT count(*), count(indexed.seq), (SELECT count(*) FROM steps INDEXED BY steps_by_content WHERE run = :run) "  # noqa: S608 -- our own names
-    f"FROM steps AS step NOT INDEXED LEFT JOIN steps AS indexed INDEXED BY steps_by_content ON {_AGREE} AND {_WHOLE} "
-    f"WHERE step.run = :run"
+    f"SELECT count(*), count(indexed.id), "  # noqa: S608 -- our own names
+    f"(SELECT count(*) FROM steps INDEXED BY steps_in_order WHERE id BETWEEN :first AND :last) "
+    f"FROM steps AS step NOT INDEXED LEFT JOIN steps AS indexed INDEXED BY steps_in_order ON {_AGREE} AND {_WHOLE} "
+    f"WHERE step.id BETWEEN :first AND :last"
 )
 
 
@@ -30,7 +32,8 @@ def check_steps(db: sqlite3.Connection, run_id: str) -> None:
     row = db.execute("SELECT pk, id FROM runs WHERE id = ?", (run_id,)).fetchone()
     if row is None:
         return
-    steps, whole, indexed = db.execute(_COUNT, {"run": row[0]}).fetchone()
+    first, last = step_ids(row[0])
+    steps, whole, indexed = db.execute(_COUNT, {"first": first, "last": last}).fetchone()
     if row[1] != run_id or not steps == whole == indexed:
         raise damaged(run_id)
 

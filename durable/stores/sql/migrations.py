@@ -8,8 +8,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from durable.stores.sql.columns import APPLICATION_ID, FORMAT, MATCHED_BY
-from durable.stores.sql.tables import messages
+from durable.stores.sql.columns import APPLICATION_ID, FORMAT, SEQ_BITS, STEP_FIELDS
+from durable.stores.sql.tables import messages, steps
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,10 +24,9 @@ def _add_requests(connection: Connection) -> None:
     connection.execute(text("CREATE INDEX runs_by_owner ON runs (owner)"))
 
 
-def _index_what_is_matched(connection: Connection) -> None:
-    """Format 3: everything that calls are matched by stands in the index too, so that damage shows."""
+def _drop_index(connection: Connection) -> None:
+    """Format 3: another index, which format 5 replaces."""
     connection.execute(text("DROP INDEX steps_by_content"))
-    connection.execute(text(f"CREATE INDEX steps_by_content ON steps (run, {', '.join(MATCHED_BY)})"))
 
 
 def _add_messages(connection: Connection) -> None:
@@ -35,7 +34,26 @@ def _add_messages(connection: Connection) -> None:
     messages.create(connection)
 
 
-_STEPS: dict[int, Callable[[Connection], None]] = {2: _add_requests, 3: _index_what_is_matched, 4: _add_messages}
+def _append_steps(connection: Connection) -> None:
+    """Format 5: rows of steps stand in the order of the calls, and so does their index."""
+    connection.execute(text("ALTER TABLE steps RENAME TO former_steps"))
+    connection.execute(text("DROP INDEX IF EXISTS steps_by_content"))
+    steps.create(connection)
+    others = ", ".join(STEP_FIELDS[1:])
+    connection.execute(
+        text(
+            f"INSERT INTO steps (id, {others}) SELECT (run << {SEQ_BITS}) + seq, {others} FROM former_steps ORDER BY run, seq"  # noqa: S608 -- our own names
+        )
+    )
+    connection.execute(text("DROP TABLE former_steps"))
+
+
+_STEPS: dict[int, Callable[[Connection], None]] = {
+    2: _add_requests,
+    3: _drop_index,
+    4: _add_messages,
+    5: _append_steps,
+}
 
 
 def migrate(open_file: Callable[[], sqlite3.Connection], found: int) -> None:

@@ -27,7 +27,7 @@ from durable.records import (
     StepStatus,
 )
 from durable.stores.sql.columns import STEP_FIELDS
-from durable.stores.sql.statements import run_list, run_select, step_select
+from durable.stores.sql.statements import run_list, run_select, step_ids, step_select
 
 if TYPE_CHECKING:
     import sqlite3
@@ -49,14 +49,48 @@ def load_run(db: sqlite3.Connection, run_id: str) -> RunRecord | None:
     return RunRecord(*row) if row is not None else None
 
 
+def _pk(db: sqlite3.Connection, run_id: str) -> int:
+    """Give the primary key of a run, and one that no run has for one that is absent."""
+    row = db.execute("SELECT pk FROM runs WHERE id = ?", (run_id,)).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def _pk_for(db: sqlite3.Connection, run_id: str, query: StepQuery) -> int:
+    """Give the primary key of a run whose steps are asked for; by content they can be found afterwards."""
+    pk = _pk(db, run_id)
+    if query.content is not None:
+        _note_contents(db, pk)
+    return pk
+
+
+def _note_contents(db: sqlite3.Connection, pk: int) -> None:
+    """Make a temporary index of a run's steps by content, once after each claim.
+
+    Few runs are ever asked, and an index that is kept with the steps costs each of them a page more to write.
+    """
+    db.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS contents "
+        "(run INTEGER, epoch INTEGER, content BLOB, id INTEGER, PRIMARY KEY (run, content, id)) WITHOUT ROWID"
+    )
+    epoch = db.execute("SELECT epoch FROM runs WHERE pk = ?", (pk,)).fetchone()
+    noted = db.execute("SELECT epoch FROM contents WHERE run = ? LIMIT 1", (pk,)).fetchone()
+    if noted != epoch:
+        db.execute("DELETE FROM contents WHERE run = ?", (pk,))
+        db.execute(
+            "INSERT INTO contents SELECT ?, ?, content, id FROM steps WHERE id BETWEEN ? AND ? ORDER BY content, id",
+            (pk, *epoch, *step_ids(pk)),
+        )
+
+
 def load_history(db: sqlite3.Connection, run_id: str) -> History:
     """Count a run's steps."""
+    first, last = step_ids(_pk(db, run_id))
     row = db.execute(
-        "SELECT coalesce(sum(task != ?), 0), coalesce(max(seq), 0), coalesce(max(done), 0), "
+        "SELECT coalesce(sum(task != ?), 0), coalesce(max(id) - ?, 0), coalesce(max(done), 0), "
         "coalesce(sum(status = 'succeeded' AND task != ?), 0), "
         "coalesce(max(CASE WHEN flags & ? THEN 0 ELSE done END), 0) "
-        "FROM steps WHERE run = (SELECT pk FROM runs WHERE id = ?)",
-        (ITEMS, ITEMS, int(StepFlag.ALWAYS), run_id),
+        "FROM steps WHERE id BETWEEN ? AND ?",
+        (ITEMS, first, ITEMS, int(StepFlag.ALWAYS), first, last),
     ).fetchone()
     return History(*row)
 
@@ -65,10 +99,10 @@ def read_steps(db: sqlite3.Connection, run_id: str, query: StepQuery) -> list[St
     """Read a page of steps, shorter than asked for if they are large."""
     if query.lean and query.parent is not None:
         return _read_lean_steps(db, run_id, query, query.parent)
-    sql, values = step_select(STEP_FIELDS, query)
+    sql, values = step_select(STEP_FIELDS, _pk_for(db, run_id, query), query)
     found: list[StepRecord] = []
     room = _PAGE_BYTES
-    with closing(db.execute(sql, (run_id, *values, query.limit))) as cursor:
+    with closing(db.execute(sql, (*values, query.limit))) as cursor:
         while room > 0 and (rows := cursor.fetchmany(_CHUNK)):
             found += [StepRecord._make((run_id, *row)) for row in rows]
             room -= sum(map(len, filter(None, chain.from_iterable((row[_VALUE], row[_ERROR]) for row in rows))))
@@ -77,10 +111,10 @@ def read_steps(db: sqlite3.Connection, run_id: str, query: StepQuery) -> list[St
 
 def _read_lean_steps(db: sqlite3.Connection, run_id: str, query: StepQuery, parent: int) -> list[StepRecord]:
     """The same with columns left out, each of which costs as much as a twentieth of a replayed step."""
-    sql, values = step_select(_LEAN_FIELDS, query)
+    sql, values = step_select(_LEAN_FIELDS, _pk_for(db, run_id, query), query)
     found: list[StepRecord] = []
     room = _PAGE_BYTES
-    with closing(db.execute(sql, (run_id, *values, query.limit))) as cursor:
+    with closing(db.execute(sql, (*values, query.limit))) as cursor:
         while room > 0 and (rows := cursor.fetchmany(_CHUNK)):
             values_read = list(map(_LEAN_VALUE, rows))
             if set(map(_LEAN_STATUS, rows)) != {_SUCCEEDED} or None in values_read:
@@ -106,17 +140,17 @@ def _lean_records(run_id: str, parent: int, rows: list[Any]) -> list[StepRecord]
 
 def read_step_tasks(db: sqlite3.Connection, run_id: str, query: StepQuery) -> frozenset[str]:
     """Give the task names among the steps that match."""
-    sql, values = step_select(("task",), query, distinct=True)
-    return frozenset(task for (task,) in db.execute(sql, (run_id, *values)).fetchall())
+    sql, values = step_select(("task",), _pk_for(db, run_id, query), query, distinct=True)
+    return frozenset(task for (task,) in db.execute(sql, values).fetchall())
 
 
 def count_replayed(db: sqlite3.Connection, run_id: str, parent: int, last: int, epoch: int) -> Replayed:
     """Count the steps that an execution used as they were recorded, and their seconds."""
+    first, newest = step_ids(_pk(db, run_id))
     row = db.execute(
         "SELECT count(*), coalesce(sum(max(0.0, ended_at - started_at)), 0.0) FROM steps "
-        "WHERE run = (SELECT pk FROM runs WHERE id = ?) AND parent = ? AND (seq <= ? OR ? < 0) AND epoch < ? "
-        "AND status IN (?, ?, ?) AND flags & ? = 0",
-        (run_id, parent, last, last, epoch, *ENDED, int(StepFlag.NO_BODY)),
+        "WHERE id BETWEEN ? AND ? AND parent = ? AND epoch < ? AND status IN (?, ?, ?) AND flags & ? = 0",
+        (first, newest if last < 0 else first + last, parent, epoch, *ENDED, int(StepFlag.NO_BODY)),
     ).fetchone()
     return Replayed(*row)
 
@@ -150,8 +184,8 @@ def list_runs(db: sqlite3.Connection, which: RunFilter) -> list[RunSummary]:
 
 
 def _count_steps(db: sqlite3.Connection, pk: int) -> dict[str, int]:
-    sql = "SELECT status, count(*) FROM steps WHERE run = ? AND task != ? GROUP BY status"
-    return dict(db.execute(sql, (pk, ITEMS)).fetchall())
+    sql = "SELECT status, count(*) FROM steps WHERE id BETWEEN ? AND ? AND task != ? GROUP BY status"
+    return dict(db.execute(sql, (*step_ids(pk), ITEMS)).fetchall())
 
 
 def read_state(db: sqlite3.Connection) -> dict[str, str]:

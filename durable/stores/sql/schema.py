@@ -60,8 +60,7 @@ SCHEMA = (
     "CREATE INDEX runs_by_owner ON runs (owner)",
     """
     CREATE TABLE steps (
-        run INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
+        id INTEGER NOT NULL,
         parent INTEGER NOT NULL,
         container TEXT NOT NULL,
         branch TEXT NOT NULL,
@@ -80,10 +79,10 @@ SCHEMA = (
         value BLOB,
         error BLOB,
         details BLOB,
-        PRIMARY KEY (run, seq)
-    ) WITHOUT ROWID
+        PRIMARY KEY (id)
+    )
     """,
-    "CREATE INDEX steps_by_content ON steps (run, content, parent, container, branch, occurrence)",
+    "CREATE INDEX steps_in_order ON steps (id, content, parent, container, branch, occurrence)",
 )
 
 

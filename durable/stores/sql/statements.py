@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from durable.stores.sql.columns import RUN_FIELDS, STEP_FIELDS, STEP_IDENTITY
+from durable.stores.sql.columns import RUN_FIELDS, SEQ_BITS, STEP_FIELDS, STEP_IDENTITY
 
 if TYPE_CHECKING:
     from durable.records import RunFilter, StepQuery
@@ -20,11 +20,11 @@ def step_upsert(rows: int) -> str:
     What identifies a step never changes, so a row that is there keeps it: its index is not touched.
     """
     places = ", ".join("?" * len(STEP_FIELDS))
-    row = f"SELECT pk, {places} FROM runs WHERE id = ? AND epoch = ? AND owner = ?"  # noqa: S608 -- our own names
+    row = f"SELECT (pk << {SEQ_BITS}) + {places} FROM runs WHERE id = ? AND epoch = ? AND owner = ?"  # noqa: S608 -- our own names
     changes = ", ".join(f"{name} = excluded.{name}" for name in STEP_FIELDS if name not in STEP_IDENTITY)
     return (
-        f"INSERT INTO steps (run, {', '.join(STEP_FIELDS)}) {' UNION ALL '.join([row] * rows)} "
-        f"ON CONFLICT (run, seq) DO UPDATE SET {changes}"
+        f"INSERT INTO steps (id, {', '.join(STEP_FIELDS[1:])}) {' UNION ALL '.join([row] * rows)} "
+        f"ON CONFLICT (id) DO UPDATE SET {changes}"
     )
 
 
@@ -73,14 +73,17 @@ def run_list(which: RunFilter) -> tuple[str, list[Any]]:
     return f"SELECT pk, {', '.join(RUN_FIELDS)} FROM runs WHERE {' AND '.join(conditions)} {order}", values  # noqa: S608 -- our own names
 
 
-def step_select(columns: tuple[str, ...], query: StepQuery, *, distinct: bool = False) -> tuple[str, list[Any]]:
-    """Read steps of a run that match a query; the values follow the run's id."""
-    conditions = ["run = (SELECT pk FROM runs WHERE id = ?)", "seq > ?"]
-    values: list[Any] = [query.after]
-    for column, value in (("parent", query.parent), ("content", query.content)):
-        if value is not None:
-            conditions.append(f"{column} = ?")
-            values.append(value)
+def step_select(columns: tuple[str, ...], pk: int, query: StepQuery, *, distinct: bool = False) -> tuple[str, list[Any]]:
+    """Read steps of the run `pk` that match a query; by content they are found in the table of `contents`."""
+    first, last = step_ids(pk)
+    conditions = ["id > ?", "id <= ?"]
+    values: list[Any] = [first + query.after, last]
+    if query.content is not None:
+        conditions.append("id IN (SELECT id FROM contents WHERE run = ? AND content = ?)")
+        values += (pk, query.content)
+    if query.parent is not None:
+        conditions.append("parent = ?")
+        values.append(query.parent)
     if query.scope is not None:
         conditions += ["container = ?", "branch = ?"]
         values += query.scope
@@ -91,5 +94,11 @@ def step_select(columns: tuple[str, ...], query: StepQuery, *, distinct: bool = 
     if query.flags is not None:
         conditions.append("flags & ? != 0")
         values.append(query.flags)
-    sql = f"SELECT {'DISTINCT ' if distinct else ''}{', '.join(columns)} FROM steps WHERE {' AND '.join(conditions)}"  # noqa: S608 -- our own names
-    return (sql if distinct else f"{sql} ORDER BY seq LIMIT ?"), values
+    shown = ", ".join(f"id - {first}" if column == "seq" else column for column in columns)
+    sql = f"SELECT {'DISTINCT ' if distinct else ''}{shown} FROM steps WHERE {' AND '.join(conditions)}"  # noqa: S608 -- our own names
+    return (sql if distinct else f"{sql} ORDER BY id LIMIT ?"), values
+
+
+def step_ids(pk: int) -> tuple[int, int]:
+    """Give the number below the ids of a run's steps, and the largest of them."""
+    return pk << SEQ_BITS, ((pk + 1) << SEQ_BITS) - 1

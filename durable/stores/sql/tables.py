@@ -10,7 +10,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    PrimaryKeyConstraint,
     Table,
     Text,
 )
@@ -51,8 +50,7 @@ runs = Table(
 steps = Table(
     "steps",
     metadata,
-    Column("run", Integer, nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("id", Integer, primary_key=True),  # see `columns.SEQ_BITS`
     Column("parent", Integer, nullable=False),
     Column("container", Text, nullable=False),
     Column("branch", Text, nullable=False),
@@ -71,9 +69,7 @@ steps = Table(
     Column("value", LargeBinary),
     Column("error", LargeBinary),
     Column("details", LargeBinary),
-    PrimaryKeyConstraint("run", "seq"),
-    Index("steps_by_content", "run", *MATCHED_BY),
-    sqlite_with_rowid=False,
+    Index("steps_in_order", "id", *MATCHED_BY),
 )
 
 messages = Table(

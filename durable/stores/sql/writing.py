@@ -11,7 +11,7 @@ from durable.stores.sql.blobs import BLOB_SIZE, Blobs
 from durable.stores.sql.columns import RUN_FIELDS, RUN_VALUES, STEP_VALUES
 from durable.stores.sql.integrity import check_absence, check_steps, damaged
 from durable.stores.sql.reading import load_history, load_run
-from durable.stores.sql.statements import UPSERT_CHUNK, run_insert, run_update, step_upsert
+from durable.stores.sql.statements import UPSERT_CHUNK, run_insert, run_update, step_ids, step_upsert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,9 +163,10 @@ def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
         pk = db.execute("SELECT pk FROM runs WHERE id = ?", (run_id,)).fetchone()
         if pk is None:
             return set()
-        references = _references(db, "pk = ?", "run = ?", pk)
+        steps = step_ids(pk[0])
+        references = _references(db, pk, steps)
         db.execute("DELETE FROM messages WHERE run = ?", pk)
-        db.execute("DELETE FROM steps WHERE run = ?", pk)
+        db.execute("DELETE FROM steps WHERE id BETWEEN ? AND ?", steps)
         db.execute("DELETE FROM runs WHERE pk = ?", pk)
         return references - all_references(db) if references else references
 
@@ -174,14 +175,17 @@ def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
 
 def all_references(db: sqlite3.Connection) -> set[bytes]:
     """Give every reference to a large value."""
-    return _references(db, "true", "true", ())
+    return _references(db, (), ())
 
 
-def _references(db: sqlite3.Connection, which_runs: str, which_steps: str, values: tuple[Any, ...]) -> set[bytes]:
+def _references(db: sqlite3.Connection, run: tuple[int, ...], steps: tuple[int, ...]) -> set[bytes]:
     found: set[bytes] = set()
-    tables = (("runs", which_runs, RUN_VALUES), ("steps", which_steps, STEP_VALUES), ("messages", which_steps, ("payload",)))
-    for table, which, columns in tables:
+    for table, which, values, columns in (
+        ("runs", "pk = ?", run, RUN_VALUES),
+        ("steps", "id BETWEEN ? AND ?", steps, STEP_VALUES),
+        ("messages", "run = ?", run, ("payload",)),
+    ):
         for column in columns:
-            sql = f"SELECT {column} FROM {table} WHERE {which} AND substr({column}, 1, 1) = x'00'"  # noqa: S608 -- our own names
+            sql = f"SELECT {column} FROM {table} WHERE {which if values else 'true'} AND substr({column}, 1, 1) = x'00'"  # noqa: S608 -- our own names
             found.update(reference for (reference,) in db.execute(sql, values).fetchall())
     return found
