@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import threading
 import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -312,11 +313,13 @@ def test_a_counter_goes_on_where_it_was(scene: Scene) -> None:
     assert scene.start(_recorded).value == {"n": 4}
 
 
+opened = threading.Event()
 ended: list[Callable[[], bool]] = []
 
 
 @task
 def named(name: str) -> None:
+    opened.wait()
     while name == "slow" and not ended[0]():
         time.sleep(0.001)
     durable.state["last"] = name
@@ -329,6 +332,7 @@ def ordered() -> Any:
     slow, quick = named.submit("slow"), named.submit("quick")
     before = durable.state.get("last")
     ended.append(quick.done)
+    opened.set()
     quick.result()
     first = durable.state["last"]
     slow.result()
