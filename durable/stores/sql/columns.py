@@ -14,5 +14,6 @@ SEQ_BITS = 32  # a step's `id` is its run's `pk`, shifted by so many, and its `s
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
 STEP_FIELDS = StepRecord._fields[1:]  # `run_id` is the run's integer key here
 STEP_IDENTITY = STEP_FIELDS[: STEP_FIELDS.index("status")]
+STEP_OPTIONAL = STEP_FIELDS[STEP_FIELDS.index("ended_at") :]
 RUN_VALUES = ("inputs", "result", "error")
 STEP_VALUES = ("value", "error")

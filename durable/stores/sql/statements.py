@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from durable.stores.sql.columns import RUN_FIELDS, SEQ_BITS, STEP_FIELDS, STEP_IDENTITY
+from durable.stores.sql.columns import RUN_FIELDS, SEQ_BITS, STEP_FIELDS, STEP_IDENTITY, STEP_OPTIONAL
 
 if TYPE_CHECKING:
     from durable.records import RunFilter, StepQuery
@@ -19,7 +19,7 @@ def step_upsert(rows: int) -> str:
 
     What identifies a step never changes, so a row that is there keeps it: its index is not touched.
     """
-    places = ", ".join("?" * len(STEP_FIELDS))
+    places = ", ".join("nullif(?, '')" if name in STEP_OPTIONAL else "?" for name in STEP_FIELDS)
     row = f"SELECT (pk << {SEQ_BITS}) + {places} FROM runs WHERE id = ? AND epoch = ? AND owner = ?"  # noqa: S608 -- our own names
     changes = ", ".join(f"{name} = excluded.{name}" for name in STEP_FIELDS if name not in STEP_IDENTITY)
     return (
