@@ -260,6 +260,12 @@ class TaskDefinition(Definition):
         """Whether a stored result is all that a replay looks at."""
         return self.replay and self.key is None and self.undo is None
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether nothing but the body makes a first call of the task wait: it is sync, and no option asks for more."""
+        waits = self.timeout is not None or self.retry is not None or bool(self.cache) or self.cost is not None
+        return self.has_body and not (waits or self.is_async or self.is_child_run)
+
     @property
     def _is_checked_for_changes(self) -> bool:
         return self.has_body and not self.is_child_run

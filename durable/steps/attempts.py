@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from durable.runs.states import Recorded, RunState
     from durable.steps.effects import Effect
     from durable.steps.matching import Match
+    from durable.steps.plain_steps import Made
 
-_STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
+STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
 _FAILED, _CANCELLED = StepStatus.FAILED.value, StepStatus.CANCELLED.value
 _SKIPPED = StepStatus.SKIPPED.value
 CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
-_COST, _CERTAIN = StepFlag.COST, StepFlag.NOT_IDEMPOTENT | StepFlag.COST
+_COST, CERTAIN = StepFlag.COST, StepFlag.NOT_IDEMPOTENT | StepFlag.COST
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
 _KEPT_FLAGS = (
     StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED | StepFlag.UNDO
@@ -126,27 +127,19 @@ class Attempts:
             return self.succeed(self._function())
         return self._execute(until) if self.execution.ledger is None else admitted(self, self._execute(until))
 
-    def _execute(self, until: float | None) -> Generator[Effect, Any, Any]:
+    def _execute(self, until: float | None = None, made: Made | None = None) -> Generator[Effect, Any, Any]:
+        """Make attempts until the step has ended; `made` is the first one where it was made beforehand."""
         execution, task = self.execution, self.task
-        begun = time.monotonic()
+        begun = time.monotonic() if made is None else made.begun
         execution.in_flight[self] = self.frame.body
         try:
             if until is not None:
                 yield from self._back_off(until)
             while True:
-                self._attempts += 1
-                try:
-                    if execution.standby.is_paused:
-                        yield from execution.standby.admission()
-                    yield Durable(execution, self._append(_STARTED))
-                except BaseException as error:
-                    self._withdraw(error)
-                    raise
-                body = self.open_body()
-                execution.executed += 1
+                body = (yield from self._begin()) if made is None else made.body
                 pause = None
                 try:
-                    value = yield Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
+                    value = yield made or Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
                     if execution.flow is not None or task.retry is not None:
                         pause = yield from self._review(value, body, time.monotonic() - begun)
                 except BaseException as error:
@@ -157,9 +150,24 @@ class Attempts:
                     if pause is None:
                         return (yield from self.succeed(value, body=body))
                     self._discard_changes(body)
+                made = None
                 yield from self._back_off(execution.clock() + pause)
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
+
+    def _begin(self) -> Generator[Effect, Any, Body]:
+        """Have the intent of another attempt on disk; gives the body that may run now."""
+        execution = self.execution
+        self._attempts += 1
+        try:
+            if execution.standby.is_paused:
+                yield from execution.standby.admission()
+            yield Durable(execution, self._append(STARTED))
+        except BaseException as error:
+            self._withdraw(error)
+            raise
+        execution.executed += 1
+        return self.open_body()
 
     def _discard_changes(self, body: Body) -> None:
         """Forget what an attempt that did not succeed changed in the run's state."""
@@ -211,7 +219,7 @@ class Attempts:
     ) -> int:
         execution = self.execution
         ended_at = done = None
-        if status != _STARTED:
+        if status != STARTED:
             ended_at, done = execution.clock(), execution.tick()
         outcome = (
             status,
@@ -239,7 +247,7 @@ class Attempts:
         """Record that the intent was given up before the body began."""
         self._attempts -= 1
         if isinstance(error, ExecutionStopped) and not self.execution.is_cancelled:
-            self._append(_STARTED, StepFlag.RETRYING)
+            self._append(STARTED, StepFlag.RETRYING)
             return
         self._append(_CANCELLED, StepFlag.NO_EFFECT, error=self._encode_error(error))
         self._note_cancellation()
@@ -295,7 +303,7 @@ class Attempts:
         mark(error, execution.id, self.seq)
         if isinstance(error, (*CANCELLATIONS, SystemExit)):  # SystemExit of a branch cancels the workflow
             self._note_cancellation()
-        if not cancelled and self._flags & _CERTAIN:
+        if not cancelled and self._flags & CERTAIN:
             yield Durable(execution, ticket, certain=True)
         if self.task.is_async and not cancelled and not execution.history.is_empty:
             yield Arrival(execution)
@@ -309,7 +317,7 @@ class Attempts:
             self._append(_CANCELLED, StepFlag.NO_EFFECT * no_effect, error=self._encode_error(error))
             self._note_cancellation()
         elif self._is_idempotent:
-            self._append(_STARTED, StepFlag.RETRYING)
+            self._append(STARTED, StepFlag.RETRYING)
         if not isinstance(error, ExecutionStopped):
             execution.check()
 
@@ -337,7 +345,7 @@ class Attempts:
         self.execution.repeated += 1
         yield Quiet(self.execution, body)
         until = self.execution.clock() + pause
-        self._append(_STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
+        self._append(STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
 
     @property
     def done(self) -> int | None:
@@ -354,29 +362,39 @@ class Attempts:
         is_paid = self._flags & _COST and (body is not None or flags)
         missing = charge(self, value, is_resolved=body is None) if is_paid else None
         state = self.execution.state if body is not None else None
-        try:
-            ticket = self._record_success(value, state, body)
-        except KeyboardInterrupt:
-            self._record_success(value, state, body)
-            raise
-        if self._flags & _CERTAIN:
+        ticket = self._record_success(value, state, body)
+        if self._flags & CERTAIN:
             yield Durable(self.execution, ticket, certain=True)
         if self.task.is_async and not self.execution.history.is_empty:
             yield Arrival(self.execution)
-        if self._flags & StepFlag.VALUE_UNAVAILABLE:
-            assert self.record is not None
-            raise replay_failure(self.execution, self.record)
+        self._check_delivery()
         if self.task.cache and self._attempts:
             keep(self.execution.session, self.call, value, self.execution.clock())
         if state is not None and body is not None:
             state.close(body)
-        if not self.call.immutable and self.task.has_body and (changed := self.call.mutated()) is not None:
-            warn_of_mutation(self.task, changed)
+        self._warn_of_mutation()
         if missing is not None:
             raise missing
         return value
 
-    def _record_success(self, value: Any, state: RunState | None, body: Body | None) -> int:
+    def _check_delivery(self) -> None:
+        """Raise if the result could not be stored."""
+        if self._flags & StepFlag.VALUE_UNAVAILABLE:
+            assert self.record is not None
+            raise replay_failure(self.execution, self.record)
+
+    def _warn_of_mutation(self) -> None:
+        if not self.call.immutable and self.task.has_body and (changed := self.call.mutated()) is not None:
+            warn_of_mutation(self.task, changed)
+
+    def _record_success(self, value: Any, state: RunState | None = None, body: Body | None = None) -> int:
+        try:
+            return self._record_result(value, state, body)
+        except KeyboardInterrupt:
+            self._record_result(value, state, body)
+            raise
+
+    def _record_result(self, value: Any, state: RunState | None, body: Body | None) -> int:
         execution = self.execution
         self.interruptions = 0
         try:

@@ -34,6 +34,7 @@ __all__ = [
     "carried",
     "drive",
     "drive_async",
+    "flush",
     "uncarried",
     "uninterrupted",
 ]
@@ -111,6 +112,15 @@ async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
             go_on, answer = life.throw, error
 
 
+def flush(execution: Execution, ticket: int) -> None:
+    """Return when everything that the execution appended up to the ticket is on disk; raises what stopped it."""
+    try:  # noqa: SIM105 -- `suppress` costs three calls on every step
+        execution.journal.flush(ticket)
+    except StoreError:  # `check` stops the execution for it
+        pass
+    execution.check()
+
+
 class Durable(Effect):
     """Everything that the execution appended up to the ticket is on disk."""
 
@@ -122,12 +132,7 @@ class Durable(Effect):
         self._certain = certain
 
     def act(self) -> None:
-        execution = self._execution
-        try:  # noqa: SIM105 -- `suppress` costs three calls on every step
-            execution.journal.flush(self.ticket)
-        except StoreError:  # `check` stops the execution for it
-            pass
-        execution.check()
+        flush(self._execution, self.ticket)
 
     async def act_async(self) -> None:
         execution = self._execution

@@ -21,13 +21,14 @@ from durable.identity.calls import Call
 from durable.identity.namesakes import refuse_confusion, refuse_other_object
 from durable.identity.run_calls import RunCall
 from durable.runs import sessions
-from durable.runs.execution import FRAME, warn_once
+from durable.runs.execution import FRAME, NOTHING, warn_once
 from durable.runs.runs import run_life
 from durable.steps import outside
 from durable.steps.effects import Execute, advance, drive, drive_async
 from durable.steps.matching import Match
+from durable.steps.plain_steps import PlainStep
 from durable.steps.replaying import replay_at_once
-from durable.steps.steps import Step, life_of
+from durable.steps.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -59,7 +60,9 @@ def call_task(
         return as_coroutine(Step(match, function).life(), task, frame)
     if match.record is not None and (value := replay_at_once(match, match.record)) is not NotImplemented:
         return value
-    return drive(life_of(match, function))
+    if task.is_plain and match.record is None and match.execution.history is NOTHING:
+        return PlainStep(match, function).perform()
+    return drive(Step(match, function).life())
 
 
 def call_anonymous_task(

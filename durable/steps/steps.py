@@ -13,7 +13,7 @@ from durable.errors import CodeChangedError, CrashLoopError
 from durable.identity.namesakes import refuse_foreign_record
 from durable.identity.step_keys import idempotency_key
 from durable.records import StepFlag
-from durable.runs.execution import NOTHING, warn_once
+from durable.runs.execution import warn_once
 from durable.runs.states import state_of
 from durable.steps.attempts import Attempts
 from durable.steps.details import Details
@@ -46,13 +46,6 @@ if TYPE_CHECKING:
 _PAID = StepFlag.COST | StepFlag.COST_UNKNOWN
 _DELIVERED = (Verdict.REPLAY, Verdict.REPLAY_FAILURE)
 _REPLAYED = (*_DELIVERED, Verdict.AWAIT_CANCELLATION)
-
-
-def life_of(match: Match, function: Callable[..., Any]) -> Generator[Effect, Any, Any]:
-    """Give the life of a call that is made now: where nothing is recorded, there is nothing to decide."""
-    if match.record is None and match.execution.history is NOTHING and not match.task.cache:
-        return Attempts(match, function).execute()
-    return Step(match, function).life()
 
 
 class Step:
