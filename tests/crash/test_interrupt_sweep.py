@@ -22,6 +22,7 @@ UNDISTURBED = 5  # runs that say how long one lasts
 OF_PYTHON = (  # warnings about what Python's own functions left when they were interrupted
     "warned unclosed",  # a source file that was being read, or a loop that was being made
     "warned coroutine 'async_sequence' was never awaited",  # asyncio.run had not yet taken it
+    "warned coroutine 'BaseEventLoop.shutdown_",  # asyncio.run was closing its loop
 )
 both_kinds = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
