@@ -262,9 +262,10 @@ class TaskDefinition(Definition):
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether nothing but the body makes a first call of the task wait: it is sync, and no option asks for more."""
-        waits = self.timeout is not None or self.retry is not None or bool(self.cache) or self.cost is not None
-        return self.has_body and not (waits or self.is_async or self.is_child_run)
+        """Whether nothing but the body makes a first call of the task wait, and its intent says all that is asked for."""
+        waits = self.timeout is not None or self.retry is not None or self.is_async or not self.has_body
+        notes = bool(self.cache) or self.cost is not None or self.window is not None or self.may_be_undone
+        return not (waits or notes)
 
     @property
     def _is_checked_for_changes(self) -> bool:

@@ -114,6 +114,12 @@ class Attempts:
             self._flags |= StepFlag.NOT_IDEMPOTENT
             if execution.lacks_context:  # its body may ask for it when its effect has begun
                 raise execution.stop(missing_context(execution))
+        if record is not None or not task.is_plain:
+            self._note_more(record)
+
+    def _note_more(self, record: StepRecord | None) -> None:
+        """Keep what options of the task ask for beside the intent: costs, the end of a key's window, a compensation."""
+        execution, task = self.execution, self.task
         if self._flags & _COST:
             ledger_of(execution).open(self.seq)
         if task.window is not None:
@@ -136,7 +142,7 @@ class Attempts:
             if until is not None:
                 yield from self._back_off(until)
             while True:
-                body = (yield from self._begin()) if made is None else made.body
+                body = (yield from self._intend()) if made is None else made.body
                 pause = None
                 try:
                     value = yield made or Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
@@ -155,7 +161,7 @@ class Attempts:
         finally:
             execution.in_flight.pop(self, None)  # forgotten where nobody waits for it
 
-    def _begin(self) -> Generator[Effect, Any, Body]:
+    def _intend(self) -> Generator[Effect, Any, Body]:
         """Have the intent of another attempt on disk; gives the body that may run now."""
         execution = self.execution
         self._attempts += 1

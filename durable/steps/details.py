@@ -118,13 +118,13 @@ def preview(name: str, value: object) -> str:
     """Show a value in a few characters; nothing of what is a credential by its parameter's name or by its looks."""
     if is_secret_name(name) or (type(value) is str and len(value) >= _LONG and looks_secret(value)):
         return "(hidden)"
-    if isinstance(value, bytes):
-        return f"<bytes of {len(value)}>"
     if isinstance(value, str) and "://" in value:
         value = without_credentials(value)
     if isinstance(value, _SCALARS):
         shown = repr(value)
         return shown if len(shown) <= _PREVIEW_LENGTH else shown[: _PREVIEW_LENGTH - 1] + "…"
+    if isinstance(value, bytes):
+        return f"<bytes of {len(value)}>"
     size = f" of {len(value)}" if isinstance(value, list | tuple | dict | set | frozenset) else ""
     return f"<{type(value).__qualname__}{size}>"
 

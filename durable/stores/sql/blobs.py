@@ -29,9 +29,10 @@ class Blobs:
 
     def shrink(self, value: bytes | None) -> bytes | None:
         """Give what goes into the row: the value, or a reference if it is large."""
-        return value if value is None or len(value) <= BLOB_SIZE else self._put(value)
+        return value if value is None or len(value) <= BLOB_SIZE else self.put(value)
 
-    def _put(self, value: bytes) -> bytes:
+    def put(self, value: bytes) -> bytes:
+        """Have a large value on disk, and give the reference that goes into its row."""
         digest = blake2b(value, digest_size=32).digest()
         path = self._path(digest)
         if not (path.exists() and path.stat().st_size == len(value)):

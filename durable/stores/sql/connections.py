@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from durable.errors import StoreTooNewError, StoreUnusableError
 from durable.stores.sql.columns import APPLICATION_ID, FORMAT
@@ -18,8 +18,10 @@ from durable.stores.sql.locks import open_private
 from durable.stores.sql.schema import create
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+_T = TypeVar("_T")
 CHECKPOINT_PAGES = 100
 _FULL = 2  # how SQLite answers to synchronous=FULL
 _BUSY_MS = 60_000  # patience with programs that do not know of the write lock
@@ -75,8 +77,8 @@ class Connections:
         database, wal = os.stat(self._path), os.stat(self._wal)
         return Identity((database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino))
 
-    def check_identity(self) -> None:
-        """Raise OSError if the files were removed or replaced since they were opened: writes would go nowhere.
+    def use(self, action: Callable[..., _T], *args: Any) -> _T:
+        """Do something with the connection that writes; OSError if its files were removed or replaced: writes go nowhere.
 
         Neither can happen without a change of their folder. To ask for it is quicker than to ask for the files, and
         newer kernels make each write to a file dearer whose times were asked for since the one before.
@@ -84,14 +86,13 @@ class Connections:
         try:
             folder = os.stat(self._folder)
             state = (folder.st_dev, folder.st_ino, folder.st_mtime_ns)
-            if state == self._checked:
-                return
-            if self._identify() == self.identity:
+            if state != self._checked:
+                if self._identify() != self.identity:
+                    raise OSError(f"a file was replaced while it was open: {self._path} or {self._wal}")
                 self._checked = state if _is_settled(folder.st_mtime_ns) else None
-                return
         except FileNotFoundError as error:
             raise OSError(f"a file was removed while it was open: {error.filename}") from None
-        raise OSError(f"a file was replaced while it was open: {self._path} or {self._wal}")
+        return action(self.writer, *args)
 
     def close(self) -> None:
         """Close both; the last one of all processes to do so checkpoints and removes the WAL."""

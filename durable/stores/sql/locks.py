@@ -71,10 +71,11 @@ class WriteLock:
             return action(*args)
         finally:
             try:
+                unlock_descriptor(self._descriptor)
+            except BaseException as error:  # a signal, after which the lock may still be held
                 self.release()
-            except BaseException:  # a signal, after which the lock may still be held
-                self.release()
-                raise
+                if not isinstance(error, OSError):
+                    raise
 
     def close(self) -> None:
         """Close the file; in a forked child this leaves the parent's lock alone."""

@@ -132,7 +132,7 @@ class SQLiteStore:
                 lock, _, connections = self._ensure_open()
             try:
                 self._is_taken = True
-                return lock.run(_checked, connections, action, args, wait=wait)
+                return lock.run(connections.use, action, *args, wait=wait)
             except _BROKEN as error:
                 self._poison = f"The store {self.path} could not be written: {error}. {_way_out(error)}"
                 raise StoreFailedError(self._poison) from error
@@ -288,11 +288,6 @@ class SQLiteStore:
         self._guard, self._reading = threading.RLock(), threading.RLock()
         self._is_taken = False
         self._leave(forked=True)
-
-
-def _checked(connections: Connections, action: Callable[..., _T], args: tuple[Any, ...]) -> _T:
-    connections.check_identity()
-    return action(connections.writer, *args)
 
 
 def _way_out(error: Exception) -> str:

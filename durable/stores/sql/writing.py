@@ -26,10 +26,7 @@ def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset
     """Write a batch and give the runs whose fence no longer holds."""
     rows = []
     for step in batch.steps:
-        value, error = step.value, step.error
-        if (value is not None and len(value) > BLOB_SIZE) or (error is not None and len(error) > BLOB_SIZE):
-            step = step._replace(value=blobs.shrink(value), error=blobs.shrink(error))  # noqa: PLW2901 -- as it is stored
-        rows.append(_row(step, batch.fences[step.run_id]))
+        rows.append(_row(step, blobs, batch.fences[step.run_id]))  # noqa: PERF401 -- a comprehension costs a call
     if batch.created or batch.ended or batch.received or len(rows) > UPSERT_CHUNK:
         return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch, rows)))
     if db.in_transaction:
@@ -37,20 +34,20 @@ def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset
     return _upsert(db, rows)  # one statement is its own transaction, and half the price
 
 
-def _row(step: StepRecord, fence: tuple[int, str]) -> _Row:
+def _row(step: StepRecord, blobs: Blobs, fence: tuple[int, str]) -> _Row:
     """Give the values of a step for `step_upsert`: bytes as an array and nothing as an empty text.
 
     `sqlite3` of Python 3.11 looks for an adapter of every value that is bytes or None, which took a ninth of a step.
     """
-    ended_at, done, value, error, details = step[_ENDED_AT:]
+    value, error, details = step.value, step.error, step.details
     return (
         *step[1:_CONTENT],
         bytearray(step.content),
         *step[_CONTENT + 1 : _ENDED_AT],
-        ended_at or "",
-        done or "",
-        "" if value is None else bytearray(value),
-        "" if error is None else bytearray(error),
+        step.ended_at or "",
+        step.done or "",
+        "" if value is None else bytearray(value if len(value) <= BLOB_SIZE else blobs.put(value)),
+        "" if error is None else bytearray(error if len(error) <= BLOB_SIZE else blobs.put(error)),
         "" if details is None else bytearray(details),
         step.run_id,
         *fence,
