@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.errors import InputsChangedError
 from durable.records import StepStatus
-from durable.runs.execution import warn_once
+from durable.runs.execution import NOTHING, warn_once
 from durable.runs.states import state_of
 from durable.steps.details import Details
 from durable.steps.replaying import recorded_changes
@@ -60,6 +60,11 @@ class SubmittedStep(Step):
 
     def life(self) -> Generator[Effect, Any, Any]:
         """Do what every step does, but execute it again if it was recorded with other results of its dependencies."""
+        if self.match.record is None and self.execution.history is NOTHING and not self.task.cache:  # as in `life_of`
+            return self._attempts().execute()
+        return self._decided_life()
+
+    def _decided_life(self) -> Generator[Effect, Any, Any]:
         if self.is_outdated:
             self._tell_outdated()
             self.match.scope.renewed = True
