@@ -123,8 +123,9 @@ class Flow:
         with self._lock:
             submission.is_settled = True
             self.counts.settled += 1
+            if submission.culprit is not None:
+                self.counts.skipped += 1
             if submission.error is None or submission.culprit is not None or not submission.has_outcome:
-                self.counts.skipped += submission.was_skipped
                 self._forget(submission)
             self._workers.release(submission, goes_on=goes_on)
             callbacks, submission.callbacks = submission.callbacks, None
@@ -134,7 +135,8 @@ class Flow:
                 callback(submission)
         submission.is_ending = False
         self.under_way.discard(submission)
-        self.tasks.pop(submission, None)
+        if submission.loop is not None:
+            self.tasks.pop(submission, None)
         return free
 
     def _freed_by(self, submission: Submission) -> list[Submission]:

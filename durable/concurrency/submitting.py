@@ -164,24 +164,25 @@ class _Submitting:
 
     def make(self, call: Call) -> Submission:
         """Fix the step key of a call that was checked."""
-        under_way = self._scope.under_way(call.content)
+        scope = self._scope
+        under_way = scope.under_way(call.content)
         if under_way is not None:
             return under_way
         match = Match(self._task, call, self._frame)
         if self._may_be_confused:
             refuse_confusion(match)
-        needs = self._needs(call) if self._after or call in self._dependent else None
+        needs = self._needs(call) if self._after or self._dependent else None
         step = SubmittedStep(match, self._function, depends_on_results=needs is not None and bool(needs.results))
         submission = Submission(self.flow, step, self._context, self._loop, self._group, needs)
         self.made.append(submission)
-        self._scope.note_submission(call.content, submission)
+        scope.note_submission(call.content, submission)
         return submission
 
-    def _needs(self, call: Call) -> Needs:
-        if call not in self._dependent:
-            return Needs((), self._after)
-        needed, given = self._dependent[call]
-        return Needs(needed, self._after, partial(self._resolve, call, given))
+    def _needs(self, call: Call) -> Needs | None:
+        if call in self._dependent:
+            needed, given = self._dependent[call]
+            return Needs(needed, self._after, partial(self._resolve, call, given))
+        return Needs((), self._after) if self._after else None
 
     def _resolve(self, call: Call, given: Arguments) -> Call:
         args, kwargs = replaced(given, _result)

@@ -60,18 +60,20 @@ class Workers:
     def add(self, submissions: Iterable[Submission], *, goes_on: bool = False) -> None:
         """Have submissions executed when it is their turn; with `goes_on` the calling thread looks itself. Needs the lock."""
         for submission in submissions:
-            if submission.group is None:
+            group = submission.group
+            if group is None:
                 self._push(submission)
             else:
-                submission.group.waiting.append(submission)
-                self._fill(submission.group)
+                group.waiting.append(submission)
+                if group.places:
+                    self._fill(group)
         self._wake(thread=not goes_on)
 
     def release(self, submission: Submission, *, goes_on: bool = False) -> None:
         """Take back the slot of one that has ended, and pass on its place in its map. Needs the lock."""
         if submission.has_slot:
             submission.has_slot = False
-            self._slots_for(submission).release()
+            (self._slots if submission.loop is None else self._task_slots).release()
         group = submission.group
         if group is not None and submission.has_place:
             submission.has_place = False
@@ -79,9 +81,6 @@ class Workers:
             self._fill(group)
         if self._ready_tasks or (self._ready and not goes_on):
             self._wake(thread=not goes_on)
-
-    def _slots_for(self, submission: Submission) -> Slots:
-        return self._slots if submission.loop is None else self._task_slots
 
     def _fill(self, group: Group) -> None:
         while group.places and group.waiting:
@@ -199,12 +198,12 @@ class Workers:
             holder.waits += 1
             if holder.waits == 1 and holder.has_slot:
                 holder.has_slot = False
-                self._slots_for(holder).release()
+                (self._slots if holder.loop is None else self._task_slots).release()
                 self._wake()
 
     def take_back(self, holder: Submission, go_on: Callable[[], object]) -> bool:
         """Take a slot again, or have `go_on` called with it; True if there is nothing to wait for."""
-        slots = self._slots_for(holder)
+        slots = self._slots if holder.loop is None else self._task_slots
 
         def take() -> bool:
             if holder.is_settled:
