@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.branches import scoped_tasks
 from durable.concurrency.futures import TaskFuture
-from durable.concurrency.submitted_steps import StepReference
+from durable.concurrency.submitted_steps import PlainLife, StepReference
 from durable.errors import (
     ConfigurationError,
     ExecutionStopped,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from durable.runs.execution import Body
     from durable.steps.effects import Effect
 
+_DURABLE = (Durable, PlainLife)  # effects that wait for a record
 _BEFORE_THE_END = (Execute, Sleep, Quiet)  # effects at which the completion of a step is not numbered yet
 
 RUNNING: contextvars.ContextVar[Submission | None] = contextvars.ContextVar("durable_submission", default=None)
@@ -107,7 +108,7 @@ class Submission:
         self.needs = needs
         self.dependants: list[Submission] | None = None
         self.callbacks: list[Callable[[Submission], object]] | None = None
-        self.life: Generator[Effect, Any, Any] | None = None
+        self.life: Generator[Effect, Any, Any] | PlainLife | None = None
         self.effect: Effect | None = None
         self.value: Any = None
         self.error: BaseException | None = None
@@ -286,7 +287,7 @@ class Submission:
     @property
     def ticket(self) -> int:
         """Number of the record that has to be durable before it goes on, 0 if there is none."""
-        return self.effect.ticket if isinstance(self.effect, Durable) else 0
+        return self.effect.ticket if isinstance(self.effect, _DURABLE) else 0
 
     def drive(self) -> None:
         """Perform the effects of its life one after the other, blocking."""
