@@ -44,16 +44,15 @@ class _Factory:
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
         context = options.get("context")
         frame = FRAME.get() if context is None else context.get(FRAME)
-        if frame is None or frame.body.execution.ended:
+        if frame is None or (execution := (body := frame.body).execution).ended:
             return self._make(coro, loop=loop, **options)
-        if context is not None or _code_of(coro) is _STEP_CODE:
+        if context is not None or getattr(coro, "cr_code", None) is _STEP_CODE:
             task = self._make(coro, loop=loop, **options)
         else:
             context = contextvars.copy_context()
-            context.run(FRAME.set, Frame(frame.body, frame.scope.branched(_label(coro))))
+            context.run(FRAME.set, Frame(body, frame.scope.branched(_label(coro))))
             task = context.run(self._make, coro, loop=loop, **options)
-        execution = frame.body.execution
-        execution.tasks[task] = frame.body
+        execution.tasks[task] = body
         task.add_done_callback(execution.forget_task)
         return task
 
@@ -79,10 +78,6 @@ def scoped_tasks() -> Iterator[None]:
                 del _factories[id(loop)]
             if loop.get_task_factory() is factory:
                 loop.set_task_factory(factory.before)
-
-
-def _code_of(coro: Any) -> Any:
-    return getattr(coro, "cr_code", None)
 
 
 def _label(coro: Any, depth: int = _DEPTH) -> str:

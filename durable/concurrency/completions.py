@@ -60,7 +60,8 @@ class _Order:
         """Make those that have arrived certain; pauses while others that may come first are ending."""
         self._sort()
         last = max(self._sorted)
-        ending = [submission for submission in list(last[2].flow.ending) if submission in self._all]
+        under_way = [submission for submission in list(last[2].flow.under_way) if submission in self._all]
+        ending = [submission for submission in under_way if submission.is_ending]
         while any(submission.is_ending for submission in ending):
             yield
         self._sort()

@@ -48,7 +48,8 @@ class TaskFuture(Generic[R_co]):
         `TimeoutError`, and `WouldDeadlockError` where waiting would keep the task from ending.
         """
         submission = self._submission
-        submission.wait(timeout)
+        if not submission.is_settled:
+            submission.wait(timeout)
         submission.look()
         if submission.error is not None:
             raise submission.error
@@ -58,7 +59,8 @@ class TaskFuture(Generic[R_co]):
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the end and give the exception, None if it succeeded; raises what waiting in `result` raises."""
         submission = self._submission
-        submission.wait(timeout)
+        if not submission.is_settled:
+            submission.wait(timeout)
         submission.look()
         return submission.error
 

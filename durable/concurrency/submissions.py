@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.branches import scoped_tasks
 from durable.concurrency.futures import TaskFuture
-from durable.concurrency.submitted_steps import StepReference
+from durable.concurrency.submitted_steps import PlainLife, StepReference
 from durable.errors import (
     ConfigurationError,
     ExecutionStopped,
@@ -32,19 +32,40 @@ if TYPE_CHECKING:
     from durable.concurrency.flow import Flow
     from durable.concurrency.places import Group
     from durable.concurrency.submitted_steps import SubmittedStep
+    from durable.identity.calls import Call
     from durable.runs.execution import Body
     from durable.steps.effects import Effect
 
+_DURABLE = (Durable, PlainLife)  # effects that wait for a record
 _BEFORE_THE_END = (Execute, Sleep, Quiet)  # effects at which the completion of a step is not numbered yet
 
 RUNNING: contextvars.ContextVar[Submission | None] = contextvars.ContextVar("durable_submission", default=None)
+
+
+class Needs:
+    """What a submission waits for: those whose `results` are its arguments, which `resolve` puts in, and others before it.
+
+    `missing` counts those of them that are not settled.
+    """
+
+    __slots__ = ("after", "missing", "resolve", "results")
+
+    def __init__(
+        self,
+        results: tuple[Submission, ...],
+        after: tuple[Submission, ...],
+        resolve: Callable[[], Call] | None = None,
+    ) -> None:
+        self.results = results
+        self.after = after
+        self.resolve = resolve
+        self.missing = 0
 
 
 class Submission:
     """A task on its way: waits for its dependencies, then for a free place, then its body is executed."""
 
     __slots__ = (
-        "after",
         "callbacks",
         "context",
         "culprit",
@@ -61,51 +82,39 @@ class Submission:
         "is_taken",
         "life",
         "loop",
-        "missing",
-        "needed",
-        "number",
+        "needs",
         "order",
-        "resolve",
         "step",
         "value",
         "waits",
-        "was_executed",
-        "was_skipped",
     )
 
     def __init__(
         self,
         flow: Flow,
         step: SubmittedStep,
-        *,
-        order: int,
-        needed: tuple[Submission, ...] = (),
-        resolve: Callable[[], Any] | None = None,
-        after: tuple[Submission, ...] = (),
-        loop: asyncio.AbstractEventLoop | None = None,
-        group: Group | None = None,
+        context: contextvars.Context,
+        loop: asyncio.AbstractEventLoop | None,
+        group: Group | None,
+        needs: Needs | None,
     ) -> None:
-        """`needed` are those whose results are arguments, which `resolve` puts in; `loop` is None for threads."""
+        """`context` is copied where the body begins; `loop` is None for threads."""
         self.flow = flow
         self.step = step
-        self.order = order
-        self.needed = needed
-        self.resolve = resolve
-        self.after = after
+        self.order: int = flow.next_order()
+        self.context = context
         self.loop = loop
         self.group = group
-        self.context = contextvars.copy_context()
-        self.dependants: list[Submission] = []
-        self.callbacks: list[Callable[[Submission], object]] = []
-        self.missing = self.waits = 0
-        self.life: Generator[Effect, Any, Any] | None = None
+        self.needs = needs
+        self.dependants: list[Submission] | None = None
+        self.callbacks: list[Callable[[Submission], object]] | None = None
+        self.life: Generator[Effect, Any, Any] | PlainLife | None = None
         self.effect: Effect | None = None
         self.value: Any = None
         self.error: BaseException | None = None
-        self.number: int | None = None
         self.culprit: Submission | None = None
-        self.is_taken = self.is_settled = self.is_looked_at = self.is_ending = False
-        self.has_slot = self.has_place = self.was_executed = self.was_skipped = False
+        self.waits = 0
+        self.is_taken = self.is_settled = self.is_looked_at = self.is_ending = self.has_slot = self.has_place = False
 
     @property
     def body(self) -> Body:
@@ -118,6 +127,13 @@ class Submission:
         match = self.step.match
         label = match.call.label if match.occurrence == 1 else f"{match.call.label}~{match.occurrence}"
         return join(match.scope.container, match.scope.branch, label)
+
+    @property
+    def number(self) -> int | None:
+        """Number of its completion, once it is settled; None if it has none."""
+        if self.step.attempts is not None:
+            return self.step.attempts.done
+        return self.step.match.record.done if self.step.match.record is not None else None
 
     @property
     def seq(self) -> int:
@@ -133,10 +149,9 @@ class Submission:
         return StepReference(match.scope.container, match.call.content, match.occurrence, self.key)
 
     @property
-    def is_new_to_the_run(self) -> bool:
-        """Whether it is not recorded while other calls are whose turn has not come."""
-        match = self.step.match
-        return match.record is None and not match.scope.history.is_empty
+    def was_skipped(self) -> bool:
+        """Whether it was not executed because another one failed, its culprit."""
+        return self.culprit is not None
 
     @property
     def state(self) -> str:
@@ -204,8 +219,9 @@ class Submission:
             if obstacle is not None and not self.step.is_replayed:
                 self._skip(obstacle)
                 return True
-            if obstacle is None and self.resolve is not None:
-                self.step.match.call = self.resolve()
+            if obstacle is None and self.needs is not None and self.needs.resolve is not None:
+                self.step.match.call = self.needs.resolve()
+                self.needs.resolve = None
             if self.step.is_replayed:
                 self.life = self.step.life()
                 self.effect = next(self.life)
@@ -221,8 +237,11 @@ class Submission:
 
     def _obstacle(self) -> Submission | None:
         """Find the dependency because of which it is not executed."""
-        required = (*self.needed, *self.after) if self.step.task.when == "succeeded" else self.needed
-        for each in (*self.needed, *self.after):
+        if self.needs is None:
+            return None
+        everything = (*self.needs.results, *self.needs.after)
+        required = everything if self.step.task.when == "succeeded" else self.needs.results
+        for each in everything:
             if not each.has_outcome:
                 assert each.error is not None
                 raise each.error
@@ -239,10 +258,10 @@ class Submission:
             culprit.key,
         )
         error.__cause__ = culprit.error
-        self.culprit, self.was_skipped = culprit, True
+        self.culprit = culprit
         self.is_ending = True
-        self.flow.ending.add(self)
-        stands = record is not None and record.status == StepStatus.SKIPPED and not culprit.was_executed
+        self.flow.under_way.add(self)
+        stands = record is not None and record.status == StepStatus.SKIPPED and culprit.step.attempts is None
         if not stands:
             self.step.skip(error)
         self.end(None, error)
@@ -252,8 +271,6 @@ class Submission:
         if self.effect is not None:
             return True
         self.is_ending = True
-        self.flow.ending.add(self)
-        self.was_executed = True
         try:
             self.flow.execution.check()
             self.life = self.step.life()
@@ -264,13 +281,13 @@ class Submission:
         except BaseException as error:
             self.end(None, error)
             return False
-        self._is_not_ending()
+        self.is_ending = False
         return True
 
     @property
     def ticket(self) -> int:
         """Number of the record that has to be durable before it goes on, 0 if there is none."""
-        return self.effect.ticket if isinstance(self.effect, Durable) else 0
+        return self.effect.ticket if isinstance(self.effect, _DURABLE) else 0
 
     def drive(self) -> None:
         """Perform the effects of its life one after the other, blocking."""
@@ -283,7 +300,8 @@ class Submission:
                 answer, error = effect.act(), None
             except BaseException as raised:
                 answer, error = None, raised
-            self._go_on(answer, error, goes_on=True)
+            self._go_on(answer, error)
+        self.flow.settle(self, goes_on=True)
 
     async def _drive_in_a_loop(self) -> None:
         """An async task that a sync workflow submitted brings a loop of its own."""
@@ -302,38 +320,26 @@ class Submission:
             except BaseException as raised:
                 answer, error = None, raised
             self._go_on(answer, error)
+        self.flow.settle(self)
         if isinstance(self.error, KeyboardInterrupt | SystemExit):
             raise self.error
 
-    def _go_on(self, answer: Any, error: BaseException | None, *, goes_on: bool = False) -> None:
+    def _go_on(self, answer: Any, error: BaseException | None) -> None:
         assert self.life is not None
         self.is_ending = True
-        self.flow.ending.add(self)
         try:
-            self.effect = self.life.send(answer) if error is None else self.life.throw(carried(error))
+            self.effect = effect = self.life.send(answer) if error is None else self.life.throw(carried(error))
         except StopIteration as end:
             self.end(end.value, None)
         except BaseException as raised:
             self.end(None, uncarried(raised))
         else:
-            if isinstance(self.effect, _BEFORE_THE_END):
-                self._is_not_ending()
-            return
-        self.flow.settle(self, goes_on=goes_on)
-
-    def _is_not_ending(self) -> None:
-        self.is_ending = False
-        self.flow.ending.discard(self)
+            self.is_ending = not isinstance(effect, _BEFORE_THE_END)
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """Note the outcome; `Flow.settle` makes it known."""
         self.value, self.error = value, error
-        attempts, record = self.step.attempts, self.step.match.record
-        if attempts is not None:
-            self.number = attempts.done
-        elif record is not None:
-            self.number = record.done
-        self.life = self.effect = self.resolve = None
+        self.life = self.effect = None
 
 
 def submission_of(future: object, what: str) -> Submission:

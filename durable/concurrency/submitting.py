@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,12 @@ from durable.concurrency.executors import Elsewhere
 from durable.concurrency.flow import flow_of
 from durable.concurrency.futures import TaskFuture, futures_in, replaced
 from durable.concurrency.places import Group
-from durable.concurrency.submissions import Submission, submission_of
+from durable.concurrency.submissions import Needs, Submission, submission_of
 from durable.concurrency.submitted_steps import SubmittedStep
 from durable.disabled.plain_calls import map_plain, submit_plain
 from durable.errors import ConfigurationError, OutsideRunError
 from durable.identity.calls import Call, LateCall
+from durable.identity.encoding import SCALARS
 from durable.identity.namesakes import refuse_confusion
 from durable.runs import sessions
 from durable.runs.execution import FRAME
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from durable.runs.execution import Frame
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+_NO_KWARGS: dict[str, Any] = {}  # of all items of a map, however many there are
+_NO_FUTURES = frozenset(SCALARS)
 
 
 def submit_task(
@@ -86,7 +90,7 @@ def map_task(
         return map_plain(task, function, instance, items, concurrency, ordered=ordered)
     frame = _frame(task, "map")
     submitting = _Submitting(task, function, instance, frame, concurrency)
-    calls = [submitting.call(args, {}) for args in items]
+    calls = [submitting.call(args, _NO_KWARGS) for args in items]
     submissions = [submitting.make(call) for call in calls]
     submitting.flow.submit(submitting.made)
     return MapResults([TaskFuture(submission) for submission in submissions], ordered=ordered)
@@ -122,10 +126,14 @@ class _Submitting:
         self._task = task = task.at(execution.anchor)
         self._instance = instance
         self._frame = frame
+        self._scope = frame.scope
         self._group = None if places is None else Group(places)
+        self._context = contextvars.copy_context()
         self.flow: Flow = flow_of(execution)
         self.made: list[Submission] = []
         self._after = tuple(self._own(future) for future in task.after)
+        self._dependent: dict[Call, tuple[tuple[Submission, ...], Arguments]] = {}
+        self._may_be_confused = task.is_anonymous or instance is not None
         self._loop = _loop_of(frame) if task.is_async and execution.workflow.is_async else None
         option = task.executor if task.executor is not None else execution.workflow.executor
         self._elsewhere: Elsewhere | None = None
@@ -142,37 +150,39 @@ class _Submitting:
             )
         return submission
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, tuple[Submission, ...], Arguments]:
-        """Check a call: what it says, the submissions that it needs, and its arguments as they were given."""
-        needed = tuple(dict.fromkeys(self._own(future) for future in futures_in((args, kwargs))))
-        if not needed:
-            if self._elsewhere is not None:
-                self._elsewhere.check(args, kwargs)
-            return Call(self._task, self._instance, args, kwargs), (), (args, kwargs)
-        early_args, early_kwargs = replaced((args, kwargs), _reference)
-        return Call(self._task, self._instance, early_args, early_kwargs), needed, (args, kwargs)
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Check a call, and find the submissions whose results are its arguments."""
+        if (kwargs or not _NO_FUTURES.issuperset(map(type, args))) and (futures := futures_in((args, kwargs))):
+            needed = tuple(dict.fromkeys(map(self._own, futures)))
+            early_args, early_kwargs = replaced((args, kwargs), _reference)
+            call = Call(self._task, self._instance, early_args, early_kwargs)
+            self._dependent[call] = needed, (args, kwargs)
+            return call
+        if self._elsewhere is not None:
+            self._elsewhere.check(args, kwargs)
+        return Call(self._task, self._instance, args, kwargs)
 
-    def make(self, checked: tuple[Call, tuple[Submission, ...], Arguments]) -> Submission:
-        """Fix the step key of a call."""
-        call, needed, given = checked
-        under_way = self._frame.scope.under_way(call.content)
+    def make(self, call: Call) -> Submission:
+        """Fix the step key of a call that was checked."""
+        scope = self._scope
+        under_way = scope.under_way(call.content)
         if under_way is not None:
             return under_way
         match = Match(self._task, call, self._frame)
-        refuse_confusion(match)
-        submission = Submission(
-            self.flow,
-            SubmittedStep(match, self._function, depends_on_results=bool(needed)),
-            order=next(self.flow.orders),
-            needed=needed,
-            resolve=partial(self._resolve, call, given) if needed else None,
-            after=self._after,
-            loop=self._loop,
-            group=self._group,
-        )
+        if self._may_be_confused:
+            refuse_confusion(match)
+        needs = self._needs(call) if self._after or self._dependent else None
+        step = SubmittedStep(match, self._function, depends_on_results=needs is not None and bool(needs.results))
+        submission = Submission(self.flow, step, self._context, self._loop, self._group, needs)
         self.made.append(submission)
-        self._frame.scope.note_submission(call.content, submission)
+        scope.note_submission(call.content, submission)
         return submission
+
+    def _needs(self, call: Call) -> Needs | None:
+        if call in self._dependent:
+            needed, given = self._dependent[call]
+            return Needs(needed, self._after, partial(self._resolve, call, given))
+        return Needs((), self._after) if self._after else None
 
     def _resolve(self, call: Call, given: Arguments) -> Call:
         args, kwargs = replaced(given, _result)

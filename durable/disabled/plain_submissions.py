@@ -59,7 +59,7 @@ def _awaited_elsewhere(coroutine: Any) -> Any:
 class _PlainFlow:
     """What futures ask of a flow."""
 
-    ending: frozenset[Any] = frozenset()
+    under_way: frozenset[Any] = frozenset()
 
     def block(self, wait: Callable[[], Any]) -> Any:
         return wait()

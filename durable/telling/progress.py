@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from durable.concurrency.submissions import Submission
     from durable.runs.execution import Execution
     from durable.telling.status_line import StatusLine
 
@@ -30,11 +29,6 @@ class Counts:
 
     def __init__(self) -> None:
         self.submitted = self.settled = self.skipped = 0
-
-    def settle(self, submission: Submission) -> None:
-        """Count one that has ended, or was skipped."""
-        self.settled += 1
-        self.skipped += submission.was_skipped
 
 
 def watch(execution: Execution) -> None:
