@@ -1,23 +1,30 @@
-"""A fork is a new run that begins with what was finished before some step; the run that it comes from stays as it is."""
+"""A fork is a new run that begins with what was finished before some step; the run that it comes from stays as it is.
+
+Before it means where the program calls it, whenever that was: a step that was executed anew in place of an undone one
+stands where that one stood, and with it all that it called.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from durable.declarations.naming import check_run_id
-from durable.errors import ConfigurationError, NotFoundError
+from durable.errors import ConfigurationError, NotFoundError, RunError
 from durable.identity.run_calls import sealed_inputs
 from durable.records import RunFilter, StepFlag, StepStatus
 from durable.runs import sessions
 from durable.runs.checkpoints import is_checkpoint
 from durable.runs.copies import carried, moved, plant
-from durable.steps.verdicts import is_tried_again
+from durable.steps.details import Details
+from durable.steps.verdicts import is_tried_again, is_undone
 from durable.telling.explaining import is_left_in_doubt, recorded_past
+from durable.undoing.compensation import is_being_undone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from durable.records import RunRecord, StepRecord
     from durable.runs.sessions import Session
@@ -39,15 +46,75 @@ def fork_point(steps: list[StepRecord], name: str, find_step: Callable[[str], St
     return found[0]
 
 
-def fork_run(session: Session, run: RunRecord, steps: list[StepRecord], point: StepRecord) -> str:
-    """Make a run that keeps what was finished before this step; gives its id."""
+class Before:
+    """What stands, and what had ended, before a step in the program of its run."""
+
+    def __init__(self, steps: Iterable[StepRecord], point: StepRecord) -> None:
+        self._steps = {step.seq: step for step in steps}
+        self._firsts = dict(_replacements(self._steps.values()))
+        self._around = self._replaced_around(point)
+        self._point = point.seq
+        self._outside = self._firsts[self._around[0]].seq if self._around else point.seq
+
+    def stands(self, step: StepRecord) -> bool:
+        """Whether the program calls a step before this one."""
+        first, limit = self._placed(step)
+        return first.seq < limit
+
+    def has_ended(self, step: StepRecord) -> bool:
+        """Whether a step that stands before this one had ended when that was called."""
+        first, limit = self._placed(step)
+        ended = Details.read(first.details).first or first.done
+        return step.done is not None and (is_undone(step) or (ended is not None and ended < limit))
+
+    def _placed(self, step: StepRecord) -> tuple[StepRecord, int]:
+        """Give what was called first where a step stands, and the number of the call to compare it with."""
+        replaced = self._replaced_around(step)
+        inner = [seq for seq in replaced if seq not in self._around]
+        is_inside = len(inner) < len(replaced)
+        return self._firsts[inner[0]] if inner else step, self._point if is_inside else self._outside
+
+    def _replaced_around(self, step: StepRecord) -> list[int]:
+        """List the steps in place of others that a step is or stands in, the outermost first."""
+        found: list[int] = []
+        at: StepRecord | None = step
+        while at is not None:
+            if at.seq in self._firsts:
+                found.insert(0, at.seq)
+            at = self._steps.get(at.parent)
+        return found
+
+
+def _replacements(steps: Iterable[StepRecord]) -> Iterator[tuple[int, StepRecord]]:
+    """Give the steps that were executed in place of undone ones with the first calls that were made there.
+
+    In every execution the n-th call of a content uses the n-th of its records that is not undone.
+    """
+    alike: dict[tuple[str, bytes], list[StepRecord]] = {}
+    for step in steps:
+        alike.setdefault((step.container, step.content), []).append(step)
+    for calls in alike.values():
+        if any(map(is_undone, calls)):
+            calls.sort(key=attrgetter("seq"))
+            live = [step for step in calls if not is_undone(step)]
+            yield from ((step.seq, first) for step, first in zip(live, calls, strict=False) if step is not first)
+            yield from ((step.seq, calls[0]) for step in calls[1:] if is_undone(step))
+
+
+def fork_run(session: Session, run: RunRecord, steps: list[StepRecord], point: StepRecord, before: Before) -> str:
+    """Make a run that keeps what was finished before this step; gives its id. Raises `RunError` while the old one is undone."""
+    if is_being_undone(run):
+        raise RunError(
+            f"Run {run.id} is being undone: what its steps did may hold no more, so nothing can begin with them. Resume it, "
+            f"so that undoing ends, and fork it then.",
+            run.id,
+        )
     past = recorded_past(run, steps)
     kept = carried(
-        (step for step in steps if step.seq < point.seq),
+        filter(before.stands, steps),
         lambda step: (
             step.status in _KEPT
-            and step.done is not None
-            and step.done < point.seq
+            and before.has_ended(step)
             and (step.status == StepStatus.SUCCEEDED or not is_tried_again(step, past))
         ),
         lambda step: is_left_in_doubt(step, past),
@@ -86,11 +153,12 @@ def _plant_fork(session: Session, run: RunRecord, point: StepRecord, kept: list[
 
 def executed_again(steps: list[StepRecord], point: StepRecord) -> list[StepRecord]:
     """List the steps of a run that a fork executes again and that are not idempotent."""
+    before = Before(steps, point)
     return [
         step
         for step in steps
         if step.flags & StepFlag.NOT_IDEMPOTENT
-        and step.status != StepStatus.STARTED
-        and (step.done or 0) >= point.seq
+        and step.status not in (StepStatus.STARTED, StepStatus.UNDONE)
         and not step.flags & StepFlag.NO_EFFECT
+        and not (before.stands(step) and before.has_ended(step))
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,14 +12,14 @@ from durable.identity.step_keys import is_items_container
 from durable.records import StepFlag, StepStatus
 from durable.runs.copies import opened
 from durable.runs.endings import stored_state
-from durable.runs.forks import fork_point, fork_run
+from durable.runs.forks import Before, fork_point, fork_run
 from durable.runs.snapshots import take
 from durable.runs.states import folded
 from durable.telling.explaining import recorded_past
 from durable.telling.graphs import draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from durable.costs.costs import Cost
     from durable.records import RunRecord, StepRecord
@@ -100,18 +99,20 @@ class RecordedRun:
         `from_` is a step key, a unique beginning of one, `#number`, or the name of a checkpoint. This run stays as it is.
         Steps that are executed again have new idempotency keys, so what is not idempotent happens a second time; a step
         in doubt before `from_` stays in doubt. Generators are executed again. Raises `NotFoundError` for an unknown or
-        ambiguous step, `ConfigurationError` if a generator before it is not idempotent.
+        ambiguous step, `ConfigurationError` if a generator before it is not idempotent, `RunError` while the run is undone.
         """
         point = fork_point(list(self.step_records()), from_, self.find_step)
-        steps = _copyable(list(self.all_records()), before=point.seq)
-        return type(self)(self._session, fork_run(self._session, self.record, steps, point))
+        records = list(self.all_records())
+        before = Before(records, point)
+        steps = _copyable(records, before.stands)
+        return type(self)(self._session, fork_run(self._session, self.record, steps, point, before))
 
 
-def _copyable(records: list[StepRecord], before: float = inf) -> list[StepRecord]:
+def _copyable(records: list[StepRecord], is_copied: Callable[[StepRecord], bool] = lambda _: True) -> list[StepRecord]:
     """Give the steps as another run may begin with them: items of generators are not copied, so those are executed again."""
     generators = {record.parent for record in records if is_items_container(record.container)}
     for step in records:
-        if step.seq in generators and step.seq < before and step.flags & StepFlag.NOT_IDEMPOTENT:
+        if step.seq in generators and step.flags & StepFlag.NOT_IDEMPOTENT and is_copied(step):
             raise ConfigurationError(
                 f"Step {step.key!r} of run {step.run_id} is a generator that is not idempotent. Its items are not copied, so "
                 f"it would have to be executed again. Nothing was done. Fork from a step before it, or resume the run."

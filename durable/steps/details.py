@@ -34,7 +34,8 @@ class Details:
     name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored). `spent` holds
     the amounts of a step that costs something, of all its attempts, `elsewhere` those that it cost the run that it was copied
     from, and `unknown` counts the attempts whose costs nobody knows. `expires` is the time at which the receiver forgets the
-    idempotency key (seconds since 1970).
+    idempotency key (seconds since 1970). `first` is the number of the event with which a step that was executed again since
+    had ended at first.
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -48,11 +49,19 @@ class Details:
     elsewhere: dict[str, str] | None = None
     unknown: int = 0
     expires: float | None = None
+    first: int | None = None
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
         arguments = {name: [argument.digest, argument.preview] for name, argument in self.arguments.items()}
-        always = {"u": self.until, "x": self.undo, "m": self.spent, "e": self.elsewhere, "w": self.expires}
+        always = {
+            "u": self.until,
+            "x": self.undo,
+            "m": self.spent,
+            "e": self.elsewhere,
+            "w": self.expires,
+            "f": self.first,
+        }
         unless_empty = {
             "a": arguments,
             "c": self.code,
@@ -64,11 +73,13 @@ class Details:
         data = {name: value for name, value in unless_empty.items() if value}
         return json.dumps(data | {name: value for name, value in always.items() if value is not None}).encode()
 
-    def going_on(self, details: bytes, *, is_copied: bool) -> bytes:
-        """Give the details of another execution of the step, with what earlier ones leave to it."""
-        if not is_copied and not self.unknown:
+    def going_on(self, details: bytes, *, done: int | None, is_copied: bool) -> bytes:
+        """Give the details of another execution of a step that ended with the event `done`, with what it leaves to that."""
+        first = self.first if self.first is not None else done
+        if not is_copied and not self.unknown and first is None:
             return details
-        return replace(Details.read(details), key=self.key if is_copied else "", unknown=self.unknown).write()
+        key = self.key if is_copied else ""
+        return replace(Details.read(details), key=key, unknown=self.unknown, first=first).write()
 
     def with_another_unknown(self) -> bytes:
         """Give the details after one more attempt of which nobody knows what it cost."""
@@ -93,6 +104,7 @@ class Details:
                 _amounts(found.get("e")),
                 int(found.get("n", 0)),
                 found.get("w"),
+                found.get("f"),
             )
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CorruptRecordError(
