@@ -43,7 +43,7 @@ def _in_doubt(step: StepRecord) -> StepRecord:
 
 def opened(step: StepRecord) -> StepRecord:
     """Give a step as one between two attempts: it is executed again, and finished steps in it are not."""
-    details = replace(Details.read(step.details), tries=0, until=None, retry=(), expires=None, first=None)
+    details = replace(Details.read(step.details), tries=0, until=None, pause=None, retry=(), expires=None, first=None)
     step = _undecided(step, (step.flags & ~_OUTCOME) | StepFlag.RETRYING)
     return step._replace(attempts=max(step.attempts, 1), details=details.write())
 

@@ -29,13 +29,13 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
-    `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before, `undo` the
-    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored). `spent` holds
-    the amounts of a step that costs something, of all its attempts, `elsewhere` those that it cost the run that it was copied
-    from, and `unknown` counts the attempts whose costs nobody knows. `expires` is the time at which the receiver forgets the
-    idempotency key (seconds since 1970). `first` is the number of the event with which a step that was executed again since
-    had ended at first.
+    """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970) and
+    `pause` how long it was planned to be (seconds), `retry` the steps whose failure made this one fail, `key` the idempotency
+    key that a copied step had before, `undo` the name of its compensation and the stored arguments of the call, in base64
+    (empty: they could not be stored). `spent` holds the amounts of a step that costs something, of all its attempts,
+    `elsewhere` those that it cost the run that it was copied from, and `unknown` counts the attempts whose costs nobody
+    knows. `expires` is the time at which the receiver forgets the idempotency key (seconds since 1970). `first` is the number
+    of the event with which a step that was executed again since had ended at first.
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -50,6 +50,11 @@ class Details:
     unknown: int = 0
     expires: float | None = None
     first: int | None = None
+    pause: float | None = None
+
+    def due(self, now: float) -> float | None:
+        """Give the time of the next attempt; where the clock was set back, the planned pause counts from now."""
+        return self.until if self.until is None or self.pause is None else min(self.until, now + self.pause)
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
@@ -61,6 +66,7 @@ class Details:
             "e": self.elsewhere,
             "w": self.expires,
             "f": self.first,
+            "p": self.pause,
         }
         unless_empty = {
             "a": arguments,
@@ -105,6 +111,7 @@ class Details:
                 int(found.get("n", 0)),
                 found.get("w"),
                 found.get("f"),
+                found.get("p"),
             )
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CorruptRecordError(
