@@ -118,15 +118,15 @@ class Flow:
                 self.give_up()
 
     def _queue(self, submission: Submission) -> None:
+        entry = -submission.step.task.priority, submission.order, submission
         group = submission.group
         if group is not None and not submission.has_place:
             if not group.places:
-                group.waiting.append(submission)
+                heapq.heappush(group.waiting, entry)
                 return
             group.places -= 1
             submission.has_place = True
-        ready = self._ready if submission.loop is None else self._ready_tasks
-        heapq.heappush(ready, (-submission.step.task.priority, submission.order, submission))
+        heapq.heappush(self._ready if submission.loop is None else self._ready_tasks, entry)
 
     def settle(self, submission: Submission, *, goes_on: bool = False) -> None:
         """Make the outcome of a submission known, and queue those that depend on it; see `_advance`."""
@@ -173,7 +173,7 @@ class Flow:
         group, submission.has_place = submission.group, False
         group.places += 1
         while group.places and group.waiting:
-            following = group.waiting.popleft()
+            following = heapq.heappop(group.waiting)[2]
             if not following.is_taken:
                 self._queue(following)
 
