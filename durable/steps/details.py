@@ -81,11 +81,15 @@ class Details:
 
     def going_on(self, details: bytes, *, done: int | None, is_copied: bool) -> bytes:
         """Give the details of another execution of a step that ended with the event `done`, with what it leaves to that."""
-        first = self.first if self.first is not None else done
+        first = self.after(done).first
         if not is_copied and not self.unknown and first is None:
             return details
         key = self.key if is_copied else ""
         return replace(Details.read(details), key=key, unknown=self.unknown, first=first).write()
+
+    def after(self, done: int | None) -> Details:
+        """Give the details of a step that had ended with this event, if it had, and ends once more."""
+        return self if self.first is not None else replace(self, first=done)
 
     def with_another_unknown(self) -> bytes:
         """Give the details after one more attempt of which nobody knows what it cost."""

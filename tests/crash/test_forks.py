@@ -126,14 +126,27 @@ def test_nothing_begins_with_what_is_being_undone(scene: Scene) -> None:
     assert scene.ledger == ["charge a", "charge a", "charge n", "through n", "charge b", "ship"]
 
 
-@workflow(run_id="order")
-def handles() -> str:
+def _handling(paying: Any) -> str:
     try:
-        pay("x")
+        paying("x")
     except ConnectionError:
         did("handled")
     durable.checkpoint("paid")
     return ship()
+
+
+@workflow(run_id="order")
+def handles() -> str:
+    return _handling(pay)
+
+
+@workflow(run_id="order")
+def handles_doubt() -> str:
+    return _handling(pay.with_options(no_effect_on=()))
+
+
+def _decide() -> None:
+    durable.get_run("order").resolve("pay", durable.happened("x"))
 
 
 def _retry() -> str:
@@ -145,6 +158,15 @@ def test_what_was_tried_again_is_kept(scene: Scene) -> None:
     assert scene.start(handles, BROKE="1", SOLD_OUT="1").error == "ValueError"
     assert scene.start(_retry).value == "shipped"
     assert scene.ledger == ["pay x", "handled", "ship", "pay x", "ship"]
+    scene.forget()
+    assert scene.start(_fork, "paid").value == "shipped"
+    assert scene.ledger == ["ship"]
+
+
+def test_what_was_decided_is_kept(scene: Scene) -> None:
+    """A payment whose handled failure was decided by a person after the checkpoint is kept by a fork from there."""
+    assert scene.start(handles_doubt, BROKE="1", SOLD_OUT="1").error == "ValueError"
+    scene.start(_decide)
     scene.forget()
     assert scene.start(_fork, "paid").value == "shipped"
     assert scene.ledger == ["ship"]
