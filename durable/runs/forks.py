@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable.declarations.naming import check_run_id
 from durable.errors import ConfigurationError, NotFoundError, RunError
@@ -17,7 +17,7 @@ from durable.identity.run_calls import sealed_inputs
 from durable.records import RunFilter, StepFlag, StepStatus
 from durable.runs import sessions
 from durable.runs.checkpoints import is_checkpoint
-from durable.runs.copies import carried, moved, plant
+from durable.runs.copies import all_steps, carried, copyable, derived_id, moved, plant
 from durable.steps.details import Details
 from durable.steps.verdicts import is_tried_again, is_undone
 from durable.telling.explaining import is_left_in_doubt, recorded_past
@@ -103,6 +103,21 @@ def _replacements(steps: Iterable[StepRecord]) -> Iterator[tuple[int, StepRecord
 
 def fork_run(session: Session, run: RunRecord, steps: list[StepRecord], point: StepRecord, before: Before) -> str:
     """Make a run that keeps what was finished before this step; gives its id. Raises `RunError` while the old one is undone."""
+    kept = _carried(run, filter(before.stands, steps), steps, before.has_ended)
+    entry = json.dumps(json.loads(run.entry) | {"forked_from": run.id, "forked_at": point.key})
+    number = 1 + len(session.store.runs(RunFilter(prefix=f"{run.id}-fork-")))
+    while True:
+        run_id = check_run_id(f"{run.id}-fork-{number}")
+        copies = _copies(session, replace(run, entry=entry, parent_run=None, parent_step=None), run_id, kept)
+        if session.store.load_run(run_id) is None and plant(session, list(copies)):
+            return run_id
+        number += 1
+
+
+def _carried(
+    run: RunRecord, copied: Iterable[StepRecord], steps: list[StepRecord], has_ended: Callable[[StepRecord], bool]
+) -> list[StepRecord]:
+    """Give some of the steps of a run as another one begins with them: of what had ended, all that a resume would use."""
     if is_being_undone(run):
         raise RunError(
             f"Run {run.id} is being undone: what its steps did may hold no more, so nothing can begin with them. Resume it, "
@@ -110,45 +125,37 @@ def fork_run(session: Session, run: RunRecord, steps: list[StepRecord], point: S
             run.id,
         )
     past = recorded_past(run, steps)
-    kept = carried(
-        filter(before.stands, steps),
+    return carried(
+        copied,
         lambda step: (
             step.status in _KEPT
-            and before.has_ended(step)
+            and has_ended(step)
             and (step.status == StepStatus.SUCCEEDED or not is_tried_again(step, past))
         ),
         lambda step: is_left_in_doubt(step, past),
     )
-    return _plant_fork(session, run, point, kept)
 
 
-def _plant_fork(session: Session, run: RunRecord, point: StepRecord, kept: list[StepRecord]) -> str:
+def _copies(
+    session: Session, run: RunRecord, run_id: str, steps: list[StepRecord]
+) -> Iterator[tuple[RunRecord, list[StepRecord]]]:
+    """Give a run as another one that begins with these steps, and so the runs that those are which are executed again.
+
+    Nobody can tell what such a run had finished before the point of the fork: it keeps all.
+    """
     now = sessions.clock()
-    entry = json.loads(run.entry) | {"forked_from": run.id, "forked_at": point.key}
-    number = 1 + len(session.store.runs(RunFilter(prefix=f"{run.id}-fork-")))
-    while True:
-        run_id = check_run_id(f"{run.id}-fork-{number}")
-        fork = replace(
-            run,
-            id=run_id,
-            lineage=run_id,
-            created_at=now,
-            updated_at=now,
-            ended_at=None,
-            parent_run=None,
-            parent_step=None,
-            entry=json.dumps(entry),
-            inputs=sealed_inputs(session, run, run_id),
-            result=None,
-            error=None,
-            outcome="{}",
-            mark=0,
-        )
-        if session.store.load_run(run_id) is None and plant(
-            session, [(fork, [moved(session, step, run_id) for step in kept])]
-        ):
-            return run_id
-        number += 1
+    inputs = sealed_inputs(session, run, run_id)
+    fresh: dict[str, Any] = {"created_at": now, "updated_at": now, "ended_at": None, "result": None, "error": None}
+    copied = [moved(session, step, run_id) for step in steps]
+    yield replace(run, id=run_id, lineage=run_id, inputs=inputs, outcome="{}", mark=0, **fresh), copied
+    children = {found.run.parent_step: found.run for found in reversed(session.store.runs(RunFilter(parent_run=run.id)))}
+    for source, step in zip(steps, copied, strict=True):
+        child = children.get(step.key) if step.flags & StepFlag.CHILD_RUN and step.status == StepStatus.STARTED else None
+        if child is not None and child.lineage == derived_id(child.lineage, source):
+            records = list(all_steps(session.store, child.id))
+            found = _carried(child, copyable(records), records, lambda _: True)
+            copy = replace(child, parent_run=run_id, parent_step=step.key)
+            yield from _copies(session, copy, derived_id(child.lineage, step), found)
 
 
 def executed_again(steps: list[StepRecord], point: StepRecord) -> list[StepRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import durable
 from durable import task, workflow
-from tests.crash.effects import did, reach
+from tests.crash.effects import did, effects, reach
 
 if TYPE_CHECKING:
     from tests.crash.scenes import Scene
@@ -170,3 +171,76 @@ def test_what_was_decided_is_kept(scene: Scene) -> None:
     scene.forget()
     assert scene.start(_fork, "paid").value == "shipped"
     assert scene.ledger == ["ship"]
+
+
+@task
+async def wait_for_note() -> None:
+    while "noted" not in effects():
+        await asyncio.sleep(0.005)
+    reach("before the end")
+
+
+@task(idempotent=False)
+async def pay_slowly() -> None:
+    did("pay slowly")
+    while "noted" not in effects():
+        await asyncio.sleep(0.005)
+    reach("in the payment")
+
+
+@workflow
+async def grandchild(name: str) -> str:
+    return pay(name)
+
+
+@workflow
+async def child(name: str) -> str:
+    paid = pay(name)
+    found = await grandchild(f"{name} below")
+    await (pay_slowly() if "DOUBT" in os.environ else wait_for_note())
+    return paid + found
+
+
+async def _noting() -> None:
+    awaited = "pay slowly" if "DOUBT" in os.environ else "pay x below"
+    while awaited not in effects():
+        await asyncio.sleep(0.005)
+    durable.checkpoint("noting")
+    did("noted")
+
+
+@workflow(run_id="order")
+async def together() -> str:
+    return (await asyncio.gather(child("x"), _noting()))[0]
+
+
+def _fork_async(point: str) -> Any:
+    return asyncio.run(_awaited(_fork(point)))
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def test_a_run_below_that_was_under_way_keeps_what_it_finished(scene: Scene) -> None:
+    """A workflow called in the run was under way at the point: it is executed again, what it had paid is not, nor what the
+    workflows that it had called did."""
+    scene.write_ledger([])
+    scene.kill("before the end", together)
+    assert sorted(scene.ledger) == ["noted", "pay x", "pay x below"]
+    scene.write_ledger(["pay x below"])
+    assert scene.start(_fork_async, "noting").value == "xx below"
+    assert scene.ledger == ["pay x below", "noted"]
+    scene.write_ledger(["pay x below"])
+    assert scene.start(_fork_async, "noting").value == "xx below"
+    assert scene.ledger == ["pay x below", "noted"]
+
+
+def test_a_doubt_in_a_run_below_stays_one(scene: Scene) -> None:
+    """Killed in a payment of a workflow that was called before the point, a fork stops at that payment."""
+    scene.write_ledger([])
+    scene.kill("in the payment", together, DOUBT="1")
+    assert sorted(scene.ledger) == ["noted", "pay slowly", "pay x", "pay x below"]
+    scene.write_ledger(["pay slowly"])
+    assert scene.start(_fork_async, "noting", DOUBT="1").error == "StepInDoubtError"
+    assert [effect for effect in scene.ledger if effect != "noted"] == ["pay slowly"]
