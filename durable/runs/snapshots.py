@@ -22,6 +22,7 @@ from durable.runs.copies import FINISHED, all_steps, carried, copyable, derived_
 from durable.runs.states import ADD, DELETE, SET
 from durable.steps.details import Details
 from durable.steps.verdicts import is_in_doubt
+from durable.undoing.compensation import is_being_undone
 from durable.values.exceptions import describe, encode_exception
 from durable.values.serializers import has_second, is_locked, is_plain
 
@@ -74,6 +75,7 @@ def _content(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[
         "run": run.id,
         "workflow": run.workflow,
         "status": str(run.status),
+        "undoing": is_being_undone(run),
         "arguments": json.loads(run.arguments or b"{}"),
         "steps": {keys[step.seq]: _finished(session, step) for step in finished},
         "doubts": {
@@ -269,6 +271,11 @@ class Hydration:
             raise _damaged(f"{type(error).__name__}: {error}") from error
 
     def _planted(self, content: dict[str, Any], run: RunRecord) -> Iterator[tuple[RunRecord, list[StepRecord]]]:
+        if content.get("undoing"):
+            raise SnapshotError(
+                f"The snapshot was taken while run {content['run']} was being undone: what its steps did may hold no more. "
+                f"Nothing was executed. Resume that run, so that undoing ends, and take the snapshot then."
+            )
         steps = list(self._records(content, run.id))
         kept = carried(steps, lambda step: step.status in _KEPT, is_in_doubt)
         run = replace(run, entry=json.dumps(json.loads(run.entry) | self._origin(content)))

@@ -111,17 +111,30 @@ def test_a_doubt_about_what_was_done_anew_stays_one(scene: Scene) -> None:
     assert scene.ledger == []
 
 
+def _take() -> dict[str, Any]:
+    return durable.get_run("order").snapshot()
+
+
+def _hydrate(snapshot: dict[str, Any]) -> Any:
+    return order.with_options(snapshot=snapshot, trust_snapshot=True)()
+
+
 def _fork_by_command(scene: Scene) -> str:
     return scene.cli("fork", "order", "--from", "charged").stderr
 
 
 def test_nothing_begins_with_what_is_being_undone(scene: Scene) -> None:
-    """A run that was killed while it was undone cannot be forked before that has ended; what was undone is executed again."""
+    """A run that was killed while it was undone cannot be forked or hydrated before that has ended; then what was undone is
+    executed again."""
     scene.kill("refund n", order, SOLD_OUT="1")
     refused = scene.start(_fork, "charged")
     assert (refused.error, "is being undone" in refused.message) == ("RunError", True)
     assert "is being undone" in _fork_by_command(scene)
+    taken = scene.start(_take).value
+    refused = scene.beside("elsewhere").start(_hydrate, taken)
+    assert (refused.error, "was being undone" in refused.message) == ("SnapshotError", True)
     assert scene.start(order).error == "ValueError"
+    assert scene.beside("later").start(_hydrate, scene.start(_take).value).value[-1] == "shipped"
     scene.forget()
     assert scene.start(_fork, "charged").value[-1] == "shipped"
     assert scene.ledger == ["charge a", "charge a", "charge n", "through n", "charge b", "ship"]
