@@ -104,7 +104,7 @@ def fork(
     with usage():
         point = fork_point(steps, from_, run.find_step)
     forked = run.fork(from_=f"#{point.seq}")
-    kept = sum(step.status != StepStatus.STARTED for step in forked.steps)
+    kept = sum(step.status not in (StepStatus.STARTED, StepStatus.UNDONE) for step in forked.steps)
     say(f"run {forked.id} begins before step {point.key!r} of run {run.id} with {kept} of its steps")
     if again := [step.key for step in executed_again(steps, point)]:
         say(f"it will do again what is not idempotent: {', '.join(again)}")

@@ -15,9 +15,10 @@ import sys
 import threading
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from durable.costs.costs import ELSEWHERE
+from durable.concurrency.places import Group
+from durable.concurrency.transfers import Ended, ended, outcome
 from durable.errors import ConfigurationError
 from durable.steps.effects import uninterrupted
 
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from multiprocessing.process import BaseProcess
 
-    from durable.costs.costs import Amounts
     from durable.declarations.definitions import TaskDefinition
     from durable.options import ExecutorOption
 
 _NAMED = ("threads", "processes")
+_MOST_PROCESSES = 61  # as many as Windows can wait for
 
 
 class Executors:
@@ -39,7 +40,20 @@ class Executors:
     def __init__(self, max_workers: int | None) -> None:
         self._max_workers = max_workers
         self._made: dict[ExecutorOption, Executor] = {}
+        self._broken: list[Executor] = []
         self._guard = threading.Lock()
+        self._processes = min(max_workers or os.cpu_count() or 1, _MOST_PROCESSES)
+        self._submitted = Group(self._processes)
+
+    def group(self, option: ExecutorOption | None, places: int | None) -> Group | None:
+        """Give the group of what is submitted together for this executor, of which `places` may be on their way at once.
+
+        Of processes no more than there are, which `max_workers` sees to where it is given: a body that waits for one would
+        look as if it had begun.
+        """
+        if option != "processes" or self._max_workers is not None:
+            return None if places is None else Group(places)
+        return self._submitted if places is None else Group(min(places, self._processes))
 
     def get(self, option: ExecutorOption) -> Executor:
         """Give the executor that an option names, made at its first use."""
@@ -55,7 +69,7 @@ class Executors:
         if option == "threads":
             return ThreadPoolExecutor(self._max_workers, "durable-body")
         if option == "processes":
-            return _processes(self._max_workers)
+            return _processes(self._processes)
         assert callable(option)
         made = option()
         if not callable(getattr(made, "submit", None)):
@@ -67,17 +81,18 @@ class Executors:
         with self._guard:
             if self._made.get(option) is broken:
                 del self._made[option]
+                self._broken.append(broken)
         broken.shutdown(wait=False)
 
     def close(self) -> None:
-        """Shut down those that were made here."""
+        """Shut down those that were made here, and wait for the bodies in them: also those of a broken one end only now."""
         with self._guard:
-            made, self._made = list(self._made.values()), {}
+            made, self._made = [*self._broken, *self._made.values()], {}
         for executor in made:
             executor.shutdown()
 
 
-def _processes(max_workers: int | None) -> ProcessPoolExecutor:
+def _processes(max_workers: int) -> ProcessPoolExecutor:
     import multiprocessing  # noqa: PLC0415 -- slow to import, needed for processes only
 
     # not "fork": a child that is forked while other threads hold locks may never get them
@@ -230,38 +245,12 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
 
 
-class _Paid(NamedTuple):
-    """How a body ended in another process that reported what it spent."""
-
-    value: Any
-    error: BaseException | None
-    spent: list[Amounts]
-
-
-def _call_pickled(payload: bytes) -> Any:
-    spent: list[Amounts] = []
-    token = ELSEWHERE.set(spent)
-    try:
-        value = _call(*pickle.loads(payload))
-    except Exception as error:
-        if not spent:
-            raise
-        return _Paid(None, error, spent)
-    finally:
-        ELSEWHERE.reset(token)
-    return _Paid(value, None, spent) if spent else value
+def _call_pickled(payload: bytes) -> Ended:
+    return ended(lambda: _call(*pickle.loads(payload)))
 
 
 def _taken(value: Any) -> Any:
-    """Give what a body gave elsewhere, or raise what it raised, and count what it spent."""
-    if not isinstance(value, _Paid):
-        return value
-    from durable.costs.spending import take_over  # noqa: PLC0415 -- imports the engine, which a worker process does not need
-
-    take_over(value.spent)
-    if value.error is not None:
-        raise value.error
-    return value.value
+    return outcome(value) if isinstance(value, Ended) else value
 
 
 async def _awaited(value: Any) -> Any:

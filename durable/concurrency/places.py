@@ -34,13 +34,16 @@ class Slots:
 
 
 class Group:
-    """The items of one `map`: at most `places` of them are on their way at once."""
+    """The items of one `map`, or what runs in processes: at most `places` of them are on their way at once.
+
+    Those that wait are a heap: the largest priority first, then the order of submission.
+    """
 
     __slots__ = ("places", "waiting")
 
     def __init__(self, places: int) -> None:
         self.places = places
-        self.waiting: deque[Submission] = deque()
+        self.waiting: list[tuple[float, int, Submission]] = []
 
 
 class Opening:

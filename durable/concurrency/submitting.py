@@ -11,7 +11,6 @@ from durable.concurrency.completions import MapResults
 from durable.concurrency.executors import Elsewhere
 from durable.concurrency.flow import flow_of
 from durable.concurrency.futures import TaskFuture, futures_in, replaced
-from durable.concurrency.places import Group
 from durable.concurrency.submissions import Needs, Submission, submission_of
 from durable.concurrency.submitted_steps import SubmittedStep
 from durable.disabled.plain_calls import map_plain, submit_plain
@@ -127,7 +126,6 @@ class _Submitting:
         self._instance = instance
         self._frame = frame
         self._scope = frame.scope
-        self._group = None if places is None else Group(places)
         self._context = contextvars.copy_context()
         self.flow: Flow = flow_of(execution)
         self.made: list[Submission] = []
@@ -136,6 +134,7 @@ class _Submitting:
         self._may_be_confused = task.is_anonymous or instance is not None
         self._loop = _loop_of(frame) if task.is_async and execution.workflow.is_async else None
         option = task.executor if task.executor is not None else execution.workflow.executor
+        self._group = self.flow.executors.group(option, places)
         self._elsewhere: Elsewhere | None = None
         if option is not None and (option != "threads" or task.is_async):
             self._elsewhere = Elsewhere(self.flow.executors, option, task, function, instance)

@@ -60,11 +60,12 @@ class Workers:
     def add(self, submissions: Iterable[Submission], *, goes_on: bool = False) -> None:
         """Have submissions executed when it is their turn; with `goes_on` the calling thread looks itself. Needs the lock."""
         for submission in submissions:
+            entry = -submission.step.task.priority, submission.order, submission
             group = submission.group
             if group is None:
-                self._push(submission)
+                self._push(entry)
             else:
-                group.waiting.append(submission)
+                heapq.heappush(group.waiting, entry)
                 if group.places:
                     self._fill(group)
         self._wake(thread=not goes_on)
@@ -84,15 +85,14 @@ class Workers:
 
     def _fill(self, group: Group) -> None:
         while group.places and group.waiting:
-            submission = group.waiting.popleft()
-            if not submission.is_taken:
+            entry = heapq.heappop(group.waiting)
+            if not entry[2].is_taken:
                 group.places -= 1
-                submission.has_place = True
-                self._push(submission)
+                entry[2].has_place = True
+                self._push(entry)
 
-    def _push(self, submission: Submission) -> None:
-        ready = self._ready if submission.loop is None else self._ready_tasks
-        heapq.heappush(ready, (-submission.step.task.priority, submission.order, submission))
+    def _push(self, entry: _Entry) -> None:
+        heapq.heappush(self._ready if entry[2].loop is None else self._ready_tasks, entry)
 
     def _wake(self, *, thread: bool = True) -> None:
         """Let somebody look at what is ready; the lock is held."""

@@ -210,7 +210,7 @@ def go_on(execution: Execution, record: StepRecord, details: bytes) -> bytes:
     earlier = Details.read(record.details)
     if earlier.spent is not None:
         ledger_of(execution).open(record.seq, earlier.spent)
-    return earlier.going_on(details, is_copied=bool(record.flags & StepFlag.COPIED))
+    return earlier.going_on(details, done=record.done, is_copied=bool(record.flags & StepFlag.COPIED))
 
 
 def ledger_of(execution: Execution) -> Ledger:

@@ -34,7 +34,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     the outside world whether a step in doubt happened; returns `happened(value)` or `did_not_happen`. `undo`: called as
     `undo(result, *args, **kwargs)`, or with the result alone if it takes one parameter, for each finished step of a run that
     fails, the last one first; it is a step of its own, with its own options if it is a task. `attempts`: executions within
-    one execution of the run. `retry`: a `tenacity.Retrying` or `AsyncRetrying` instead. `timeout`: seconds or `timedelta`
+    one execution of the run. `retry`: a `tenacity.Retrying` or `AsyncRetrying` instead; the count and the end of a pause
+    survive a crash, and a clock that is set back makes no pause longer than it was planned. `timeout`: seconds or `timedelta`
     per attempt. `replay=False`: recorded, but executed in every execution of the run. `on_drift`, `on_code_change`: what
     to do when inputs or the body changed under a run. `sensitive`: no preview of arguments, key or error is stored.
     `cache`: True or a time to live; the result is shared by all runs. `executor`: where the body

@@ -9,22 +9,36 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from durable.errors import StoreFailedError
-from durable.identity.step_keys import idempotency_key
-from durable.records import Batch, RunStatus, StepFlag, StepRecord, StepStatus
+from durable.errors import ConfigurationError, StoreFailedError
+from durable.identity.step_keys import content_digest, idempotency_key, is_items_container
+from durable.records import Batch, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.steps.details import Details
 from durable.undoing.undoables import moved_arguments
 from durable.values.exceptions import move_exception
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from durable.records import RunRecord
     from durable.runs.sessions import Session
+    from durable.stores.protocol import Store
 
 _OUTCOME = StepFlag.STATE | StepFlag.VALUE_UNAVAILABLE | StepFlag.NO_EFFECT | StepFlag.RESOLVED
 _OUTCOME |= StepFlag.COST_UNKNOWN
 FINISHED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.UNDONE)
+
+
+def copyable(records: list[StepRecord], is_copied: Callable[[StepRecord], bool] = lambda _: True) -> list[StepRecord]:
+    """Give the steps as another run may begin with them: items of generators are not copied, so those are executed again."""
+    generators = {record.parent for record in records if is_items_container(record.container)}
+    for step in records:
+        if step.seq in generators and step.flags & StepFlag.NOT_IDEMPOTENT and is_copied(step):
+            raise ConfigurationError(
+                f"Step {step.key!r} of run {step.run_id} is a generator that is not idempotent. Its items are not copied, so "
+                f"it would have to be executed again. Nothing was done. Fork from a step before it, or resume the run."
+            )
+    steps = (step for step in records if not is_items_container(step.container))
+    return [opened(step) if step.seq in generators else step for step in steps]
 
 
 def carried(
@@ -43,7 +57,7 @@ def _in_doubt(step: StepRecord) -> StepRecord:
 
 def opened(step: StepRecord) -> StepRecord:
     """Give a step as one between two attempts: it is executed again, and finished steps in it are not."""
-    details = replace(Details.read(step.details), tries=0, until=None, retry=(), expires=None)
+    details = replace(Details.read(step.details), tries=0, until=None, pause=None, retry=(), expires=None, first=None)
     step = _undecided(step, (step.flags & ~_OUTCOME) | StepFlag.RETRYING)
     return step._replace(attempts=max(step.attempts, 1), details=details.write())
 
@@ -81,6 +95,20 @@ def named(step: StepRecord, run_id: str) -> StepRecord:
         return step._replace(run_id=run_id, epoch=1, flags=step.flags & ~StepFlag.COPIED)
     details = replace(Details.read(step.details), key=idempotency_key(step))
     return step._replace(run_id=run_id, epoch=1, flags=step.flags | StepFlag.COPIED, details=details.write())
+
+
+def derived_id(lineage: str, step: StepRecord) -> str:
+    """Give the id that the run has which a step is, if ids of its kind are derived."""
+    digest = content_digest(step.run_id.encode(), idempotency_key(step).encode())
+    return f"{lineage.rpartition('-')[0]}-{digest.hex()[:16]}"
+
+
+def all_steps(store: Store, run_id: str) -> Iterator[StepRecord]:
+    """Read all steps of a run, page by page."""
+    after = 0
+    while page := store.steps(run_id, StepQuery(after=after)):
+        yield from page
+        after = page[-1].seq
 
 
 def plant(session: Session, runs: Iterable[tuple[RunRecord, list[StepRecord]]]) -> bool:

@@ -1,23 +1,30 @@
-"""A fork is a new run that begins with what was finished before some step; the run that it comes from stays as it is."""
+"""A fork is a new run that begins with what was finished before some step; the run that it comes from stays as it is.
+
+Before it means where the program calls it, whenever that was: a step that was executed anew in place of an undone one
+stands where that one stood, and with it all that it called.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from durable.declarations.naming import check_run_id
-from durable.errors import ConfigurationError, NotFoundError
+from durable.errors import ConfigurationError, NotFoundError, RunError
 from durable.identity.run_calls import sealed_inputs
 from durable.records import RunFilter, StepFlag, StepStatus
 from durable.runs import sessions
 from durable.runs.checkpoints import is_checkpoint
-from durable.runs.copies import carried, moved, plant
-from durable.steps.verdicts import is_tried_again
+from durable.runs.copies import all_steps, carried, copyable, derived_id, moved, plant
+from durable.steps.details import Details
+from durable.steps.verdicts import is_tried_again, is_undone
 from durable.telling.explaining import is_left_in_doubt, recorded_past
+from durable.undoing.compensation import is_being_undone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from durable.records import RunRecord, StepRecord
     from durable.runs.sessions import Session
@@ -39,58 +46,126 @@ def fork_point(steps: list[StepRecord], name: str, find_step: Callable[[str], St
     return found[0]
 
 
-def fork_run(session: Session, run: RunRecord, steps: list[StepRecord], point: StepRecord) -> str:
-    """Make a run that keeps what was finished before this step; gives its id."""
-    past = recorded_past(run, steps)
-    kept = carried(
-        (step for step in steps if step.seq < point.seq),
-        lambda step: (
-            step.status in _KEPT
-            and step.done is not None
-            and step.done < point.seq
-            and (step.status == StepStatus.SUCCEEDED or not is_tried_again(step, past))
-        ),
-        lambda step: is_left_in_doubt(step, past),
-    )
-    return _plant_fork(session, run, point, kept)
+class Before:
+    """What stands, and what had ended, before a step in the program of its run."""
+
+    def __init__(self, steps: Iterable[StepRecord], point: StepRecord) -> None:
+        self._steps = {step.seq: step for step in steps}
+        self._firsts = dict(_replacements(self._steps.values()))
+        self._around = self._replaced_around(point)
+        self._point = point.seq
+        self._outside = self._firsts[self._around[0]].seq if self._around else point.seq
+
+    def stands(self, step: StepRecord) -> bool:
+        """Whether the program calls a step before this one."""
+        first, limit = self._placed(step)
+        return first.seq < limit
+
+    def has_ended(self, step: StepRecord) -> bool:
+        """Whether a step that stands before this one had ended when that was called."""
+        first, limit = self._placed(step)
+        ended = Details.read(first.details).first or first.done
+        return step.done is not None and (is_undone(step) or (ended is not None and ended < limit))
+
+    def _placed(self, step: StepRecord) -> tuple[StepRecord, int]:
+        """Give what was called first where a step stands, and the number of the call to compare it with."""
+        replaced = self._replaced_around(step)
+        inner = [seq for seq in replaced if seq not in self._around]
+        is_inside = len(inner) < len(replaced)
+        return self._firsts[inner[0]] if inner else step, self._point if is_inside else self._outside
+
+    def _replaced_around(self, step: StepRecord) -> list[int]:
+        """List the steps in place of others that a step is or stands in, the outermost first."""
+        found: list[int] = []
+        at: StepRecord | None = step
+        while at is not None:
+            if at.seq in self._firsts:
+                found.insert(0, at.seq)
+            at = self._steps.get(at.parent)
+        return found
 
 
-def _plant_fork(session: Session, run: RunRecord, point: StepRecord, kept: list[StepRecord]) -> str:
-    now = sessions.clock()
-    entry = json.loads(run.entry) | {"forked_from": run.id, "forked_at": point.key}
+def _replacements(steps: Iterable[StepRecord]) -> Iterator[tuple[int, StepRecord]]:
+    """Give the steps that were executed in place of undone ones with the first calls that were made there.
+
+    In every execution the n-th call of a content uses the n-th of its records that is not undone.
+    """
+    alike: dict[tuple[str, bytes], list[StepRecord]] = {}
+    for step in steps:
+        alike.setdefault((step.container, step.content), []).append(step)
+    for calls in alike.values():
+        if any(map(is_undone, calls)):
+            calls.sort(key=attrgetter("seq"))
+            live = [step for step in calls if not is_undone(step)]
+            yield from ((step.seq, first) for step, first in zip(live, calls, strict=False) if step is not first)
+            yield from ((step.seq, calls[0]) for step in calls[1:] if is_undone(step))
+
+
+def fork_run(session: Session, run: RunRecord, steps: list[StepRecord], point: StepRecord, before: Before) -> str:
+    """Make a run that keeps what was finished before this step; gives its id. Raises `RunError` while the old one is undone."""
+    kept = _carried(run, filter(before.stands, steps), steps, before.has_ended)
+    entry = json.dumps(json.loads(run.entry) | {"forked_from": run.id, "forked_at": point.key})
     number = 1 + len(session.store.runs(RunFilter(prefix=f"{run.id}-fork-")))
     while True:
         run_id = check_run_id(f"{run.id}-fork-{number}")
-        fork = replace(
-            run,
-            id=run_id,
-            lineage=run_id,
-            created_at=now,
-            updated_at=now,
-            ended_at=None,
-            parent_run=None,
-            parent_step=None,
-            entry=json.dumps(entry),
-            inputs=sealed_inputs(session, run, run_id),
-            result=None,
-            error=None,
-            outcome="{}",
-            mark=0,
-        )
-        if session.store.load_run(run_id) is None and plant(
-            session, [(fork, [moved(session, step, run_id) for step in kept])]
-        ):
+        copies = _copies(session, replace(run, entry=entry, parent_run=None, parent_step=None), run_id, kept)
+        if session.store.load_run(run_id) is None and plant(session, list(copies)):
             return run_id
         number += 1
 
 
+def _carried(
+    run: RunRecord, copied: Iterable[StepRecord], steps: list[StepRecord], has_ended: Callable[[StepRecord], bool]
+) -> list[StepRecord]:
+    """Give some of the steps of a run as another one begins with them: of what had ended, all that a resume would use."""
+    if is_being_undone(run):
+        raise RunError(
+            f"Run {run.id} is being undone: what its steps did may hold no more, so nothing can begin with them. Resume it, "
+            f"so that undoing ends, and fork it then.",
+            run.id,
+        )
+    past = recorded_past(run, steps)
+    return carried(
+        copied,
+        lambda step: (
+            step.status in _KEPT
+            and has_ended(step)
+            and (step.status == StepStatus.SUCCEEDED or not is_tried_again(step, past))
+        ),
+        lambda step: is_left_in_doubt(step, past),
+    )
+
+
+def _copies(
+    session: Session, run: RunRecord, run_id: str, steps: list[StepRecord]
+) -> Iterator[tuple[RunRecord, list[StepRecord]]]:
+    """Give a run as another one that begins with these steps, and so the runs that those are which are executed again.
+
+    Nobody can tell what such a run had finished before the point of the fork: it keeps all.
+    """
+    now = sessions.clock()
+    inputs = sealed_inputs(session, run, run_id)
+    fresh: dict[str, Any] = {"created_at": now, "updated_at": now, "ended_at": None, "result": None, "error": None}
+    copied = [moved(session, step, run_id) for step in steps]
+    yield replace(run, id=run_id, lineage=run_id, inputs=inputs, outcome="{}", mark=0, **fresh), copied
+    children = {found.run.parent_step: found.run for found in reversed(session.store.runs(RunFilter(parent_run=run.id)))}
+    for source, step in zip(steps, copied, strict=True):
+        child = children.get(step.key) if step.flags & StepFlag.CHILD_RUN and step.status == StepStatus.STARTED else None
+        if child is not None and child.lineage == derived_id(child.lineage, source):
+            records = list(all_steps(session.store, child.id))
+            found = _carried(child, copyable(records), records, lambda _: True)
+            copy = replace(child, parent_run=run_id, parent_step=step.key)
+            yield from _copies(session, copy, derived_id(child.lineage, step), found)
+
+
 def executed_again(steps: list[StepRecord], point: StepRecord) -> list[StepRecord]:
     """List the steps of a run that a fork executes again and that are not idempotent."""
+    before = Before(steps, point)
     return [
         step
         for step in steps
         if step.flags & StepFlag.NOT_IDEMPOTENT
-        and step.status != StepStatus.STARTED
-        and (step.done or 0) >= point.seq
+        and step.status not in (StepStatus.STARTED, StepStatus.UNDONE)
         and not step.flags & StepFlag.NO_EFFECT
+        and not (before.stands(step) and before.has_ended(step))
     ]

@@ -29,6 +29,7 @@ from durable.runs.recorded_runs import RecordedRun, is_under_way
 from durable.runs.run_lists import Runs
 from durable.runs.runs import run_life
 from durable.runs.step_views import StepView, view_of
+from durable.steps.details import Details
 from durable.steps.doubts import DidNotHappen, Happened
 from durable.steps.effects import drive, drive_async
 from durable.steps.result_cache import WORKFLOW as CACHE_WORKFLOW
@@ -126,22 +127,28 @@ class Run(RecordedRun):
         if self._outcome is not None:
             return self._outcome.result(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            record = self.record
-            if not is_under_way(self._session, record):
-                return final_outcome(self._session, record)
+        while (record := self._at_rest()) is None:
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"Run {self.id} did not end within {timeout:g} s.")
             time.sleep(_POLL)
+        return final_outcome(self._session, record)
 
     async def wait(self, timeout: float | None = None) -> Any:
         """Do what `result` does without blocking the event loop."""
         if self._outcome is not None:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._outcome)), timeout)
         async with asyncio.timeout(timeout):
-            while is_under_way(self._session, record := self.record):
+            while (record := self._at_rest()) is None:
                 await asyncio.sleep(_POLL)
         return final_outcome(self._session, record)
+
+    def _at_rest(self) -> RunRecord | None:
+        """Give the record of a run that nobody executes, as it is when that is known: it may have ended just before."""
+        seen = self.record
+        if is_under_way(self._session, seen):
+            return None
+        record = self.record
+        return record if record.epoch == seen.epoch else None
 
     def resume(
         self,
@@ -280,7 +287,8 @@ class Run(RecordedRun):
             flags |= StepFlag.NO_EFFECT
         if found.flags & StepFlag.COST and changed.status == StepStatus.SUCCEEDED:
             flags |= StepFlag.COST_UNKNOWN  # `cost=` is asked when the step is replayed
-        changed = changed._replace(flags=flags, done=tick, ended_at=now, interruptions=0)
+        details = Details.read(found.details).after(found.done).write()
+        changed = changed._replace(flags=flags, done=tick, ended_at=now, interruptions=0, details=details)
         self._change(lambda run: run, (changed,))
 
     def find_step(self, step: str) -> StepRecord:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from durable.costs.recorded_costs import run_cost
-from durable.errors import ConfigurationError
-from durable.identity.step_keys import is_items_container
 from durable.records import StepFlag, StepStatus
-from durable.runs.copies import opened
+from durable.runs.copies import copyable
 from durable.runs.endings import stored_state
-from durable.runs.forks import fork_point, fork_run
+from durable.runs.forks import Before, fork_point, fork_run
 from durable.runs.snapshots import take
 from durable.runs.states import folded
 from durable.telling.explaining import recorded_past
@@ -92,32 +89,22 @@ class RecordedRun:
         `["steps"]` holds each finished step by its key, with its `status` and `result`; a result beyond JSON is None, with
         its bytes in `payload`. `["doubts"]` holds the steps that may have happened. With DURABLE_SECRET_KEY it is signed.
         """
-        return take(self._session, self.record, _copyable(list(self.all_records())))
+        return take(self._session, self.record, copyable(list(self.all_records())))
 
     def fork(self, *, from_: str) -> Self:
         """Make a new run that keeps the steps that were finished before this one, and give it; `resume()` executes the rest.
 
         `from_` is a step key, a unique beginning of one, `#number`, or the name of a checkpoint. This run stays as it is.
         Steps that are executed again have new idempotency keys, so what is not idempotent happens a second time; a step
-        in doubt before `from_` stays in doubt. Generators are executed again. Raises `NotFoundError` for an unknown or
-        ambiguous step, `ConfigurationError` if a generator before it is not idempotent.
+        in doubt before `from_` stays in doubt. Generators are executed again. A run that one of its steps is, and that had not
+        ended before `from_`, begins with all that it has finished. Raises `NotFoundError` for an unknown or
+        ambiguous step, `ConfigurationError` if a generator before it is not idempotent, `RunError` while the run is undone.
         """
         point = fork_point(list(self.step_records()), from_, self.find_step)
-        steps = _copyable(list(self.all_records()), before=point.seq)
-        return type(self)(self._session, fork_run(self._session, self.record, steps, point))
-
-
-def _copyable(records: list[StepRecord], before: float = inf) -> list[StepRecord]:
-    """Give the steps as another run may begin with them: items of generators are not copied, so those are executed again."""
-    generators = {record.parent for record in records if is_items_container(record.container)}
-    for step in records:
-        if step.seq in generators and step.seq < before and step.flags & StepFlag.NOT_IDEMPOTENT:
-            raise ConfigurationError(
-                f"Step {step.key!r} of run {step.run_id} is a generator that is not idempotent. Its items are not copied, so "
-                f"it would have to be executed again. Nothing was done. Fork from a step before it, or resume the run."
-            )
-    steps = (step for step in records if not is_items_container(step.container))
-    return [opened(step) if step.seq in generators else step for step in steps]
+        records = list(self.all_records())
+        before = Before(records, point)
+        steps = copyable(records, before.stands)
+        return type(self)(self._session, fork_run(self._session, self.record, steps, point, before))
 
 
 def is_under_way(session: Session, record: RunRecord) -> bool:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from durable.declarations.naming import check_run_id, is_unicode
 from durable.errors import CorruptRecordError, InputsChangedError, NotSerializableError, SnapshotError
-from durable.identity.step_keys import content_digest, idempotency_key
-from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.identity.step_keys import idempotency_key
+from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepRecord, StepStatus
 from durable.runs import sessions
-from durable.runs.copies import FINISHED, carried, named, plant
+from durable.runs.copies import FINISHED, all_steps, carried, copyable, derived_id, named, plant
 from durable.runs.states import ADD, DELETE, SET
 from durable.steps.details import Details
 from durable.steps.verdicts import is_in_doubt
+from durable.undoing.compensation import is_being_undone
 from durable.values.exceptions import describe, encode_exception
 from durable.values.serializers import has_second, is_locked, is_plain
 
@@ -74,6 +75,7 @@ def _content(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[
         "run": run.id,
         "workflow": run.workflow,
         "status": str(run.status),
+        "undoing": is_being_undone(run),
         "arguments": json.loads(run.arguments or b"{}"),
         "steps": {keys[step.seq]: _finished(session, step) for step in finished},
         "doubts": {
@@ -83,7 +85,7 @@ def _content(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[
         },
         "unfinished": {keys[step.seq]: _placed(step) for step in unfinished},
         "children": {
-            key: _content(session, child, list(_steps_of(session, child.id)))
+            key: _content(session, child, copyable(list(all_steps(session.store, child.id))))
             | {"lineage": child.lineage, "is_derived": child.lineage == _derived(child.lineage, run.id, steps, key)}
             for key, child in children.items()
         },
@@ -104,13 +106,6 @@ def _unfinished_children(session: Session, run_id: str) -> Iterator[RunRecord]:
     for summary in session.store.runs(RunFilter(parent_run=run_id)):
         if summary.run.status not in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
             yield summary.run
-
-
-def _steps_of(session: Session, run_id: str) -> Iterator[StepRecord]:
-    after = 0
-    while page := session.store.steps(run_id, StepQuery(after=after)):
-        yield from page
-        after = page[-1].seq
 
 
 def _may_have_happened(step: StepRecord) -> bool:
@@ -185,9 +180,7 @@ def _derived(lineage: str, run_id: str, steps: list[StepRecord], key: str) -> st
     """Give the id that the child run of a step has in this run, if ids of its kind are derived."""
     for step in steps:
         if step.key == key:
-            named_here = step._replace(run_id=run_id, flags=step.flags & ~StepFlag.COPIED)
-            digest = content_digest(run_id.encode(), idempotency_key(named_here).encode())
-            return f"{lineage.rpartition('-')[0]}-{digest.hex()[:16]}"
+            return derived_id(lineage, step._replace(run_id=run_id, flags=step.flags & ~StepFlag.COPIED))
     return ""
 
 
@@ -278,6 +271,11 @@ class Hydration:
             raise _damaged(f"{type(error).__name__}: {error}") from error
 
     def _planted(self, content: dict[str, Any], run: RunRecord) -> Iterator[tuple[RunRecord, list[StepRecord]]]:
+        if content.get("undoing"):
+            raise SnapshotError(
+                f"The snapshot was taken while run {content['run']} was being undone: what its steps did may hold no more. "
+                f"Nothing was executed. Resume that run, so that undoing ends, and take the snapshot then."
+            )
         steps = list(self._records(content, run.id))
         kept = carried(steps, lambda step: step.status in _KEPT, is_in_doubt)
         run = replace(run, entry=json.dumps(json.loads(run.entry) | self._origin(content)))

@@ -351,7 +351,7 @@ class Attempts:
         self.execution.repeated += 1
         yield Quiet(self.execution, body)
         until = self.execution.clock() + pause
-        self._append(STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until).write())
+        self._append(STARTED, StepFlag.RETRYING, error=error, details=replace(details, until=until, pause=pause).write())
 
     @property
     def done(self) -> int | None:

@@ -29,12 +29,13 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970),
-    `retry` the steps whose failure made this one fail, `key` the idempotency key that a copied step had before, `undo` the
-    name of its compensation and the stored arguments of the call, in base64 (empty: they could not be stored). `spent` holds
-    the amounts of a step that costs something, of all its attempts, `elsewhere` those that it cost the run that it was copied
-    from, and `unknown` counts the attempts whose costs nobody knows. `expires` is the time at which the receiver forgets the
-    idempotency key (seconds since 1970).
+    """`tries` counts failed attempts of the present allowance, `until` is the back-off deadline (seconds since 1970) and
+    `pause` how long it was planned to be (seconds), `retry` the steps whose failure made this one fail, `key` the idempotency
+    key that a copied step had before, `undo` the name of its compensation and the stored arguments of the call, in base64
+    (empty: they could not be stored). `spent` holds the amounts of a step that costs something, of all its attempts,
+    `elsewhere` those that it cost the run that it was copied from, and `unknown` counts the attempts whose costs nobody
+    knows. `expires` is the time at which the receiver forgets the idempotency key (seconds since 1970). `first` is the number
+    of the event with which a step that was executed again since had ended at first.
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -48,11 +49,25 @@ class Details:
     elsewhere: dict[str, str] | None = None
     unknown: int = 0
     expires: float | None = None
+    first: int | None = None
+    pause: float | None = None
+
+    def due(self, now: float) -> float | None:
+        """Give the time of the next attempt; where the clock was set back, the planned pause counts from now."""
+        return self.until if self.until is None or self.pause is None else min(self.until, now + self.pause)
 
     def write(self) -> bytes:
         """Give the bytes that the record keeps."""
         arguments = {name: [argument.digest, argument.preview] for name, argument in self.arguments.items()}
-        always = {"u": self.until, "x": self.undo, "m": self.spent, "e": self.elsewhere, "w": self.expires}
+        always = {
+            "u": self.until,
+            "x": self.undo,
+            "m": self.spent,
+            "e": self.elsewhere,
+            "w": self.expires,
+            "f": self.first,
+            "p": self.pause,
+        }
         unless_empty = {
             "a": arguments,
             "c": self.code,
@@ -64,11 +79,17 @@ class Details:
         data = {name: value for name, value in unless_empty.items() if value}
         return json.dumps(data | {name: value for name, value in always.items() if value is not None}).encode()
 
-    def going_on(self, details: bytes, *, is_copied: bool) -> bytes:
-        """Give the details of another execution of the step, with what earlier ones leave to it."""
-        if not is_copied and not self.unknown:
+    def going_on(self, details: bytes, *, done: int | None, is_copied: bool) -> bytes:
+        """Give the details of another execution of a step that ended with the event `done`, with what it leaves to that."""
+        first = self.after(done).first
+        if not is_copied and not self.unknown and first is None:
             return details
-        return replace(Details.read(details), key=self.key if is_copied else "", unknown=self.unknown).write()
+        key = self.key if is_copied else ""
+        return replace(Details.read(details), key=key, unknown=self.unknown, first=first).write()
+
+    def after(self, done: int | None) -> Details:
+        """Give the details of a step that had ended with this event, if it had, and ends once more."""
+        return self if self.first is not None else replace(self, first=done)
 
     def with_another_unknown(self) -> bytes:
         """Give the details after one more attempt of which nobody knows what it cost."""
@@ -93,6 +114,8 @@ class Details:
                 _amounts(found.get("e")),
                 int(found.get("n", 0)),
                 found.get("w"),
+                found.get("f"),
+                found.get("p"),
             )
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CorruptRecordError(

@@ -166,7 +166,7 @@ class Step:
                     return (yield from attempts.succeed(outcome.value, StepFlag.RESOLVED))
             case Verdict.CONTINUE:
                 attempts.tries = details.tries
-                until = details.until
+                until = details.due(self.execution.clock())
             case Verdict.EXECUTE_AGAIN:
                 attempts.tries = details.tries
                 attempts.interruptions = interruptions(record, past)

@@ -12,6 +12,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from durable.concurrency.transfers import UnsentResult
 from durable.declarations import registry
 from durable.declarations.definitions import TaskDefinition
 from durable.errors import ConfigurationError
@@ -75,8 +76,9 @@ def note_replayed(execution: Execution, call: Call, record: StepRecord) -> None:
 
 
 def keep_result(execution: Execution, seq: int, value: Any) -> None:
-    """Hold a result that could not be stored."""
-    execution.undoables[seq].results = (value,)
+    """Hold a result that could not be stored, if it is here."""
+    if not isinstance(value, UnsentResult):
+        execution.undoables[seq].results = (value,)
 
 
 def compensation_of(execution: Execution, step: StepRecord) -> tuple[TaskDefinition, tuple[Any, ...], dict[str, Any]]:

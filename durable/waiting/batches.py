@@ -29,6 +29,7 @@ from durable.steps.engine import as_coroutine
 from durable.steps.matching import Match
 from durable.steps.steps import Step
 from durable.values.exceptions import decode_exception
+from durable.waiting.deadlines import Deadline
 from durable.waiting.waits import Wait, duration
 
 if TYPE_CHECKING:
@@ -289,20 +290,20 @@ class _Polling(Wait):
         self._batch = batch
         self._id = batch_id
 
-    def _wait(self, deadline: float | None) -> Generator[Effect, Any, bool]:
+    def _wait(self, until: float | None) -> Generator[Effect, Any, bool]:
         if self._has_failed():
             return False
         execution, batch = self.execution, self._batch
-        ticket = self._begin(deadline)
+        ticket = self._record_wait(until)
+        deadline = None if until is None else Deadline(until, execution.clock)
         with execution.standby.waiting() as bell:
             yield Durable(execution, ticket)
             while not (yield _Aside(partial(batch.poll, self._id))):
-                again = execution.clock() + batch.every
-                again = again if deadline is None else min(again, deadline)
-                while (left := again - execution.clock()) > 0:
+                again = Deadline(execution.clock() + batch.every, execution.clock)
+                while (left := again.left() if deadline is None else min(again.left(), deadline.left())) > 0:
                     yield bell.within(left)
                     self.frame.body.check()
-                if deadline is not None and execution.clock() >= deadline:
+                if deadline is not None and deadline.left() <= 0:
                     raise WaitTimeoutError(
                         f"Batch {_id_of(self._id)} did not end within {self._seconds:g} s. Run {execution.id} goes on waiting "
                         f"for it when it is called again."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from durable.records import RunStatus
 from durable.steps.awaitables import Effect
+from durable.waiting.deadlines import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -133,9 +134,10 @@ class Standby:
                 self._execution.check()
 
     def time(self, until: float) -> Generator[Effect, object, None]:
-        """Wait until a time, in seconds since 1970."""
+        """Wait until a time, in seconds since 1970; see `Deadline`."""
+        deadline = Deadline(until, self._execution.clock)
         with self.listening() as bell:
-            while (left := until - self._execution.clock()) > 0:
+            while (left := deadline.left()) > 0:
                 yield bell.within(left)
                 self._execution.check()
 

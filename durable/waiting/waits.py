@@ -29,6 +29,7 @@ from durable.steps.failures import mark
 from durable.steps.matching import Match
 from durable.steps.steps import Step
 from durable.telling.observers import observers
+from durable.waiting.deadlines import Deadline
 from durable.waiting.sending import check_name, payload_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ _LONGEST = 1e11  # seconds; deadlines beyond some thousand years are mistakes
 def sleep(seconds: float | timedelta) -> Any:
     """Wait in a run for some time, seconds or a `timedelta`; it goes on over crashes, and ends when it would have.
 
+    The time counts from its beginning, by the clock of the machine. Where that is set back, each execution of the run waits
+    no longer than was left when it began to, and never longer than the whole time.
     Blocks in a sync task or workflow; gives an awaitable in an async one. Raises `ConfigurationError` for what is no
     duration, negative or not finite, and `OutsideRunError` outside a run.
     """
@@ -155,17 +158,13 @@ class Wait(Attempts):
             return None
         if self.record is not None and self.record.status == StepStatus.CANCELLED:
             until = Details.read(self.record.details).until
-        return self._not_later(until if until is not None else self._started_at + self._seconds)
+        longest = self.execution.clock() + self._seconds  # the clock may have been set back
+        return min(until, longest) if until is not None else self._started_at + self._seconds
 
-    def _not_later(self, deadline: float | None) -> float | None:
-        """Give the deadline, or an earlier one where the clock was set back: no wait is longer than what was asked for."""
-        if deadline is None or self._seconds is None:
-            return deadline
-        return min(deadline, self.execution.clock() + self._seconds)
-
-    def _wait(self, deadline: float | None) -> Generator[Effect, Any, Any]:
+    def _wait(self, until: float | None) -> Generator[Effect, Any, Any]:
         execution = self.execution
-        ticket = self._begin(deadline)
+        ticket = self._record_wait(until)
+        deadline = None if until is None else Deadline(until, execution.clock)
         seen: int | None = execution.standby.mail
         value = self._outcome(deadline, look=True)
         if value is not _PENDING:
@@ -177,16 +176,15 @@ class Wait(Attempts):
                 value = self._outcome(deadline, look=seen != looked)
                 if value is not _PENDING:
                     return value
-                deadline = self._not_later(deadline)
-                yield bell.within(None if deadline is None else deadline - execution.clock())
+                yield bell.within(None if deadline is None else deadline.left())
                 self.frame.body.check()
 
-    def _begin(self, deadline: float | None) -> int:
+    def _record_wait(self, until: float | None) -> int:
         """Record that it waits, and how long at most."""
-        self._details = replace(Details.read(self._details), until=deadline).write()
+        self._details = replace(Details.read(self._details), until=until).write()
         return self._append(StepStatus.STARTED, StepFlag.RETRYING)
 
-    def _outcome(self, deadline: float | None, *, look: bool) -> Any:
+    def _outcome(self, deadline: Deadline | None, *, look: bool) -> Any:
         """Give the payload of a message, None when a sleep is over, or _PENDING; a message counts even after the deadline."""
         if look and self._name is not None and (message := self.execution.standby.take(self._name)) is not None:
             self._message = message
@@ -194,7 +192,7 @@ class Wait(Attempts):
                 return payload_of(self.execution.session, message)
             except CorruptRecordError as error:
                 raise self.execution.stop(error) from error
-        if deadline is None or self.execution.clock() < deadline:
+        if deadline is None or deadline.left() > 0:
             return _PENDING
         if self._name is None:
             return None

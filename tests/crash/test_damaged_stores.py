@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,30 @@ def test_loss_is_accepted(scene: Scene) -> None:
     _log(scene).unlink()
     Path(_refused(scene, scene.ledger).message.rpartition("delete ")[2]).unlink()
     assert scene.start(orders).error == ""
+
+
+def orders_emptied(which: str) -> None:
+    """Empty a file of the open store before the second step, and be killed after it."""
+    with durable.run("emptied"):
+        pay(1)
+        if which:
+            sessions.current().journal.flush_all()
+            os.truncate(os.environ["DURABLE_DB"] + which.removeprefix("database"), 0)
+        pay(2)
+        sessions.current().journal.flush_all()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("which", ["database", "-wal"])
+def test_a_file_is_emptied_while_open(scene: Scene, which: str) -> None:
+    """Where the database or its log was emptied under a process that was killed later, the next start is refused."""
+    assert scene.is_killed(orders_emptied, which)
+    ledger = scene.ledger
+    assert [line.split()[:2] for line in ledger] == [["pay", "1"], ["pay", "2"]]
+    for _ in range(2):
+        outcome = scene.start(orders_emptied, "")
+        assert outcome.error == "StoreUnusableError", outcome
+        assert scene.ledger == ledger
 
 
 def _again(scene: Scene, data: bytes, ledger: list[str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import durable
 from durable import task, workflow
 from durable.runs import sessions
+from durable.stores.sql.sqlite import SQLiteStore
 from tests.crash.effects import did
 from tests.crash.scenes import Scene, until
 from tests.crash.zygote import KILLED, Zygote
@@ -20,8 +22,8 @@ from tests.crash.zygote import KILLED, Zygote
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
-    from pathlib import Path
 
+    from durable.records import RunRecord
     from tests.crash.scenes import Outcome
 
 
@@ -304,3 +306,31 @@ def test_a_message_by_command(live: Live) -> None:
     outcome = begun.result()
     assert not isinstance(outcome, str)
     assert outcome.value == {"by": "ada"}
+
+
+class SlowStore(SQLiteStore):
+    """Whoever reads the run of another process gets it when that process has ended."""
+
+    release = ""
+
+    def load_run(self, run_id: str) -> RunRecord | None:
+        record = super().load_run(run_id)
+        if self.release and record is not None and record.owner:
+            Path(self.release).touch()
+            until(lambda: not self.is_alive(record.owner))
+        return record
+
+
+def late_result(release: str, is_async: bool) -> Any:
+    store = SlowStore(os.environ["DURABLE_DB"])
+    durable.configure(store)
+    run = durable.get_run("work")
+    store.release = release
+    return run.wait() if is_async else run.result()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_run_that_ends_while_it_is_looked_at(live: Live, is_async: bool) -> None:
+    """Who waits for a run whose process records the end and is gone between two looks gets the result."""
+    live.begin_program(work)
+    assert live.ask(late_result, live.environ()["RELEASED"], is_async) == [0, 1, 2]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.crash.scenes import Scene
 
 HOUR = 3600.0
+SHORT = 1.5
 
 
 @workflow(run_id="sleeper")
@@ -78,12 +79,31 @@ def retrying() -> str:
     return flaky()
 
 
+@task(retry=tenacity.Retrying(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(SHORT)))
+def flaky_for_short() -> str:
+    did("try")
+    if effects().count("try") == 1:
+        raise ConnectionError
+    return "connected"
+
+
+@workflow(run_id="sleeper")
+def retrying_soon() -> str:
+    return flaky_for_short()
+
+
+@workflow(run_id="sleeper")
+async def async_retrying_soon() -> str:
+    await durable.sleep(SHORT)
+    return flaky_for_short()
+
+
 def until_it_waits(program: Callable[[], Any], shift: float = 0.0) -> None:
     """Go on with a run when the clock shows more by so many seconds, and be killed when a step has a deadline."""
     sessions.clock = lambda: time.time() + shift
     run = program.start()  # type: ignore[attr-defined]  # they are workflows
     until(lambda: deadline_of(run) is not None)
-    if program is not retrying:
+    if program not in (retrying, retrying_soon):
         until(lambda: run.status == "waiting")
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -129,6 +149,32 @@ def test_a_clock_that_was_set_back_prolongs_no_sleep(scene: Scene, program: Any)
     assert scene.is_killed(until_it_waits, program)
     assert scene.start(recorded_deadline).value <= time.time() + HOUR
     assert scene.start(later, program, HOUR).value == "woken"
+
+
+def set_back(program: Any) -> Any:
+    """Set the clock back by ten hours whenever a step of the run has a deadline."""
+    shift = [0.0]
+    sessions.clock = lambda: time.time() + shift[0]
+    run, set_for = program.start(), None
+    while run.status != "succeeded":
+        if (deadline := deadline_of(run)) not in (None, set_for):
+            set_for = deadline
+            shift[0] -= 10 * HOUR
+        time.sleep(0.01)
+    return run.result()
+
+
+def test_a_clock_that_was_set_back_prolongs_no_retry(scene: Scene) -> None:
+    """Killed during a back-off by a clock that is ten hours fast: by the right one the pause is the planned one at most."""
+    assert scene.is_killed(until_it_waits, retrying_soon, 10 * HOUR)
+    assert scene.start(later, retrying_soon, 0.0).value == "connected"
+    assert scene.ledger == ["try", "try"]
+
+
+@pytest.mark.parametrize("program", [retrying_soon, async_retrying_soon], ids=["sync", "async"])
+def test_a_clock_that_is_set_back_meanwhile(scene: Scene, program: Any) -> None:
+    """A clock that is set back by ten hours during a sleep or a back-off prolongs neither."""
+    assert scene.start(set_back, program).value == "connected"
 
 
 @pytest.mark.parametrize("program", [listener, async_listener], ids=["sync", "async"])

@@ -15,7 +15,8 @@ import durable
 from durable import task, workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 executed: list[str] = []
 pytestmark = pytest.mark.usefixtures("store")
@@ -228,3 +229,87 @@ def test_outside_a_run_the_body_runs_here() -> None:
     """A task with an executor that is called outside a run is a plain function, with a warning."""
     with pytest.warns(durable.DurableWarning, match="outside a run"):
         assert where(1) == (1, os.getpid())
+
+
+class OutOfStockError(Exception):
+    def __init__(self, item: str, left: int) -> None:
+        super().__init__(f"{item}: {left}")
+        self.left = left
+
+
+class Unreadable:
+    """Can be pickled, and cannot be unpickled in the process of the run."""
+
+    def __reduce__(self) -> Any:
+        return _unreadable, (os.getpid(),)
+
+
+def _nothing() -> Iterator[int]:
+    yield from ()
+
+
+def _unreadable(pid: int) -> Unreadable:
+    if pid != os.getpid():
+        raise RuntimeError("not here")
+    return Unreadable()
+
+
+@task(executor="processes", idempotent=False)
+def end_as(how: str, ledger: str) -> Any:
+    with open(ledger, "a", encoding="utf-8") as effects:
+        effects.write(f"{how}\n")
+    if how == "raises":
+        raise OutOfStockError("tea", 3)
+    if how == "raises what holds a lock":
+        raise OSError(threading.Lock())
+    if how == "is slow":
+        threading.Event().wait(0.3)
+    return {"lambda": lambda: 41, "generator": {"items": _nothing()}, "unreadable": Unreadable()}.get(how, how)
+
+
+HOWS = ["is slow", "raises", "raises what holds a lock", "lambda", "generator", "unreadable"]
+
+
+@workflow(max_workers=2)
+def ends(ledger: str) -> list[str]:
+    found = []
+    for future in [end_as.submit(how, ledger) for how in HOWS]:
+        try:
+            value = future.result()
+            found.append(str(value() if callable(value) else value))
+        except OutOfStockError as error:
+            found.append(f"out of stock: {error} {error.left}")
+        except Exception as error:
+            found.append(type(error).__name__)
+    raise ValueError(found)
+
+
+def test_what_bodies_give_and_raise_comes_back(store: Path) -> None:
+    """An exception with an `__init__` of its own is caught by its class; a result that cannot be sent counts as one that
+    cannot be stored, not as a failure; neither disturbs other bodies, and a resumed run finds the same."""
+    ledger = store / "ledger"
+    for _ in range(2):
+        with pytest.raises(ValueError, match="is slow") as raised:
+            ends(str(ledger))
+        assert raised.value.args[0] == [
+            "is slow",
+            "out of stock: tea: 3 3",
+            "OSError",
+            "41",
+            "NotSerializableError",
+            "NotSerializableError",
+        ]
+        assert sorted(ledger.read_text().splitlines()) == sorted(HOWS)
+    [run] = durable.list_runs()
+    assert [step.status for step in run.steps].count("succeeded") == 4
+
+
+def test_the_traceback_of_another_process_is_shown() -> None:
+    """An exception that comes from another process shows where it was raised there, at the end of its causes."""
+    with pytest.raises(ZeroDivisionError) as raised:
+        durable.workflow(fails_there)()
+    assert "in fail_there" in str(raised.value.__cause__)
+
+
+def fails_there() -> None:
+    fail_there(1)

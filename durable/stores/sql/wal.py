@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _INDEX_HEADER = 48  # bytes; stands twice in the shared-memory file, and then comes the number of frames copied
 _LOG_HEADER, _FRAME_HEADER = 32, 24
-_BIG_ENDIAN = 0x377F0683
+_LITTLE_ENDIAN, _BIG_ENDIAN = 0x377F0682, 0x377F0683
 _MASK = 0xFFFFFFFF
 
 
@@ -40,6 +40,12 @@ def check_log(database: Path, *, thorough: bool) -> None:
             f"there. Nothing was executed or changed. Move the database back; or, to begin without what it held, delete "
             f"{database}-wal too"
         )
+    if _is_empty(database) and has_log(database):  # SQLite would delete the log
+        raise StoreUnusableError(
+            f"{database} was emptied, and its log {database}-wal, which holds what was recorded last, is still there. Nothing "
+            f"was executed or changed. Restore the database from a backup; or, to begin without what it held, delete "
+            f"{database}-wal too"
+        )
     promise = _read_promise(f"{database}-shm")
     if promise is None or promise.copied >= promise.frames:
         return
@@ -56,6 +62,10 @@ def check_log(database: Path, *, thorough: bool) -> None:
         )
 
 
+def _is_empty(database: Path) -> bool:
+    return database.exists() and not database.stat().st_size
+
+
 def has_log(database: str | os.PathLike[str]) -> bool:
     """Whether there are commits, or what may be some, that SQLite would drop when it made the database anew."""
     try:
@@ -68,7 +78,10 @@ def _keeps(promise: _Promise, log: BinaryIO, *, thorough: bool) -> bool:
     header = log.read(_LOG_HEADER)
     if len(header) < _LOG_HEADER:
         return False
-    order = ">" if struct.unpack_from(">I", header) == (_BIG_ENDIAN,) else "<"
+    (magic,) = struct.unpack_from(">I", header)
+    if magic not in (_LITTLE_ENDIAN, _BIG_ENDIAN):
+        return False  # a hole, as a log has that was emptied while it was open: its checksum is right
+    order = ">" if magic == _BIG_ENDIAN else "<"
     seed: tuple[int, int] = struct.unpack(">II", header[24:])
     if _checksum(header[:24], order, (0, 0)) != seed:
         return False
