@@ -82,7 +82,9 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     alive = is_under_way(sessions.current(), record)
     steps = list(run.step_records())
     past = None if alive else recorded_past(record, steps)
-    goes_on = (not alive or record.status == RunStatus.PAUSED) and (record.status in _RESUMABLE or _is_decided(record, steps))
+    goes_on = (not alive or record.status == RunStatus.PAUSED) and (
+        record.status in _RESUMABLE or _is_decided(record, steps)
+    )
     message = "" if record.status in UNFINISHED or _is_decided(record, steps) else run.message
     if as_json:
         data = _run_data(record, alive) | {"message": message, "cost": cost_data(run.cost)}

@@ -28,7 +28,9 @@ _KEPT = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED, StepStat
 def fork_point(steps: list[StepRecord], name: str, find_step: Callable[[str], StepRecord]) -> StepRecord:
     """Find a step by its key or number, a checkpoint by its name, or a step by the beginning of its key."""
     if not isinstance(name, str):
-        raise ConfigurationError(f"A fork begins at a step key, a #number or the name of a checkpoint, not at {name!r}.")
+        raise ConfigurationError(
+            f"A fork begins at a step key, a #number or the name of a checkpoint, not at {name!r}."
+        )
     exact = [step for step in steps if name in (step.key, f"#{step.seq}")]
     found = exact or [step for step in steps if name and is_checkpoint(step, name)]
     if not found:

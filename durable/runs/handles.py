@@ -71,6 +71,7 @@ class Run(RecordedRun):
 
     def _repr_html_(self) -> str:
         from durable.notebooks.tables import RunTable  # noqa: PLC0415 -- needed in notebooks only
+
         return RunTable(self).html()
 
     @property
@@ -174,9 +175,7 @@ class Run(RecordedRun):
             what, holder = "a `with durable.run(...)` block", "the program that holds the block"
             if record.workflow == NOTEBOOK:
                 what, holder = "that of a notebook", "the notebook"
-            raise ConfigurationError(
-                f"Run {self.id} is {what}: only {holder} can resume it."
-            )
+            raise ConfigurationError(f"Run {self.id} is {what}: only {holder} can resume it.")
         if record.inputs is None:
             raise ConfigurationError(
                 f"Run {self.id} cannot be resumed from here: its inputs {', '.join(entry.get('missing', ()))} could not be "

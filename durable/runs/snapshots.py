@@ -202,7 +202,7 @@ class Hydration:
         assert snapshot is not None
         self._content, self.digest = self._checked(snapshot)
         self._check_call()
-        self._read(call.new_run(call.lineage, sessions.clock()))  # so that whatever is wrong shows before anything is done
+        self._read(call.new_run(call.lineage, sessions.clock()))  # whatever is wrong shows before anything is done
 
     def _checked(self, snapshot: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         try:

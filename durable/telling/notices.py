@@ -90,6 +90,8 @@ def tell_program(run: RunRecord, steps: int, now: float, *, moved: str | None) -
 def tell_ended(run_id: str, how: str) -> None:
     """Say that a program did not come to its end, and that nothing is lost."""
     _tell(f"run {run_id} {how}; what is recorded stays, the same command goes on.")
+
+
 def tell_done(run: RunRecord, what: str, *, was_resumed: bool) -> None:
     """Say what an execution did: of a resumed run always, of new ones of the same workflow some times."""
     logger.info("run ended", extra={"run": run.id, "status": str(run.status)})

@@ -124,7 +124,9 @@ def _child(measure: str, folder: str) -> subprocess.Popen[str]:
     command = f"import json; from tests.benchmarks import waits; print(json.dumps(waits.{measure}()))"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
     environment["DURABLE_DB"] = f"{folder}/runs.db"
-    return subprocess.Popen([sys.executable, "-c", command], cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", command], cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
 
 
 def _found(child: subprocess.Popen[str]) -> dict[str, list[float]]:
