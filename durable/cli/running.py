@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.cli.results import USAGE, UsageError, exit_code, print_result
 from durable.errors import ConfigurationError, NotFoundError
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,10 +158,7 @@ def _next(name: str, rest: list[str]) -> str:
 
 
 def _closest(name: str) -> str:
-    import difflib  # noqa: PLC0415 -- needed for a mistake only
-
-    close = difflib.get_close_matches(name, [*_VALUED, "--fresh", "--help"], n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return suggestion(name, [*_VALUED, "--fresh", "--help"], " (did you mean {}?)")
 
 
 def _complain(text: str) -> None:

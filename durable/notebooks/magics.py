@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import shlex
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,6 +17,7 @@ from durable.notebooks.saying import say
 from durable.notebooks.tables import RunTable
 from durable.records import StepFlag, StepStatus
 from durable.steps.doubts import did_not_happen, happened
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -67,8 +67,7 @@ class Magics:
         except ValueError as error:
             raise ConfigurationError(f"%durable {line}: {error}. Usage: {_USAGE}") from None
         if words and words[0] not in _COMMANDS:
-            close = difflib.get_close_matches(words[0], _COMMANDS, 1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
+            meant = suggestion(words[0], _COMMANDS)
             raise ConfigurationError(f"%durable has no command {words[0]!r}.{meant} Usage: {_USAGE}")
         given = _parser().parse_args(words)
         match given.command:
@@ -119,10 +118,9 @@ class Magics:
         found = [step for step in roots if task in _names(step)]
         if not found:
             known = sorted({_names(step)[0] for step in roots})
-            close = difflib.get_close_matches(task, known, 1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
             raise NotFoundError(
-                f"Run {run.id} has recorded no call of {task!r}.{meant} Recorded: {', '.join(known) or 'nothing'}."
+                f"Run {run.id} has recorded no call of {task!r}.{suggestion(task, known)} Recorded: "
+                f"{', '.join(known) or 'nothing'}."
             )
         irreversible = [step for step in found if step.flags & StepFlag.NOT_IDEMPOTENT]
         if irreversible and not force:

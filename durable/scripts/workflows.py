@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import os
@@ -17,6 +16,7 @@ from durable.scripts.arguments import converted
 from durable.scripts.launching import install
 from durable.scripts.targets import ProjectSettings, Targets
 from durable.steps.effects import drive, drive_async
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from durable.cli.running import Options
@@ -65,8 +65,7 @@ def find_workflow(target: str) -> Workflow[..., Any]:
     if isinstance(found, Workflow):
         return found
     what = "is no @workflow" if found is not None else "does not exist"
-    close = difflib.get_close_matches(name, workflows, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(workflows)}." if workflows else ""
+    hint = suggestion(name, workflows) or (f" It has: {', '.join(workflows)}." if workflows else "")
     raise ConfigurationError(f"{target}: {name!r} {what} in {module_name}.{hint} Nothing was executed.")
 
 
