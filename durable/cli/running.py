@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from durable.cli.results import USAGE, UsageError, exit_code, print_result
 from durable.errors import ConfigurationError, NotFoundError
 from durable.suggestions import suggestion
+from durable.telling.notices import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ def run(db: str | None, words: list[str]) -> Any:
     try:
         options, rest = parse(words)
     except UsageError as error:
-        _complain(str(error))
+        say(str(error))
         return USAGE
     if options.wants_help:
         sys.stdout.write(HELP)
@@ -80,7 +81,7 @@ def run(db: str | None, words: list[str]) -> Any:
         sessions.configure(db)
     target, *arguments = rest
     if not options.is_module and _names_workflow(target):
-        return exit_code(partial(_run_workflow, target, arguments, options), _complain)
+        return exit_code(partial(_run_workflow, target, arguments, options), say)
     from durable.scripts.calls import Invocation  # noqa: PLC0415 -- as above
     from durable.scripts.launching import launch  # noqa: PLC0415 -- as above
 
@@ -159,10 +160,6 @@ def _next(name: str, rest: list[str]) -> str:
 
 def _closest(name: str) -> str:
     return suggestion(name, [*_VALUED, "--fresh", "--help"], " (did you mean {}?)")
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"durable: {text}\n")
 
 
 def _run_workflow(target: str, words: list[str], options: Options) -> None:

@@ -18,10 +18,9 @@ from durable.errors import ConfigurationError, FingerprintError
 from durable.identity.calls import Call
 from durable.identity.fingerprints import encode_argument
 from durable.notebooks.code import CellCode
-from durable.notebooks.saying import say
 from durable.notebooks.variables import code_digest, definitions, find_variables
 from durable.runs import sessions
-from durable.telling.notices import age
+from durable.telling.notices import age, say
 from durable.values.serializers import Unserializable
 
 if TYPE_CHECKING:

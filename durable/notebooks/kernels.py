@@ -16,11 +16,10 @@ from durable.declarations.naming import home, module_name, set_notebook_path
 from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError, StoreError
 from durable.identity.calls import Call
 from durable.notebooks.open_runs import OpenRun, named_scope
-from durable.notebooks.saying import say
 from durable.runs import sessions
 from durable.runs.handles import Run
 from durable.steps.doubts import describe_doubt, in_doubt
-from durable.telling.notices import NOTEBOOK, age
+from durable.telling.notices import NOTEBOOK, age, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable

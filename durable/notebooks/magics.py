@@ -13,14 +13,14 @@ from durable.errors import ConfigurationError, NotFoundError
 from durable.notebooks.cells import Cell, parse_options
 from durable.notebooks.code import awaits
 from durable.notebooks.names import given_name
-from durable.notebooks.saying import say
 from durable.notebooks.tables import RunTable
 from durable.records import StepFlag, StepStatus
 from durable.steps.doubts import did_not_happen, happened
 from durable.suggestions import suggestion
+from durable.telling.notices import counted, say
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -109,7 +109,7 @@ class Magics:
 
     def _tell(self, run: Run) -> None:
         recorded = sum(1 for _ in run.step_records())
-        say(f"this notebook is run {run.id}, {recorded} step{'s' * (recorded != 1)} recorded.")
+        say(f"this notebook is run {run.id}, {counted(recorded, 'step')} recorded.")
 
     def _forget(self, task: str, *, force: bool) -> None:
         opened = self._kernel.opened()
@@ -124,13 +124,14 @@ class Magics:
             )
         irreversible = [step for step in found if step.flags & StepFlag.NOT_IDEMPOTENT]
         if irreversible and not force:
+            calls = counted(len(irreversible), "call")
             raise ConfigurationError(
-                f"Nothing was forgotten: of {task!r} {_count(irreversible)} must not be repeated (idempotent=False), and "
+                f"Nothing was forgotten: of {task!r} {calls} must not be repeated (idempotent=False), and "
                 f"would happen a second time when the cells run again, under new idempotency keys. If that is meant: "
                 f"%durable forget {shlex.quote(task)} --force"
             )
         opened.set_aside(found)
-        say(f"forgot {_count(found)} of {task!r}; the next call is executed.")
+        say(f"forgot {counted(len(found), 'call')} of {task!r}; the next call is executed.")
 
     def _resolve(self, given: argparse.Namespace) -> None:
         outcome: Any = did_not_happen
@@ -151,8 +152,8 @@ class Magics:
         steps = before.step_records()
         paid = [step for step in steps if step.flags & StepFlag.NOT_IDEMPOTENT and step.status != StepStatus.UNDONE]
         run = self._kernel.fresh()
-        names = ", ".join(sorted({_names(step)[0] for step in paid}))
-        again = f" What is not idempotent happens again when its cell runs: {names} ({_count(paid)})." if paid else ""
+        names = f"{', '.join(sorted({_names(step)[0] for step in paid}))} ({counted(len(paid), 'call')})"
+        again = f" What is not idempotent happens again when its cell runs: {names}." if paid else ""
         say(f"this notebook goes on as run {run.id}; nothing is recorded in it yet.{again}")
 
 
@@ -160,7 +161,3 @@ def _names(step: StepRecord) -> tuple[str, ...]:
     """Give the names that a user may call a step by: the task's short one, its full one, and the step's key."""
     full = step.task.partition("@")[0]
     return step.label.partition(":")[0], full, full.rpartition(".")[2], step.key
-
-
-def _count(steps: Sequence[StepRecord]) -> str:
-    return f"{len(steps)} call{'s' * (len(steps) != 1)}"
