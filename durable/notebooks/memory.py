@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
     from durable.runs.execution import Execution
 
+ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
 _LEFT = (StepStatus.STARTED, StepStatus.CANCELLED)
 _MOST_BYTES = 4096  # of a result that is kept in memory
 _ELSEWHERE = b"in the store"
-_ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
 
 
 class Memory(StepHistory):
@@ -83,7 +83,7 @@ class Memory(StepHistory):
         if record is None or record.occurrence != occurrence or is_undone(record):
             return None
         self.taken.add(record.seq)
-        if record.status in _ENDED_BADLY:
+        if record.status in ENDED_BADLY:
             self._execution.past.retry.add(record.seq)
         if record.flags & StepFlag.STATE:  # its changes count once, however often it is replayed
             if record.seq in self._changes_applied:
