@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
+    from durable.scripts.calls import Invocation
+
 HELP = """\
 Usage: durable run [OPTIONS] SCRIPT [ARGUMENT]...
        durable run [OPTIONS] -m MODULE [ARGUMENT]...
@@ -80,23 +82,23 @@ def run(db: str | None, words: list[str]) -> Any:
 
         sessions.configure(db)
     target, *arguments = rest
-    if not options.is_module and _names_workflow(target):
-        return exit_code(partial(_run_workflow, target, arguments, options), say)
     from durable.scripts.calls import Invocation  # noqa: PLC0415 -- as above
+
+    invocation = Invocation(
+        target,
+        tuple(arguments),
+        is_module=options.is_module,
+        tasks=tuple(options.tasks),
+        patches=tuple(options.patches),
+        run_id=options.run_id,
+        fresh=options.fresh,
+        budget=options.budget,
+    )
+    if not options.is_module and _names_workflow(target):
+        return exit_code(partial(_run_workflow, invocation), say)
     from durable.scripts.launching import launch  # noqa: PLC0415 -- as above
 
-    return launch(
-        Invocation(
-            target,
-            tuple(arguments),
-            is_module=options.is_module,
-            tasks=tuple(options.tasks),
-            patches=tuple(options.patches),
-            run_id=options.run_id,
-            fresh=options.fresh,
-            budget=options.budget,
-        )
-    )
+    return launch(invocation)
 
 
 def _names_workflow(target: str) -> bool:
@@ -162,18 +164,17 @@ def _closest(name: str) -> str:
     return suggestion(name, [*_VALUED, "--fresh", "--help"], " (did you mean {}?)")
 
 
-def _run_workflow(target: str, words: list[str], options: Options) -> None:
+def _run_workflow(invocation: Invocation) -> None:
     from durable.scripts.workflows import WorkflowCall  # noqa: PLC0415 -- scripts need none of it
 
     try:
-        given, as_json = _inputs(words)
-        call: Any = WorkflowCall(target, given, as_json, options)
+        call = WorkflowCall(invocation, *_inputs(invocation.arguments))
     except (ConfigurationError, NotFoundError) as error:
         raise UsageError(str(error)) from error
     print_result(call, lambda: call.run_id)
 
 
-def _inputs(words: list[str]) -> tuple[dict[str, str], str | None]:
+def _inputs(words: Sequence[str]) -> tuple[dict[str, str], str | None]:
     """Read `--arg name=value` and `--json '{...}'`."""
     given: dict[str, str] = {}
     as_json: str | None = None
