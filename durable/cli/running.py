@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from durable.cli.results import USAGE, UsageError, exit_code, print_result
+from durable.cli.results import UsageError, exit_code, print_result
 from durable.errors import ConfigurationError, NotFoundError
+from durable.scripts.exit_codes import USAGE
 from durable.suggestions import suggestion
 from durable.telling.notices import say
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from durable.configuration import PACKAGE
 from durable.errors import ConfigurationError, DurableWarning
 from durable.scripts.calls import Invocation
+from durable.scripts.exit_codes import USAGE
 from durable.scripts.launching import is_launched, launch
 from durable.telling.notices import say
 
@@ -47,7 +48,7 @@ def take_over() -> None:
         _check_first(path)
     except ConfigurationError as error:
         say(str(error))
-        sys.exit(2)
+        sys.exit(USAGE)
     program = sys.argv[0] if spec is None else spec.name.removesuffix(".__main__")
     sys.exit(launch(Invocation(program, tuple(sys.argv[1:]), is_module=spec is not None)))
 

@@ -14,6 +14,7 @@ from durable.runs import sessions
 from durable.runs.runs import run_life
 from durable.scripts.calls import Invocation, ProgramCall
 from durable.scripts.child_processes import warn_of_spawned_processes
+from durable.scripts.exit_codes import BLOCKED, FAILED, INTERRUPTED, OVER_BUDGET, USAGE
 from durable.scripts.loops import scoped_loops
 from durable.scripts.programs import find_module, find_script
 from durable.scripts.targets import ProjectSettings, Targets, unknown_target
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from durable.scripts.programs import Program
 
-FAILED, USAGE, BLOCKED, OVER_BUDGET, INTERRUPTED = 1, 2, 76, 77, 130
 _launched = False
 
 
