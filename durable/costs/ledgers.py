@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from durable.runs.execution import Body, Execution
     from durable.steps.attempts import Attempts
 
-_NOTHING = Decimal(0)
-
 
 @dataclass(slots=True)
 class _Account:
@@ -57,7 +55,7 @@ class Ledger:
         self.held_up: set[Attempts] = set()
         self._accounts: dict[int, _Account] = {}
         self._costly: set[int] = set()
-        self._before = _NOTHING
+        self._before = Decimal(0)
         if self.budget is not None and execution.past.last_event:
             self._before = run_cost(execution.session.store, execution.id).usd
 

@@ -147,7 +147,8 @@ def _opened(head: dict[str, Any], items: Any, request: Any, client: Any) -> Any:
 
     if is_whole(head):
         return _replayed(head, request, client)
-    body = (async_body if hasattr(items, "__anext__") else sync_body)(httpx)
+    library: Any = httpx
+    body = (async_body if hasattr(items, "__anext__") else sync_body)(library)
     return _rebuilt(head, request, client, body(items))
 
 
