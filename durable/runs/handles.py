@@ -20,7 +20,7 @@ from durable.errors import (
 from durable.identity.run_calls import RunCall, own_budget, stored_inputs
 from durable.identity.step_keys import is_items_container
 from durable.options import ABSENT
-from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepRecord, StepStatus
 from durable.runs import sessions
 from durable.runs.claims import Claiming, Opening, before, leave
 from durable.runs.endings import NOT_CANCELLED, cancelled, final_outcome, paused
@@ -29,6 +29,7 @@ from durable.runs.recorded_runs import RecordedRun, is_under_way
 from durable.runs.run_lists import Runs
 from durable.runs.runs import run_life
 from durable.runs.step_views import StepView, view_of
+from durable.step_pages import all_steps
 from durable.steps.doubts import DidNotHappen, Happened
 from durable.steps.effects import drive, drive_async
 from durable.steps.result_cache import WORKFLOW as CACHE_WORKFLOW
@@ -111,10 +112,7 @@ class Run(RecordedRun):
         """Read everything that is recorded below the run, page by page."""
         if self.id in self._session.active:
             self._session.journal.flush_all()
-        after = 0
-        while page := self._session.store.steps(self.id, StepQuery(after=after)):
-            yield from page
-            after = page[-1].seq
+        yield from all_steps(self._session.store, self.id)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the run's end and give its result; seconds, None: however long it takes.

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from durable.declarations.naming import check_run_id, is_unicode
 from durable.errors import CorruptRecordError, InputsChangedError, NotSerializableError, SnapshotError
 from durable.identity.step_keys import content_digest, idempotency_key
-from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepRecord, StepStatus
 from durable.runs import sessions
 from durable.runs.copies import FINISHED, carried, named, plant
 from durable.runs.states import ADD, DELETE, SET
+from durable.step_pages import all_steps
 from durable.steps.details import Details
 from durable.steps.verdicts import is_in_doubt
 from durable.values.exceptions import describe, encode_exception
@@ -83,7 +84,7 @@ def _content(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[
         },
         "unfinished": {keys[step.seq]: _placed(step) for step in unfinished},
         "children": {
-            key: _content(session, child, list(_steps_of(session, child.id)))
+            key: _content(session, child, list(all_steps(session.store, child.id)))
             | {"lineage": child.lineage, "is_derived": child.lineage == _derived(child.lineage, run.id, steps, key)}
             for key, child in children.items()
         },
@@ -104,13 +105,6 @@ def _unfinished_children(session: Session, run_id: str) -> Iterator[RunRecord]:
     for summary in session.store.runs(RunFilter(parent_run=run_id)):
         if summary.run.status not in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
             yield summary.run
-
-
-def _steps_of(session: Session, run_id: str) -> Iterator[StepRecord]:
-    after = 0
-    while page := session.store.steps(run_id, StepQuery(after=after)):
-        yield from page
-        after = page[-1].seq
 
 
 def _may_have_happened(step: StepRecord) -> bool:
