@@ -168,21 +168,7 @@ class Run(RecordedRun):
             known = registry.workflows.get(record.workflow)
             return self.wait() if known is not None and known.is_async else self.result()
         entry = json.loads(record.entry)
-        refuse_programs(self._session, record)
-        if entry.get("block"):
-            what, holder = "a `with durable.run(...)` block", "the program that holds the block"
-            if record.workflow == NOTEBOOK:
-                what, holder = "that of a notebook", "the notebook"
-            raise ConfigurationError(f"Run {self.id} is {what}: only {holder} can resume it.")
-        if record.inputs is None:
-            raise ConfigurationError(
-                f"Run {self.id} cannot be resumed from here: its inputs {', '.join(entry.get('missing', ()))} could not be "
-                f"stored. Call the workflow with them from your program."
-            )
-        if entry.get("self"):
-            raise ConfigurationError(
-                f"Run {self.id} is a method call, and its object is not stored. Call the method from your program."
-            )
+        self._refuse_to_resume(record, entry)
         workflow = registry.workflows.get(record.workflow, self._session.anchor) or load_workflow(
             record, self._session.anchor
         )
@@ -198,6 +184,24 @@ class Run(RecordedRun):
         call = RunCall(definition, None, args, kwargs)
         life = run_life(call, lambda: definition.plain(*args, **kwargs))
         return drive_async(life) if definition.is_async else drive(life)
+
+    def _refuse_to_resume(self, record: RunRecord, entry: dict[str, Any]) -> None:
+        """Raise `ConfigurationError` for a run that nobody but the code that began it can go on with."""
+        refuse_programs(self._session, record)
+        if entry.get("block"):
+            what, holder = "a `with durable.run(...)` block", "the program that holds the block"
+            if record.workflow == NOTEBOOK:
+                what, holder = "that of a notebook", "the notebook"
+            raise ConfigurationError(f"Run {self.id} is {what}: only {holder} can resume it.")
+        if record.inputs is None:
+            raise ConfigurationError(
+                f"Run {self.id} cannot be resumed from here: its inputs {', '.join(entry.get('missing', ()))} could not be "
+                f"stored. Call the workflow with them from your program."
+            )
+        if entry.get("self"):
+            raise ConfigurationError(
+                f"Run {self.id} is a method call, and its object is not stored. Call the method from your program."
+            )
 
     def cancel(self) -> None:
         """Cancel the run: at once if nobody executes it, at its next step boundary otherwise. It can be resumed."""

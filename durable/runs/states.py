@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from durable.declarations.naming import is_unicode
+from durable.disabled.plain_runs import plain_body
 from durable.errors import ConfigurationError, NotSerializableError, OutsideRunError
 from durable.identity.encoding import Unencodable, encode
 from durable.identity.secrets_of_calls import is_secret_name
@@ -333,8 +334,6 @@ def _here() -> tuple[RunState, Body]:
 
 def _unrecorded() -> tuple[RunState, Body]:
     """Give the state of a run of which nothing is recorded."""
-    from durable.disabled.plain_runs import plain_body  # noqa: PLC0415 -- needed only there
-
     run: Any = plain_body("durable.state").run
     if run.state is None:
         run.state = RunState(run.id, run, Serializer())
