@@ -19,6 +19,7 @@ from durable.identity.calls import Call
 from durable.identity.fingerprints import encode_argument
 from durable.notebooks.code import CellCode
 from durable.notebooks.variables import code_digest, definitions, find_variables
+from durable.options import ABSENT
 from durable.runs import sessions
 from durable.telling.notices import age, say
 from durable.values.serializers import Unserializable
@@ -188,9 +189,8 @@ class Cell:
 
     def _counts(self, name: str) -> bool:
         """Whether a name is a variable of the notebook: no builtin, no module, nothing of IPython's own."""
-        absent = object()
-        value = self._namespace.get(name, absent)
-        if value is absent or value is self._hidden.get(name, absent):
+        value = self._namespace.get(name, ABSENT)
+        if value is ABSENT or value is self._hidden.get(name, ABSENT):
             return False
         return not isinstance(value, ModuleType) and name not in _IPYTHONS
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _UNDO = "~undo"  # ends the container of a compensation; names and keys hold no such character
 _PENDING = "undo"  # in the outcome of a run that is being undone: the number of the event that began it
 _TO_UNDO = StepFlag.UNDO | StepFlag.CHILD_RUN
+_MAYBE = (StepStatus.STARTED, StepStatus.FAILED, StepStatus.CANCELLED)
 _SETTLED = StepFlag.NO_EFFECT | StepFlag.RESOLVED | StepFlag.RETRYING
 
 Failures = list[tuple[StepRecord, BaseException | None]]
@@ -120,9 +121,6 @@ def _look(execution: Execution) -> tuple[list[int], list[StepRecord]]:
         elif step.status in _MAYBE and step.flags & StepFlag.NOT_IDEMPOTENT and not step.flags & _SETTLED:
             doubtful.append(step)
     return [seq for _, seq in sorted(finished, reverse=True)], doubtful
-
-
-_MAYBE = (StepStatus.STARTED, StepStatus.FAILED, StepStatus.CANCELLED)
 
 
 def _steps_to_undo(execution: Execution) -> Iterator[StepRecord]:
