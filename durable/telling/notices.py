@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def lasted(seconds: float) -> str:
     """Say how long something took, in its largest unit."""
     size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), _UNITS[-1])
     return f"{int(seconds // size)} {unit}"
+
+
+def moment(seconds: float) -> str:
+    """Write a time, in seconds since 1970, in the time zone of whoever reads it."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def counted(count: int, what: str) -> str:
@@ -129,7 +135,7 @@ def tell_left_behind(run_id: str) -> None:
 def tell_waiting(run_id: str, steps: list[str]) -> None:
     """Say that an interrupted run cannot end yet."""
     say(
-        f"run {run_id} was interrupted and ends when {_listed(steps)} have ended: what runs in threads cannot be stopped. To "
+        f"run {run_id} was interrupted and ends when {listed(steps)} have ended: what runs in threads cannot be stopped. To "
         f"end at once kill the process; they are in flight then, as after a crash: kill -9 {os.getpid()}"
     )
 
@@ -137,13 +143,14 @@ def tell_waiting(run_id: str, steps: list[str]) -> None:
 def tell_only_replayed(run_id: str, failures: list[str]) -> None:
     """Say that an execution failed without executing anything."""
     say(
-        f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {_listed(failures)}. "
+        f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {listed(failures)}. "
         f"To try them again: {shell_command('resume', run_id)} --retry-failed, with_options(retry_failed=True) or "
         f"DURABLE_RETRY_FAILED=1."
     )
 
 
-def _listed(keys: list[str]) -> str:
+def listed(keys: list[str]) -> str:
+    """Name the first few of many."""
     more = len(keys) - _LISTED
     return ", ".join(keys[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
