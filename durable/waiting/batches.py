@@ -293,7 +293,7 @@ class _Polling(Wait):
         if self._has_failed():
             return False
         execution, batch = self.execution, self._batch
-        ticket = self._begin(deadline)
+        ticket = self._record_deadline(deadline)
         with execution.standby.waiting() as bell:
             yield Durable(execution, ticket)
             while not (yield _Aside(partial(batch.poll, self._id))):

@@ -165,7 +165,7 @@ class Wait(Attempts):
 
     def _wait(self, deadline: float | None) -> Generator[Effect, Any, Any]:
         execution = self.execution
-        ticket = self._begin(deadline)
+        ticket = self._record_deadline(deadline)
         seen: int | None = execution.standby.mail
         value = self._outcome(deadline, look=True)
         if value is not _PENDING:
@@ -181,7 +181,7 @@ class Wait(Attempts):
                 yield bell.within(None if deadline is None else deadline - execution.clock())
                 self.frame.body.check()
 
-    def _begin(self, deadline: float | None) -> int:
+    def _record_deadline(self, deadline: float | None) -> int:
         """Record that it waits, and how long at most."""
         self._details = replace(Details.read(self._details), until=deadline).write()
         return self._append(StepStatus.STARTED, StepFlag.RETRYING)
