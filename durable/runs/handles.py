@@ -30,6 +30,7 @@ from durable.runs.run_lists import Runs
 from durable.runs.runs import run_life
 from durable.runs.step_views import StepView, view_of
 from durable.step_pages import all_steps
+from durable.steps.awaitables import running_loop
 from durable.steps.doubts import DidNotHappen, Happened
 from durable.steps.effects import drive, drive_async
 from durable.steps.result_cache import WORKFLOW as CACHE_WORKFLOW
@@ -334,10 +335,7 @@ class Run(RecordedRun):
         return record
 
     def _refuse_to_wait_for_oneself(self) -> None:
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
+        running = running_loop()
         done = self._outcome is not None and self._outcome.done()
         if not done and running is not None and (running is self.loop or self._is_in(running)):
             raise WouldDeadlockError(
