@@ -7,6 +7,7 @@ step, which is sent to hosts that honour it.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -214,8 +215,6 @@ def resolved(value: Any) -> Any:
     """Make a recorded response of what somebody says was the answer: its status and JSON, or the JSON alone."""
     if isinstance(value, dict) and "status" in value and "headers" in value:
         return value
-    import json  # noqa: PLC0415 -- needed for a decision only
-
     content = json.dumps(value).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
     return {"status": _OK, "reason": "OK", "headers": headers, "content": content}
