@@ -13,7 +13,7 @@ from durable.cli.results import UsageError, exit_code, print_result
 from durable.errors import ConfigurationError, NotFoundError
 from durable.scripts.exit_codes import USAGE
 from durable.suggestions import suggestion
-from durable.telling.notices import say
+from durable.telling.notices import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def run(db: str | None, words: list[str]) -> Any:
     try:
         options, rest = parse(words)
     except UsageError as error:
-        say(str(error))
+        tell(str(error))
         return USAGE
     if options.wants_help:
         sys.stdout.write(HELP)
@@ -96,7 +96,7 @@ def run(db: str | None, words: list[str]) -> Any:
         budget=options.budget,
     )
     if not options.is_module and _names_workflow(target):
-        return exit_code(partial(_run_workflow, invocation), say)
+        return exit_code(partial(_run_workflow, invocation), tell)
     from durable.scripts.launching import launch  # noqa: PLC0415 -- as above
 
     return launch(invocation)

@@ -17,7 +17,7 @@ from durable.notebooks.tables import RunTable
 from durable.records import StepFlag, StepStatus
 from durable.steps.doubts import did_not_happen, happened
 from durable.suggestions import suggestion
-from durable.telling.notices import counted, say
+from durable.telling.notices import counted, tell
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -81,7 +81,7 @@ class Magics:
                 self._fresh()
             case "finish":
                 run = self._kernel.finish()
-                say(f"run {run.id} has succeeded. Its results stay: for a new run, %durable fresh.")
+                tell(f"run {run.id} has succeeded. Its results stay: for a new run, %durable fresh.")
             case _:
                 display(RunTable(self._kernel.run(), self._kernel.opened().replayed))
 
@@ -109,7 +109,7 @@ class Magics:
 
     def _tell(self, run: Run) -> None:
         recorded = sum(1 for _ in run.step_records())
-        say(f"this notebook is run {run.id}, {counted(recorded, 'step')} recorded.")
+        tell(f"this notebook is run {run.id}, {counted(recorded, 'step')} recorded.")
 
     def _forget(self, task: str, *, force: bool) -> None:
         opened = self._kernel.opened()
@@ -131,7 +131,7 @@ class Magics:
                 f"%durable forget {shlex.quote(task)} --force"
             )
         opened.set_aside(found)
-        say(f"forgot {counted(len(found), 'call')} of {task!r}; the next call is executed.")
+        tell(f"forgot {counted(len(found), 'call')} of {task!r}; the next call is executed.")
 
     def _resolve(self, given: argparse.Namespace) -> None:
         outcome: Any = did_not_happen
@@ -145,7 +145,7 @@ class Magics:
         run = self._kernel.run()
         self._kernel.release()
         run.resolve(given.step, outcome)
-        say(f"step {given.step} is resolved. Run the cell again to go on.")
+        tell(f"step {given.step} is resolved. Run the cell again to go on.")
 
     def _fresh(self) -> None:
         before = self._kernel.run()
@@ -154,7 +154,7 @@ class Magics:
         run = self._kernel.fresh()
         names = f"{', '.join(sorted({_names(step)[0] for step in paid}))} ({counted(len(paid), 'call')})"
         again = f" What is not idempotent happens again when its cell runs: {names}." if paid else ""
-        say(f"this notebook goes on as run {run.id}; nothing is recorded in it yet.{again}")
+        tell(f"this notebook goes on as run {run.id}; nothing is recorded in it yet.{again}")
 
 
 def _names(step: StepRecord) -> tuple[str, ...]:

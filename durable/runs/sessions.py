@@ -124,7 +124,7 @@ def is_disabled() -> bool:
     global _told_disabled  # noqa: PLW0603 -- said once per process
     if not _told_disabled:
         _told_disabled = True
-        notices.say("DURABLE_DISABLE is set: nothing is recorded and nothing is replayed.")
+        notices.tell("DURABLE_DISABLE is set: nothing is recorded and nothing is replayed.")
     return True
 
 

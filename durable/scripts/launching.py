@@ -19,7 +19,7 @@ from durable.scripts.loops import scoped_loops
 from durable.scripts.programs import find_module, find_script
 from durable.scripts.targets import ProjectSettings, Targets, unknown_target
 from durable.steps.effects import drive
-from durable.telling.notices import say
+from durable.telling import notices
 from durable.telling.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _say_nothing(_: str) -> None: ...
 
 
 def _refuse(error: DurableError, code: int | None = None) -> int:
-    say(str(error))
+    notices.tell(str(error))
     return code if code is not None else USAGE if isinstance(error, ConfigurationError) else FAILED
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from durable.errors import StepInDoubtError
 from durable.identity.step_keys import idempotency_key
 from durable.steps.details import Details
-from durable.telling.notices import moment, say, shell_command
+from durable.telling.notices import moment, shell_command, tell
 from durable.telling.progress import hidden
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def can_ask() -> bool:
 
 def ask_whether_it_happened(message: str) -> Outcome | None:
     """Ask the person at the terminal; None if they do not know."""
-    say(message)
+    tell(message)
     answer = _prompt("Did it happen? [y]es / [n]o / [ENTER] leave it undecided: ").lower()
     if answer in {"n", "no"}:
         return did_not_happen
@@ -97,12 +97,12 @@ def ask_whether_it_happened(message: str) -> Outcome | None:
         try:
             return Happened(json.loads(text))
         except ValueError as error:
-            say(f"not JSON: {error}")
+            tell(f"not JSON: {error}")
 
 
 def ask_whether_to_run(message: str) -> bool:
     """Ask the person at the terminal whether a drifted call is a new one that should be executed."""
-    say(message)
+    tell(message)
     return _prompt("Execute it as a new call? [y]es / [ENTER] no: ").lower() in {"y", "yes"}
 
 
