@@ -107,8 +107,21 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         console.print(f"last execution: {tally}", markup=False)
     if message:
         console.print(Text(visible(message)))
+    rows = [
+        (
+            str(step.seq),
+            step.key,
+            status_text("in doubt" if view_of(step, past).in_doubt else step.status),
+            str(step.attempts),
+            when(step.started_at),
+            lasted(step.started_at, step.ended_at),
+            str(step_cost(step, alive=alive) or ""),
+            _error_line(step),
+        )
+        for step in steps
+    ]
     columns = ("#", "step", "status", "attempts", "started", "took", "cost", "error")
-    console.print(table(*_without_empty(columns, [_step_row(step, past, alive) for step in steps])))
+    console.print(table(*_without_empty(columns, rows)))
     if goes_on:
         say(f"go on with: {shell_command('resume', record.id)}")
 
@@ -230,19 +243,6 @@ def _without_empty(
     """Leave out columns of which nothing is to be said."""
     shown = [i for i, column in enumerate(columns) if column not in _MAY_GO or any(row[i] for row in rows)]
     return [columns[i] for i in shown], [[row[i] for i in shown] for row in rows]
-
-
-def _step_row(step: StepRecord, past: Past | None, alive: bool) -> tuple[str | Text, ...]:
-    return (
-        str(step.seq),
-        step.key,
-        status_text("in doubt" if view_of(step, past).in_doubt else step.status),
-        str(step.attempts),
-        when(step.started_at),
-        lasted(step.started_at, step.ended_at),
-        str(step_cost(step, alive=alive) or ""),
-        _error_line(step),
-    )
 
 
 def _step_data(step: StepRecord, past: Past | None) -> dict[str, Any]:
