@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from durable.concurrency.futures import TaskFuture
 from durable.declarations.naming import check_run_id, is_unicode
 from durable.errors import DefinitionError
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -56,11 +57,8 @@ def check_known(kind: str, options: dict[str, Any], known: Iterable[str], elsewh
     """Refuse options that do not exist, and name the nearest; those `elsewhere` are options of one call."""
     for option in options:
         if option not in known:
-            import difflib  # noqa: PLC0415 -- needed for a mistake only
-
-            close = difflib.get_close_matches(option, list(known), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            hint = " It is one of with_options(...), for one call." if option in elsewhere else hint
+            is_elsewhere = option in elsewhere
+            hint = " It is one of with_options(...), for one call." if is_elsewhere else suggestion(option, known)
             raise DefinitionError(f"@{kind} has no option {option!r}.{hint}")
 
 

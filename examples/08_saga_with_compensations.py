@@ -69,7 +69,9 @@ def main() -> None:
         ("third start: there are cars again", {}),
     ):
         print(title, flush=True)
-        subprocess.run([sys.executable, __file__, "start"], env=environment | more, stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            [sys.executable, __file__, "start"], env=environment | more, stderr=subprocess.DEVNULL, check=False
+        )
 
 
 if __name__ == "__main__":

@@ -53,9 +53,7 @@ text = " and then ".join(answers)       # stored, and restored while code and in
 
 def run_all(folder: str) -> str:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
-    client = NotebookClient(
-        notebook, resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=ERROR"]
-    )
+    client = NotebookClient(notebook, resources={"metadata": {"path": folder}}, extra_arguments=["--log-level=ERROR"])
     try:
         client.execute()
     except DeadKernelError:

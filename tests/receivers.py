@@ -156,7 +156,7 @@ class _Mailbox:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def handle_RCPT(self, _: object, __: object, envelope: Any, address: str, ___: object) -> str:  # noqa: N802
+    async def handle_RCPT(self, _: object, __: object, envelope: Any, address: str, ___: object) -> str:  # noqa: N802 -- what aiosmtpd calls it
         if address.startswith("nobody"):
             return "550 no such mailbox"
         envelope.rcpt_tos.append(address)

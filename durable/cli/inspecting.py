@@ -22,7 +22,7 @@ from durable.runs.step_views import view_of
 from durable.steps.details import Details
 from durable.telling.explaining import explain as explain_step
 from durable.telling.explaining import recorded_past
-from durable.telling.notices import shell_command
+from durable.telling.notices import shell_command, state_of
 from durable.values.exceptions import describe
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def ls(
         (
             run.id,
             run.workflow,
-            status_text(_shown_status(run, alive)),
+            status_text(state_of(run.status, is_under_way=alive)),
             f"{steps.get(StepStatus.SUCCEEDED, 0)}/{sum(steps.values())}",
             when(run.created_at),
             *_spending(run),
@@ -82,16 +82,17 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     alive = is_under_way(sessions.current(), record)
     steps = list(run.step_records())
     past = None if alive else recorded_past(record, steps)
-    goes_on = (not alive or record.status == RunStatus.PAUSED) and (record.status in _RESUMABLE or _is_decided(record, steps))
+    goes_on = (not alive or record.status == RunStatus.PAUSED) and (
+        record.status in _RESUMABLE or _is_decided(record, steps)
+    )
     message = "" if record.status in UNFINISHED or _is_decided(record, steps) else run.message
     if as_json:
         data = _run_data(record, alive) | {"message": message, "cost": cost_data(run.cost)}
         print_json(data | _tally_data(record) | {"steps": [_step_data(step, past) for step in steps]})
         return
     console = out()
-    console.print(
-        one_line(record.id, "bold"), one_line(record.workflow), status_text(_shown_status(record, alive)), sep="  "
-    )
+    status = status_text(state_of(record.status, is_under_way=alive))
+    console.print(one_line(record.id, "bold"), one_line(record.workflow), status, sep="  ")
     console.print(
         f"started {when(record.created_at)}" + (f", ended {when(record.ended_at)}" if record.ended_at else "")
     )
@@ -177,7 +178,6 @@ def doctor(as_json: Json = False) -> None:
 
 _MAY_GO = frozenset({"cost", "not spent again"})
 _RESUMABLE = (RunStatus.PENDING, *UNFINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
-_INTERRUPTED = (RunStatus.RUNNING, RunStatus.WAITING)
 
 
 def _is_decided(run: RunRecord, steps: list[StepRecord]) -> bool:
@@ -186,10 +186,6 @@ def _is_decided(run: RunRecord, steps: list[StepRecord]) -> bool:
     return run.status == RunStatus.BLOCKED and any(
         step.flags & StepFlag.RESOLVED for step in steps if step.key == blocked_by
     )
-
-
-def _shown_status(run: RunRecord, alive: bool) -> str:
-    return "interrupted" if run.status in _INTERRUPTED and not alive else str(run.status)
 
 
 def _run_data(run: RunRecord, alive: bool) -> dict[str, Any]:

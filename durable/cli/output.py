@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from durable.telling.notices import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,7 +90,7 @@ def status_text(status: str) -> Text:
 
 def when(seconds: float | None) -> str:
     """Write a time for people, in their time zone."""
-    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "" if seconds is None else moment(seconds)
 
 
 def lasted(start: float, end: float | None) -> str:

@@ -15,6 +15,7 @@ from durable.records import RunStatus
 from durable.runs import sessions
 from durable.runs.handles import Run, summaries
 from durable.runs.recorded_runs import is_under_way
+from durable.telling.notices import counted
 
 if TYPE_CHECKING:
     from durable.records import RunRecord
@@ -54,7 +55,7 @@ def gc(
     if as_json:
         print_json({"removed": [] if dry_run else removed, "would_remove": removed if dry_run else []})
     else:
-        say(f"{len(removed)} run{'s' * (len(removed) != 1)} {'would be ' * dry_run}removed")
+        say(f"{counted(len(removed), 'run')} {'would be ' * dry_run}removed")
 
 
 def _old_runs(session: Session, *, before: float, unfinished: bool) -> list[str]:

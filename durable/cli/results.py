@@ -1,7 +1,4 @@
-"""How a command ends: a workflow's result as JSON on stdout, words for people on stderr, and an exit code.
-
-Exit codes: 0 success, 1 failed (resumable), 2 usage, 76 blocked in doubt, 77 budget spent, 130 interrupted.
-"""
+"""How a command ends: a workflow's result as JSON on stdout, words for people on stderr, and an exit code."""
 
 from __future__ import annotations
 
@@ -13,17 +10,19 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import BudgetExceededError, DurableError, RunBlockedError
+from durable.scripts.exit_codes import BLOCKED, FAILED, INTERRUPTED, OK, OVER_BUDGET, USAGE
 from durable.telling.notices import shell_command
 from durable.telling.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-OK, FAILED, USAGE, BLOCKED, OVER_BUDGET, INTERRUPTED = 0, 1, 2, 76, 77, 130
-
 
 class UsageError(Exception):
     """The command cannot be meant as it stands."""
+
+
+_CODES = {UsageError: USAGE, RunBlockedError: BLOCKED, BudgetExceededError: OVER_BUDGET}
 
 
 class WorkflowFailed(Exception):  # noqa: N818 -- carries the user's exception to where it is shown
@@ -60,18 +59,9 @@ def exit_code(command: Callable[[], object], complain: Callable[[str], None]) ->
     """Execute a command and say what went wrong; gives the exit code."""
     try:
         command()
-    except UsageError as error:
+    except (UsageError, DurableError) as error:
         complain(str(error))
-        return USAGE
-    except RunBlockedError as error:
-        complain(str(error))
-        return BLOCKED
-    except BudgetExceededError as error:
-        complain(str(error))
-        return OVER_BUDGET
-    except DurableError as error:
-        complain(str(error))
-        return FAILED
+        return next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)
     except KeyboardInterrupt:
         complain("interrupted; what is recorded stays, the same command goes on.")
         return INTERRUPTED

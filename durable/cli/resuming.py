@@ -110,6 +110,8 @@ def fork(
         say(f"it will do again what is not idempotent: {', '.join(again)}")
     say(f"go on with: {shell_command('resume', forked.id)}")
     sys.stdout.write(forked.id + "\n")
+
+
 def send(
     run_id: RunId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the message that the run waits for.")],

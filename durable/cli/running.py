@@ -9,12 +9,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from durable.cli.results import USAGE, UsageError, exit_code, print_result
+from durable.cli.results import UsageError, exit_code, print_result
 from durable.errors import ConfigurationError, NotFoundError
+from durable.scripts.exit_codes import USAGE
+from durable.suggestions import suggestion
+from durable.telling.notices import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
+
+    from durable.scripts.calls import Invocation
 
 HELP = """\
 Usage: durable run [OPTIONS] SCRIPT [ARGUMENT]...
@@ -68,7 +73,7 @@ def run(db: str | None, words: list[str]) -> Any:
     try:
         options, rest = parse(words)
     except UsageError as error:
-        _complain(str(error))
+        tell(str(error))
         return USAGE
     if options.wants_help:
         sys.stdout.write(HELP)
@@ -78,23 +83,23 @@ def run(db: str | None, words: list[str]) -> Any:
 
         sessions.configure(db)
     target, *arguments = rest
-    if not options.is_module and _names_workflow(target):
-        return exit_code(partial(_run_workflow, target, arguments, options), _complain)
     from durable.scripts.calls import Invocation  # noqa: PLC0415 -- as above
+
+    invocation = Invocation(
+        target,
+        tuple(arguments),
+        is_module=options.is_module,
+        tasks=tuple(options.tasks),
+        patches=tuple(options.patches),
+        run_id=options.run_id,
+        fresh=options.fresh,
+        budget=options.budget,
+    )
+    if not options.is_module and _names_workflow(target):
+        return exit_code(partial(_run_workflow, invocation), tell)
     from durable.scripts.launching import launch  # noqa: PLC0415 -- as above
 
-    return launch(
-        Invocation(
-            target,
-            tuple(arguments),
-            is_module=options.is_module,
-            tasks=tuple(options.tasks),
-            patches=tuple(options.patches),
-            run_id=options.run_id,
-            fresh=options.fresh,
-            budget=options.budget,
-        )
-    )
+    return launch(invocation)
 
 
 def _names_workflow(target: str) -> bool:
@@ -157,28 +162,20 @@ def _next(name: str, rest: list[str]) -> str:
 
 
 def _closest(name: str) -> str:
-    import difflib  # noqa: PLC0415 -- needed for a mistake only
-
-    close = difflib.get_close_matches(name, [*_VALUED, "--fresh", "--help"], n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return suggestion(name, [*_VALUED, "--fresh", "--help"], " (did you mean {}?)")
 
 
-def _complain(text: str) -> None:
-    sys.stderr.write(f"durable: {text}\n")
-
-
-def _run_workflow(target: str, words: list[str], options: Options) -> None:
+def _run_workflow(invocation: Invocation) -> None:
     from durable.scripts.workflows import WorkflowCall  # noqa: PLC0415 -- scripts need none of it
 
     try:
-        given, as_json = _inputs(words)
-        call: Any = WorkflowCall(target, given, as_json, options)
+        call = WorkflowCall(invocation, *_inputs(invocation.arguments))
     except (ConfigurationError, NotFoundError) as error:
         raise UsageError(str(error)) from error
     print_result(call, lambda: call.run_id)
 
 
-def _inputs(words: list[str]) -> tuple[dict[str, str], str | None]:
+def _inputs(words: Sequence[str]) -> tuple[dict[str, str], str | None]:
     """Read `--arg name=value` and `--json '{...}'`."""
     given: dict[str, str] = {}
     as_json: str | None = None

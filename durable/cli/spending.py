@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from durable.costs.recorded_costs import children_of, own_steps, step_cost
 from durable.runs import sessions
 from durable.runs.handles import summaries
 from durable.runs.recorded_runs import is_under_way
+from durable.telling.notices import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def _group(by: By, run: RunRecord, step: StepRecord) -> str:
         return step.task
     if by is By.WORKFLOW:
         return run.workflow
-    return datetime.fromtimestamp(step.ended_at or step.started_at).astimezone().strftime("%Y-%m-%d")
+    return moment(step.ended_at or step.started_at).partition(" ")[0]
 
 
 def _row(steps: int, cost: Cost) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from durable.costs.costs import USD, added, dollars, packed, unpacked
 from durable.costs.recorded_costs import child_cost, run_cost
 from durable.errors import BudgetExceededError
-from durable.records import StepFlag, StepQuery, StepStatus
+from durable.records import StepFlag, StepStatus
+from durable.step_pages import step_at
 from durable.steps.details import Details
 from durable.telling.notices import shell_command
 from durable.values.exceptions import encode_exception
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
     from durable.runs.execution import Body, Execution
     from durable.steps.attempts import Attempts
-
-_NOTHING = Decimal(0)
 
 
 @dataclass(slots=True)
@@ -57,7 +56,7 @@ class Ledger:
         self.held_up: set[Attempts] = set()
         self._accounts: dict[int, _Account] = {}
         self._costly: set[int] = set()
-        self._before = _NOTHING
+        self._before = Decimal(0)
         if self.budget is not None and execution.past.last_event:
             self._before = run_cost(execution.session.store, execution.id).usd
 
@@ -87,7 +86,7 @@ class Ledger:
         execution, record = self.execution, self._accounts[seq].record
         if record is None:
             execution.journal.flush_all()
-            [record] = execution.journal.store.steps(execution.id, StepQuery(after=seq - 1, limit=1))
+            record = step_at(execution.journal.store, execution.id, seq)
         if record.status != StepStatus.STARTED:
             execution.append(self.stamped(record))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from durable.costs.costs import Cost, cost_of, total_of, unpacked
 from durable.records import RunFilter, StepFlag, StepQuery, StepStatus
+from durable.step_pages import all_steps
 from durable.steps.details import Details
 
 if TYPE_CHECKING:
@@ -35,10 +36,7 @@ def saved_cost(step: StepRecord) -> Cost:
 
 def cost_steps(store: Store, run_id: str) -> Iterator[StepRecord]:
     """Read the steps of a run that cost something, or hold such that do."""
-    after = 0
-    while page := store.steps(run_id, StepQuery(after=after, flags=StepFlag.COST)):
-        yield from page
-        after = page[-1].seq
+    return all_steps(store, run_id, StepQuery(flags=StepFlag.COST))
 
 
 def children_of(store: Store, run_id: str) -> list[RunRecord]:

@@ -13,7 +13,7 @@ from durable.costs.costs import Cost, cost_of, dollars, packed, total_of, unpack
 from durable.costs.recorded_costs import cost_steps, run_cost, saved_cost
 from durable.errors import StoreError
 from durable.records import ENDED, StepFlag, StepQuery
-from durable.telling.notices import lasted
+from durable.telling.notices import counted, lasted
 
 if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
@@ -51,7 +51,7 @@ class Tally:
         saved = not_spent_again(self.saved, self.seconds)
         parts += [saved] if saved else []
         if unknown := self.cost.unknown:
-            parts.append(f"the cost of {unknown} execution{'s' * (unknown != 1)} of steps is unknown")
+            parts.append(f"the cost of {counted(unknown, 'execution')} of steps is unknown")
         return ", ".join(parts)
 
     def joined(self, below: Tally) -> Tally:

@@ -66,7 +66,7 @@ def is_script(function: Callable[..., object]) -> bool:
 
 def script_title(path: str, anchor: str | None) -> str:
     """Name a script itself: its path as seen from `anchor` or the first store."""
-    relative = _seen_from(path, anchor if anchor is not None else _anchor or "")
+    relative = _seen_from(path, home(anchor))
     return relative.replace(os.sep, "/").encode(errors="backslashreplace").decode()
 
 

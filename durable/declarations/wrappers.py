@@ -16,7 +16,7 @@ from durable.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from types import ModuleType
-    from typing import Unpack
+    from typing import Self, Unpack
 
     from durable.concurrency.completions import MapResults
     from durable.concurrency.futures import TaskFuture
@@ -102,6 +102,22 @@ else:
     _Wrapper, _BoundWrapper = wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper
 
 
+class _Decorated(_Wrapper):
+    """What a decorated function has in common with a plain one: it is pickled by reference and never copied."""
+
+    def __reduce_ex__(self, protocol: Any) -> str:
+        """Pickle by reference, as functions are."""
+        return str(self.__wrapped__.__qualname__)
+
+    def __copy__(self) -> Self:
+        """Functions are not copied."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Functions are not copied."""
+        return self
+
+
 class BoundTask(_BoundWrapper, Generic[P, R_co]):
     """A task as the method of an object."""
 
@@ -142,7 +158,7 @@ class BoundTask(_BoundWrapper, Generic[P, R_co]):
         return results
 
 
-class Task(_Wrapper, Generic[P, R_co]):
+class Task(_Decorated, Generic[P, R_co]):
     """A function whose calls inside a run are steps: recorded once, replayed afterwards."""
 
     __bound_function_wrapper__ = BoundTask
@@ -221,18 +237,6 @@ class Task(_Wrapper, Generic[P, R_co]):
         results: MapResults[Any] = _submitting().map_task(*bound, iterables, concurrency, ordered=ordered)
         return results
 
-    def __reduce_ex__(self, protocol: Any) -> str:
-        """Pickle by reference, as functions are."""
-        return str(self.__wrapped__.__qualname__)
-
-    def __copy__(self) -> Task[P, R_co]:
-        """Functions are not copied."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Task[P, R_co]:
-        """Functions are not copied."""
-        return self
-
 
 class BoundWorkflow(_BoundWrapper, Generic[P, R_co]):
     """A workflow as the method of an object."""
@@ -253,7 +257,7 @@ class BoundWorkflow(_BoundWrapper, Generic[P, R_co]):
         return run
 
 
-class Workflow(_Wrapper, Generic[P, R_co]):
+class Workflow(_Decorated, Generic[P, R_co]):
     """A function whose calls are runs: unfinished ones are resumed, finished ones return their stored result."""
 
     __bound_function_wrapper__ = BoundWorkflow
@@ -303,15 +307,3 @@ class Workflow(_Wrapper, Generic[P, R_co]):
         """
         run: Run = _engine().start_workflow(self._self_definition, self.__wrapped__, None, args, kwargs)
         return run
-
-    def __reduce_ex__(self, protocol: Any) -> str:
-        """Pickle by reference, as functions are."""
-        return str(self.__wrapped__.__qualname__)
-
-    def __copy__(self) -> Workflow[P, R_co]:
-        """Functions are not copied."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Workflow[P, R_co]:
-        """Functions are not copied."""
-        return self

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import ConfigurationError, UpstreamFailedError, WouldDeadlockError
-from durable.steps.awaitables import Effect
+from durable.steps.awaitables import Effect, running_loop
 from durable.steps.effects import drive, drive_async
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class PlainSubmission:
 
     def begin(self, call: Callable[[], Any], *, is_async: bool, limit: asyncio.Semaphore | None) -> None:
         """Execute the call, now or as an asyncio task."""
-        loop = _running_loop()
+        loop = running_loop()
         if loop is None or (not is_async and all(each.is_settled for each in self._before)):
             drive(self._life(call))
         else:
@@ -186,10 +186,3 @@ def plain_submission_of(future: TaskFuture[Any]) -> PlainSubmission:
             f"{future!r} was submitted before DURABLE_DISABLE was set, and cannot be waited for now."
         )
     return found
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ARRAY_REDUCTIONS"]
 
 _NAN = float("nan")
 _LONGEST_FLOAT = 8
@@ -59,7 +58,7 @@ def _contiguous(flat: Any) -> Any:
 
 
 def _with_one_nan(numbers: Any) -> Any:
-    missing = numbers != numbers  # noqa: PLR0124 - only NaN differs from itself
+    missing = numbers != numbers  # noqa: PLR0124 -- only NaN differs from itself
     if missing.any():
         numbers = numbers.copy()
         numbers[missing] = _NAN

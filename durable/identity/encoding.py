@@ -31,7 +31,7 @@ from durable.identity.scalar_values import (
     paged,
     sized,
 )
-from durable.identity.type_names import name_of, short_name_of
+from durable.identity.type_names import name_of, short_name_of, slots_of
 
 if TYPE_CHECKING:
     import enum
@@ -42,7 +42,7 @@ _MOST_KNOWN_TYPES: Final = 4096
 _MOST_RETURNS: Final = 1000
 
 
-class Unencodable(Exception):  # noqa: N818 - internal: users see the FingerprintError that is made of it
+class Unencodable(Exception):  # noqa: N818 -- internal: users see the FingerprintError that is made of it
     """`path` leads from the encoded value to its part that has no value; `culprit` says what that part is."""
 
     def __init__(self, path: str, culprit: str) -> None:
@@ -385,15 +385,10 @@ def _reduced_as(name: str, base: type, kind: type) -> _Encoder:
     tag = b"r" + encode_text(name) + encode_text(name_of(kind))
     if name.partition(":")[0] in _WHOLE:
         return _reducing(_REDUCTIONS[name], tag)
-    own_slots = [slot for above in kind.__mro__[: kind.__mro__.index(base)] for slot in _slots_of(above)]
+    own_slots = [slot for above in kind.__mro__[: kind.__mro__.index(base)] for slot in slots_of(above)]
 
     def own(value: Any) -> dict[str, Any]:
         slots = {slot: getattr(value, slot) for slot in own_slots if hasattr(value, slot)}
         return {**getattr(value, "__dict__", {}), **slots}
 
     return _reducing(_REDUCTIONS[name], tag, own)
-
-
-def _slots_of(kind: type) -> tuple[str, ...]:
-    slots = vars(kind).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)

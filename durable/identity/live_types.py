@@ -6,8 +6,6 @@ its library moves between private modules is still found.
 
 from __future__ import annotations
 
-__all__ = ["LIVE_TYPES"]
-
 _EXECUTION = (
     "builtins:generator builtins:coroutine builtins:async_generator builtins:coroutine_wrapper builtins:frame "
     "builtins:traceback builtins:async_generator_asend builtins:async_generator_athrow builtins:anext_awaitable "

@@ -16,8 +16,6 @@ from durable.identity.type_names import importable_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PLAIN_REDUCTIONS", "is_frozen", "reduce_attrs", "reduce_dataclass"]
-
 
 _IMMUTABLE = (int, float, complex, str, bytes, tuple, frozenset, enum.Enum)
 

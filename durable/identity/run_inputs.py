@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.identity.encoding import encode_type
 from durable.identity.fingerprints import cheap_label
+from durable.identity.type_names import slots_of
 from durable.runs.execution import warn_once
 
 if TYPE_CHECKING:
@@ -52,14 +53,9 @@ def counts_by_type(call: Call) -> bool:
 
 def attributes_of(instance: object) -> dict[str, bytes]:
     """Label the attributes of an object that hold plain data; those called `_name` are its own affair."""
-    slots = [name for kind in type(instance).__mro__ for name in _slots_of(kind) if hasattr(instance, name)]
+    slots = [name for kind in type(instance).__mro__ for name in slots_of(kind) if hasattr(instance, name)]
     attributes = {**getattr(instance, "__dict__", {}), **{name: getattr(instance, name) for name in slots}}
     return {name: cheap_label(value) for name, value in attributes.items() if name[:1] != "_" and _is_data(value)}
-
-
-def _slots_of(kind: type) -> tuple[str, ...]:
-    slots = vars(kind).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _is_data(value: Any) -> bool:

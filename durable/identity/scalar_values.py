@@ -10,17 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "PAGE",
-    "SCALARS",
-    "digest",
-    "encode_complex",
-    "encode_float",
-    "encode_integer",
-    "encode_text",
-    "paged",
-    "sized",
-]
 
 PAGE: Final = 4096  # bytes from which a digest stands for an encoding
 _NAN: Final = float("nan")
@@ -60,7 +49,7 @@ def encode_integer(value: int) -> bytes:
 
 def encode_float(value: float) -> bytes:
     """A float; every NaN is the same."""
-    return _pack_float(b"f", value if value == value else _NAN)  # noqa: PLR0124 - only NaN differs from itself
+    return _pack_float(b"f", value if value == value else _NAN)  # noqa: PLR0124 -- only NaN differs from itself
 
 
 def encode_complex(value: complex) -> bytes:

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from durable.identity.calls import Call
 
 _SECRET_NAMES = (
-    *("password", "passwd", "passphrase", "passcode", "secret", "token", "credential", "authorization", "authentication"),
+    *("password", "passwd", "passphrase", "passcode", "secret", "token", "credential"),
+    *("authorization", "authentication"),
     *("api_key", "apikey", "access_key", "accesskey", "private_key", "privatekey", "signing_key", "encryption_key"),
     *("cookie", "bearer", "header", "session_id", "sessionid", "webhook_url", "connection_string"),
 )
-_SECRET_WORDS = frozenset({"auth", "pwd", "pass", "pin", "otp", "totp", "jwt", "pat", "dsn", "sid", "csrf", "hmac", "sig"})
+_SECRET_WORDS = frozenset(
+    {"auth", "pwd", "pass", "pin", "otp", "totp", "jwt", "pat", "dsn", "sid", "csrf", "hmac", "sig"}
+)
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _BEGINNINGS = re.compile(
     r"(?:Bearer|Basic|Token|Digest)\s+\S|sk[-_]|pk[-_]|rk_|whsec_|gh[pousr]_|github_pat_|glpat-|xox[a-z]-|AKIA|ASIA|AIza|eyJ"

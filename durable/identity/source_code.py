@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["code_digest", "function_digest", "tree_digest"]
 
 _DIGEST_SIZE = 16
 _UNMARKED_FILES = {"<string>", "<stdin>"}  # names that unrelated pieces of code share
@@ -135,8 +134,12 @@ def _unmangled(name: str) -> str:
 
 
 def _extent_of_code(code: CodeType) -> _Position | None:
-    known = [(a, c, b, d) for a, b, c, d in code.co_positions() if None not in (a, b, c, d)]
-    return _hull([(a, b, c, d) for a, b, c, d in known if (c, d) != (a, b)])  # type: ignore[misc]
+    known = [
+        (line, column, end_line, end_column)
+        for line, end_line, column, end_column in code.co_positions()
+        if line is not None and end_line is not None and column is not None and end_column is not None
+    ]
+    return _hull([position for position in known if position[2:] != position[:2]])
 
 
 def _extent_of_body(node: _Definition) -> _Position | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-__all__ = ["importable_name", "name_of", "short_name_of"]
-
 _MODULES: Final = {"__mp_main__": "__main__", "pathlib._local": "pathlib"}  # other names of the same module
 
 
@@ -19,6 +17,12 @@ def name_of(kind: type) -> str:
 def short_name_of(kind: type) -> str:
     """Top-level package and qualified name, `"package:Class"`: it outlives a library's moves between modules."""
     return f"{str(kind.__module__).partition('.')[0]}:{kind.__qualname__}"
+
+
+def slots_of(kind: type) -> tuple[str, ...]:
+    """Names of the slots that a class itself has."""
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def importable_name(value: Any) -> str | None:

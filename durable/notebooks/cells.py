@@ -18,10 +18,10 @@ from durable.errors import ConfigurationError, FingerprintError
 from durable.identity.calls import Call
 from durable.identity.fingerprints import encode_argument
 from durable.notebooks.code import CellCode
-from durable.notebooks.saying import say
 from durable.notebooks.variables import code_digest, definitions, find_variables
+from durable.options import ABSENT
 from durable.runs import sessions
-from durable.telling.notices import age
+from durable.telling.notices import age, tell
 from durable.values.serializers import Unserializable
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Cell:
             while not self._put(opened.call(call, self._execute, is_cell=True)):
                 self._set_aside(opened)
         except _CannotBeStored as problem:
-            say(str(problem))
+            tell(str(problem))
 
     async def run_async(self) -> None:
         """Do what `run` does, for a cell that awaits."""
@@ -118,7 +118,7 @@ class Cell:
             while not self._put(await opened.call_async(call, self._execute_async, is_cell=True)):
                 self._set_aside(opened)
         except _CannotBeStored as problem:
-            say(str(problem))
+            tell(str(problem))
 
     def _prepare(self) -> tuple[OpenRun, Call]:
         opened = self._kernel.opened()
@@ -165,7 +165,7 @@ class Cell:
             return False
         when = age(sessions.clock() - (self._recorded.ended_at or self._recorded.started_at))
         names = ", ".join(result["values"]) or "no variables"
-        say(f"{self._title} of {when} was restored and not executed: {names}. To execute it: %%durable --force")
+        tell(f"{self._title} of {when} was restored and not executed: {names}. To execute it: %%durable --force")
         return True
 
     def _read(self) -> list[str]:
@@ -189,9 +189,8 @@ class Cell:
 
     def _counts(self, name: str) -> bool:
         """Whether a name is a variable of the notebook: no builtin, no module, nothing of IPython's own."""
-        absent = object()
-        value = self._namespace.get(name, absent)
-        if value is absent or value is self._hidden.get(name, absent):
+        value = self._namespace.get(name, ABSENT)
+        if value is ABSENT or value is self._hidden.get(name, ABSENT):
             return False
         return not isinstance(value, ModuleType) and name not in _IPYTHONS
 
@@ -216,7 +215,7 @@ class Cell:
                     f"again after a restart."
                 )
         if left := [name for name in self._changed() if name not in given]:
-            say(
+            tell(
                 f"{self._title} changed {', '.join(left)} in place, which --outputs does not name: when the cell is restored, "
                 f"that change is missing."
             )

@@ -16,11 +16,10 @@ from durable.declarations.naming import home, module_name, set_notebook_path
 from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError, StoreError
 from durable.identity.calls import Call
 from durable.notebooks.open_runs import OpenRun, named_scope
-from durable.notebooks.saying import say
 from durable.runs import sessions
 from durable.runs.handles import Run
 from durable.steps.doubts import describe_doubt, in_doubt
-from durable.telling.notices import NOTEBOOK, age
+from durable.telling.notices import NOTEBOOK, age, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +117,7 @@ class Kernel:
             opened.execution.stop(in_doubt(doubts[0], opened.execution.run))
         if isinstance(opened.execution.stopped, StepInDoubtError):
             key = shlex.quote(opened.execution.stopped.step_key)
-            say(f"to decide it in a cell: %durable resolve {key} --happened JSON, or --did-not-happen")
+            tell(f"to decide it in a cell: %durable resolve {key} --happened JSON, or --did-not-happen")
         if opened.execution.stopped is not None:
             self.close()
 
@@ -191,9 +190,9 @@ class Kernel:
 
 def _tell_doubts(doubts: list[StepRecord], run: RunRecord) -> None:
     for record in doubts[:_SHOWN_DOUBTS]:
-        say(describe_doubt(record, run))
+        tell(describe_doubt(record, run))
     if len(doubts) > _SHOWN_DOUBTS:
-        say(f"{len(doubts) - _SHOWN_DOUBTS} more steps are in doubt, see: %durable")
+        tell(f"{len(doubts) - _SHOWN_DOUBTS} more steps are in doubt, see: %durable")
 
 
 def _in_another_kernel(name: Name, run: RunRecord | None, error: RunInProgressError) -> RunInProgressError:

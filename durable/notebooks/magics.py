@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import shlex
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,13 +13,14 @@ from durable.errors import ConfigurationError, NotFoundError
 from durable.notebooks.cells import Cell, parse_options
 from durable.notebooks.code import awaits
 from durable.notebooks.names import given_name
-from durable.notebooks.saying import say
 from durable.notebooks.tables import RunTable
 from durable.records import StepFlag, StepStatus
 from durable.steps.doubts import did_not_happen, happened
+from durable.suggestions import suggestion
+from durable.telling.notices import counted, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -67,8 +67,7 @@ class Magics:
         except ValueError as error:
             raise ConfigurationError(f"%durable {line}: {error}. Usage: {_USAGE}") from None
         if words and words[0] not in _COMMANDS:
-            close = difflib.get_close_matches(words[0], _COMMANDS, 1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
+            meant = suggestion(words[0], _COMMANDS)
             raise ConfigurationError(f"%durable has no command {words[0]!r}.{meant} Usage: {_USAGE}")
         given = _parser().parse_args(words)
         match given.command:
@@ -82,7 +81,7 @@ class Magics:
                 self._fresh()
             case "finish":
                 run = self._kernel.finish()
-                say(f"run {run.id} has succeeded. Its results stay: for a new run, %durable fresh.")
+                tell(f"run {run.id} has succeeded. Its results stay: for a new run, %durable fresh.")
             case _:
                 display(RunTable(self._kernel.run(), self._kernel.opened().replayed))
 
@@ -110,7 +109,7 @@ class Magics:
 
     def _tell(self, run: Run) -> None:
         recorded = sum(1 for _ in run.step_records())
-        say(f"this notebook is run {run.id}, {recorded} step{'s' * (recorded != 1)} recorded.")
+        tell(f"this notebook is run {run.id}, {counted(recorded, 'step')} recorded.")
 
     def _forget(self, task: str, *, force: bool) -> None:
         opened = self._kernel.opened()
@@ -119,20 +118,20 @@ class Magics:
         found = [step for step in roots if task in _names(step)]
         if not found:
             known = sorted({_names(step)[0] for step in roots})
-            close = difflib.get_close_matches(task, known, 1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
             raise NotFoundError(
-                f"Run {run.id} has recorded no call of {task!r}.{meant} Recorded: {', '.join(known) or 'nothing'}."
+                f"Run {run.id} has recorded no call of {task!r}.{suggestion(task, known)} Recorded: "
+                f"{', '.join(known) or 'nothing'}."
             )
         irreversible = [step for step in found if step.flags & StepFlag.NOT_IDEMPOTENT]
         if irreversible and not force:
+            calls = counted(len(irreversible), "call")
             raise ConfigurationError(
-                f"Nothing was forgotten: of {task!r} {_count(irreversible)} must not be repeated (idempotent=False), and "
+                f"Nothing was forgotten: of {task!r} {calls} must not be repeated (idempotent=False), and "
                 f"would happen a second time when the cells run again, under new idempotency keys. If that is meant: "
                 f"%durable forget {shlex.quote(task)} --force"
             )
         opened.set_aside(found)
-        say(f"forgot {_count(found)} of {task!r}; the next call is executed.")
+        tell(f"forgot {counted(len(found), 'call')} of {task!r}; the next call is executed.")
 
     def _resolve(self, given: argparse.Namespace) -> None:
         outcome: Any = did_not_happen
@@ -146,23 +145,19 @@ class Magics:
         run = self._kernel.run()
         self._kernel.release()
         run.resolve(given.step, outcome)
-        say(f"step {given.step} is resolved. Run the cell again to go on.")
+        tell(f"step {given.step} is resolved. Run the cell again to go on.")
 
     def _fresh(self) -> None:
         before = self._kernel.run()
         steps = before.step_records()
         paid = [step for step in steps if step.flags & StepFlag.NOT_IDEMPOTENT and step.status != StepStatus.UNDONE]
         run = self._kernel.fresh()
-        names = ", ".join(sorted({_names(step)[0] for step in paid}))
-        again = f" What is not idempotent happens again when its cell runs: {names} ({_count(paid)})." if paid else ""
-        say(f"this notebook goes on as run {run.id}; nothing is recorded in it yet.{again}")
+        names = f"{', '.join(sorted({_names(step)[0] for step in paid}))} ({counted(len(paid), 'call')})"
+        again = f" What is not idempotent happens again when its cell runs: {names}." if paid else ""
+        tell(f"this notebook goes on as run {run.id}; nothing is recorded in it yet.{again}")
 
 
 def _names(step: StepRecord) -> tuple[str, ...]:
     """Give the names that a user may call a step by: the task's short one, its full one, and the step's key."""
     full = step.task.partition("@")[0]
     return step.label.partition(":")[0], full, full.rpartition(".")[2], step.key
-
-
-def _count(steps: Sequence[StepRecord]) -> str:
-    return f"{len(steps)} call{'s' * (len(steps) != 1)}"

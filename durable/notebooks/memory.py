@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from durable.identity.step_keys import Scope, escape, join
 from durable.records import StepFlag, StepQuery, StepStatus
+from durable.step_pages import all_steps, step_at
 from durable.steps.history import StepHistory
 from durable.steps.verdicts import is_undone
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from durable.records import StepRecord
     from durable.runs.execution import Execution
 
+ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
 _LEFT = (StepStatus.STARTED, StepStatus.CANCELLED)
 _MOST_BYTES = 4096  # of a result that is kept in memory
 _ELSEWHERE = b"in the store"
-_ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
 
 
 class Memory(StepHistory):
@@ -74,8 +75,7 @@ class Memory(StepHistory):
         """Give a record as it is in the store."""
         execution = self._execution
         execution.journal.flush_all()
-        [whole] = execution.journal.store.steps(execution.id, StepQuery(after=record.seq - 1, limit=1))
-        return whole
+        return step_at(execution.journal.store, execution.id, record.seq)
 
     def take(self, scope: Scope, content: bytes, occurrence: int) -> StepRecord | None:
         """Give the record of a content; a failure that it may hold is tried again."""
@@ -83,7 +83,7 @@ class Memory(StepHistory):
         if record is None or record.occurrence != occurrence or is_undone(record):
             return None
         self.taken.add(record.seq)
-        if record.status in _ENDED_BADLY:
+        if record.status in ENDED_BADLY:
             self._execution.past.retry.add(record.seq)
         if record.flags & StepFlag.STATE:  # its changes count once, however often it is replayed
             if record.seq in self._changes_applied:
@@ -126,14 +126,9 @@ class Memory(StepHistory):
 
     def _recorded(self) -> Iterator[StepRecord]:
         """Read what cells have called, page by page."""
-        execution, after = self._execution, 0
-        while execution.past.last_event:
-            query = StepQuery(after=after, parent=0, lean=True)
-            page = execution.journal.store.steps(execution.id, query)
-            if not page:
-                return
-            yield from page
-            after = page[-1].seq
+        execution = self._execution
+        if execution.past.last_event:
+            yield from all_steps(execution.journal.store, execution.id, StepQuery(parent=0, lean=True))
 
 
 class MemoryScope(Scope):

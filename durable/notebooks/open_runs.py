@@ -15,8 +15,8 @@ from durable.errors import DurableError, ExecutionStopped, StoreError
 from durable.identity.namesakes import refuse_other_object
 from durable.identity.run_calls import RunCall
 from durable.notebooks.flights import Flights
-from durable.notebooks.memory import Memory, MemoryScope
-from durable.records import RunStatus, StepFlag, StepStatus
+from durable.notebooks.memory import ENDED_BADLY, Memory, MemoryScope
+from durable.records import ENDED, RunStatus, StepFlag, StepStatus
 from durable.runs.execution import Frame, warn_once
 from durable.runs.runs import run_life
 from durable.steps.effects import drive, drive_async
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from durable.runs.execution import Execution
     from durable.steps.effects import Effect
 
-_ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
-_EXECUTED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED)
 _scopes: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("durable_notebook_scopes", default=())
 
 
@@ -100,14 +98,9 @@ class OpenRun:
             with self._flights.alone(key):
                 if (under_way := frame.scope.under_way(call.content)) is not None:
                     under_way.wait()
-                self.execution.body.check()
-                self._begin(call, key, is_cell=is_cell)
-                try:
-                    value = drive(self._step(call, function, frame).life())
-                    self.called.add(key)
-                    return value
-                finally:
-                    self._end(call)
+                self._check_call(call, key, is_cell=is_cell)
+                with self._observed(call, key):
+                    return drive(self._step(call, function, frame).life())
         except ExecutionStopped as stopped:
             raise stopped.error from None
 
@@ -124,15 +117,9 @@ class OpenRun:
             async with self._flights.alone_async(key):
                 if (under_way := frame.scope.under_way(call.content)) is not None:
                     await under_way.settled()
-                self.execution.body.check()
-                self._begin(call, key, is_cell=is_cell)
-                try:
-                    with scoped_tasks():
-                        value = await drive_async(self._step(call, function, frame).life())
-                    self.called.add(key)
-                    return value
-                finally:
-                    self._end(call)
+                self._check_call(call, key, is_cell=is_cell)
+                with self._observed(call, key), scoped_tasks():
+                    return await drive_async(self._step(call, function, frame).life())
         except ExecutionStopped as stopped:
             raise stopped.error from None
 
@@ -169,8 +156,9 @@ class OpenRun:
     def items(self, call: Call, function: Callable[..., Any]) -> Any:
         """Give the items of a task that is a generator."""
         self.session.journal.flush_all()  # recorded items are read from the store
-        stream = Stream(self._match(call, self.frame()), function)
-        is_async = isinstance(call.task, TaskDefinition) and call.task.is_async_generator
+        match = self._match(call, self.frame())
+        stream = Stream(match, function)
+        is_async = match.task.is_async_generator
         return _unwrapped_async(items_of_async(stream)) if is_async else _unwrapped(items_of(stream))
 
     def frame(self) -> Frame:
@@ -185,7 +173,8 @@ class OpenRun:
         return frame, (frame.scope.container, call.content)
 
     def _match(self, call: Call, frame: Frame) -> Match:
-        match = Match(call.task, call, frame)  # type: ignore[arg-type]
+        assert isinstance(call.task, TaskDefinition)
+        match = Match(call.task, call, frame)
         if call.instance is not None:
             refuse_other_object(match)
         return match
@@ -193,7 +182,9 @@ class OpenRun:
     def _step(self, call: Call, function: Callable[..., Any], frame: Frame) -> Step:
         return Step(self._match(call, frame), function)
 
-    def _begin(self, call: Call, key: tuple[str, bytes], *, is_cell: bool) -> None:
+    def _check_call(self, call: Call, key: tuple[str, bytes], *, is_cell: bool) -> None:
+        """Raise what stopped the run, and say that a call is equal to an earlier one of its cell."""
+        self.execution.body.check()
         task = call.task
         if key in self.called and not is_cell:
             warn_once(
@@ -203,21 +194,26 @@ class OpenRun:
                 f"call: the others get its result. To make it a call of its own, pass an argument that differs, or call it in "
                 f"`with durable.scope(name)`.",
             )
-        self._observe(Observation("called", call.label))
 
-    def _end(self, call: Call) -> None:
-        self._observe(Observation("ended", call.label))
+    @contextlib.contextmanager
+    def _observed(self, call: Call, key: tuple[str, bytes]) -> Iterator[None]:
+        self._observe(Observation("called", call.label))
+        try:
+            yield
+            self.called.add(key)
+        finally:
+            self._observe(Observation("ended", call.label))
 
     def _note(self, record: StepRecord) -> int:
         if record.flags & StepFlag.NOT_IDEMPOTENT:
-            if record.status in _ENDED_BADLY and not record.flags & StepFlag.NO_EFFECT:
+            if record.status in ENDED_BADLY and not record.flags & StepFlag.NO_EFFECT:
                 self.doubts[record.seq] = record
             else:
                 self.doubts.pop(record.seq, None)
         ticket = self._append(record)
         if not record.parent:
             self._memory.note(record)
-            if record.status in _EXECUTED:
+            if record.status in ENDED:
                 self._observe(Observation("executed", record.label))
         return ticket
 

@@ -9,11 +9,11 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from durable.costs.recorded_costs import step_cost
-from durable.records import RunStatus, StepStatus
+from durable.records import StepStatus
 from durable.runs import sessions
 from durable.runs.recorded_runs import is_under_way
 from durable.telling.explaining import is_left_in_doubt, recorded_past
-from durable.telling.notices import age
+from durable.telling.notices import age, counted, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -60,7 +60,7 @@ class RunTable:
         under_way = is_under_way(run._session, record)  # noqa: SLF001 -- the same package
         past = None if under_way else recorded_past(record, steps)
         self._cost = run.cost
-        self._status = _status_of(record, is_under_way=under_way)
+        self._status = state_of(record.status, is_under_way=under_way)
         self._message = run.message if self._status in ("blocked", "failed", "cancelled") else ""
         self._rows = []
         for step in steps[-_MOST_STEPS:]:
@@ -89,7 +89,7 @@ class RunTable:
         record = self._record
         when = age(sessions.clock() - record.created_at)
         cost = f", {_cost(self._cost)}" if self._cost else ""
-        steps = f"{self._total} step{'s' * (self._total != 1)}"
+        steps = counted(self._total, "step")
         return f"Run {record.id}: {record.workflow}, {self._status}, {steps}, begun {when}{cost}"
 
     def _hidden_steps(self) -> list[str]:
@@ -111,7 +111,7 @@ def runs_html(runs: Sequence[Run], steps: Mapping[str, int]) -> str:
 
 def _run_row(run: Run, steps: int) -> _Row:
     record = run.record
-    status = _status_of(record, is_under_way=is_under_way(run._session, record))  # noqa: SLF001 -- the same package
+    status = state_of(record.status, is_under_way=is_under_way(run._session, record))  # noqa: SLF001 -- the same package
     begun = age(sessions.clock() - record.created_at)
     cells = (
         record.id,
@@ -135,11 +135,6 @@ def _step_row(step: StepRecord, how: str, cost: str, *, in_doubt: bool) -> _Row:
     ended = step.ended_at if step.status != StepStatus.STARTED else None
     status = "in doubt" if in_doubt else str(step.status)
     return _Row((indent + step.key, how, str(step.attempts), _duration(step.started_at, ended), cost), status)
-
-
-def _status_of(run: RunRecord, *, is_under_way: bool) -> str:
-    unfinished = (RunStatus.RUNNING, RunStatus.WAITING)
-    return "interrupted" if run.status in unfinished and not is_under_way else str(run.status)
 
 
 def _cost(cost: Cost) -> str:

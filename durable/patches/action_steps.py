@@ -13,6 +13,7 @@ from durable.declarations.definitions import TaskDefinition
 from durable.identity.calls import Call
 from durable.identity.fingerprints import encode_argument
 from durable.identity.step_keys import content_digest
+from durable.options import ABSENT
 from durable.patches.actions import NothingHappened
 from durable.patches.resumed_bodies import Cut
 from durable.records import StepFlag, StepStatus
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 STEP_OF = "_durable_step"  # attribute of a result: the step that gave it, as run id and number
 _RECEIPT = "idempotency_key"
-_NOTHING = object()
 _labels: set[str] = set()
 
 
@@ -274,7 +274,7 @@ class _ActionStep(_Acting):
     def __init__(self, match: Match, action: Action) -> None:
         super().__init__(match, self._perform_async if action.is_async else self._perform)
         self._action = action
-        self._live: Any = _NOTHING
+        self._live: Any = ABSENT
 
     def _perform(self) -> Any:
         self._live = self._action.perform()
@@ -286,7 +286,7 @@ class _ActionStep(_Acting):
 
     def result(self, recorded: Any) -> Any:
         """Give the caller what the function gave, or would have given."""
-        if self._live is not _NOTHING and not self._action.is_rebuilt:
+        if self._live is not ABSENT and not self._action.is_rebuilt:
             return self._noted(self._live)
         return self.rebuilt(recorded)
 

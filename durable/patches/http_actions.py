@@ -7,6 +7,7 @@ step, which is sent to hosts that honour it.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 _METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing
 _COUNTED = (
     *("accept", "accept-language", "content-type", "content-encoding", "content-range", "range", "prefer", "depth"),
     *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "soapaction", "x-http-method-override"),
 )
 _BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)\"?", re.IGNORECASE)
 _WHOLE = 1024 * 1024  # bytes up to which a body of known length is read at once
-_OK, _BAD_REQUEST, _SERVER_ERROR = 200, 400, 500
+_OK, _BAD_REQUEST, SERVER_ERROR = 200, 400, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Request:
         headers = {str(name).lower(): _text(value) for name, value in self.headers.items()}
         receiver = receiver_of(self.url)
         receipt = next((headers[name] for name in _receipt_headers() if name in headers), None)
-        header = receiver.header if receiver is not None and receipt is None and method not in _SAFE else None
+        header = receiver.header if receiver is not None and receipt is None and method not in SAFE else None
         counted = {name: headers[name] for name in _COUNTED if name in headers}
         return Action(
             task=f"{self.library}.{method.lower() if method.lower() in _METHODS else 'request'}",
@@ -111,7 +112,7 @@ class Request:
                 else f"<{type(self.body).__name__}>",
             },
             perform=self._performing(perform, header, **more),
-            idempotent=method in _SAFE or ((receipt or header) is not None and _as_long_as_known(receiver)),
+            idempotent=method in SAFE or ((receipt or header) is not None and _as_long_as_known(receiver)),
             receipt=receipt,
             **more,
         )
@@ -201,12 +202,12 @@ def header_setter(headers: Any) -> Callable[[str, str | None], None]:
 def failure(recorded: Any) -> bool | None:
     """Read off a recorded response whether it is a failure: True where the server refused (4xx), so that nothing happened."""
     status = recorded["status"]
-    return None if status < _BAD_REQUEST else status < _SERVER_ERROR
+    return None if status < _BAD_REQUEST else status < SERVER_ERROR
 
 
 def refused(error: BaseException, status: int) -> None:
     """Note on an exception that stands for a response what the status says about the effect."""
-    if _BAD_REQUEST <= status < _SERVER_ERROR:
+    if _BAD_REQUEST <= status < SERVER_ERROR:
         proves_nothing_happened(error)
 
 
@@ -214,8 +215,6 @@ def resolved(value: Any) -> Any:
     """Make a recorded response of what somebody says was the answer: its status and JSON, or the JSON alone."""
     if isinstance(value, dict) and "status" in value and "headers" in value:
         return value
-    import json  # noqa: PLC0415 -- needed for a decision only
-
     content = json.dumps(value).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
     return {"status": _OK, "reason": "OK", "headers": headers, "content": content}

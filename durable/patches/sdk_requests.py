@@ -6,27 +6,28 @@ same: parsed, raw, streamed, a page. Its own retries become attempts of the step
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
+from durable.patches.byte_streams import async_body, sync_body
 from durable.patches.credentials import counted_url
-from durable.patches.http_actions import content_of, refused, resolved, resolved_items
-from durable.patches.sdk_streams import async_stream, sync_stream
+from durable.patches.http_actions import SAFE, SERVER_ERROR, content_of, refused, resolved, resolved_items
 from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 _RAW = "X-Stainless-Raw-Response"
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_METHODS = ("get", "post", "put", "patch", "delete")
 _NOT_KEPT = frozenset({"content-encoding", "content-length", "transfer-encoding", "set-cookie"})
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
 _TRANSIENT = frozenset({408, 409, 429})
-_SERVER_ERROR = 500
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class SDK:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that its requests are."""
-        names = (*self.answers.values(), "get", "post", "put", "patch", "delete", "request")
+        names = (*self.answers.values(), *_METHODS, "request")
         return tuple(dict.fromkeys(f"{self.library}.{name}" for name in names))
 
     def describe(
@@ -78,13 +79,13 @@ class _Call:
         self._method = options.method.upper()
         path = options.url.partition("?")[0].rstrip("/")
         self._name = sdk.answers.get(path) if self._method == "POST" else None
-        known = self._method.lower() in ("get", "post", "put", "patch", "delete")
-        self._task = f"{sdk.library}.{self._name or (self._method.lower() if known else 'request')}"
+        method = self._method.lower()
+        self._task = f"{sdk.library}.{self._name or (method if method in _METHODS else 'request')}"
 
     def action(self, *, is_async: bool) -> Action:
         """Make the step of it."""
         options, retries = self._options, self._options.get_max_retries(self._client.max_retries)
-        idempotent = self._method in _SAFE or self._name is not None
+        idempotent = self._method in SAFE or self._name is not None
         kinds = {(False, False): self._perform, (True, False): self._perform_async}
         kinds |= {(False, True): self._pieces, (True, True): self._pieces_async}
         return Action(
@@ -97,7 +98,7 @@ class _Call:
             receipt=options.idempotency_key,
             retry=None if self._is_stream else repeatedly(retries),
             is_rebuilt=True,
-            is_kept=self._method not in _SAFE,
+            is_kept=self._method not in SAFE,
             is_async=is_async,
             is_stream=self._is_stream,
         )
@@ -131,27 +132,18 @@ class _Call:
         return self._options.model_copy(update=changes)
 
     def _perform(self) -> dict[str, Any]:
-        try:
+        with _judging():
             response = _response(self._function(self._http.Response, self._sent(), stream=False))
-        except Exception as error:
-            _judge(error)
-            raise
         return _head(response) | {"content": response.read()}
 
     async def _perform_async(self) -> dict[str, Any]:
-        try:
+        with _judging():
             response = _response(await self._function(self._http.Response, self._sent(), stream=False))
-        except Exception as error:
-            _judge(error)
-            raise
         return _head(response) | {"content": await response.aread()}
 
     def _pieces(self) -> Iterator[Any]:
-        try:
+        with _judging():
             response = _response(self._function(self._http.Response, self._sent(), stream=True))
-        except Exception as error:
-            _judge(error)
-            raise
         try:
             yield _head(response)
             yield from response.iter_bytes()
@@ -159,11 +151,8 @@ class _Call:
             response.close()
 
     async def _pieces_async(self) -> AsyncIterator[Any]:
-        try:
+        with _judging():
             response = _response(await self._function(self._http.Response, self._sent(), stream=True))
-        except Exception as error:
-            _judge(error)
-            raise
         try:
             yield _head(response)
             async for piece in response.aiter_bytes():
@@ -177,8 +166,8 @@ class _Call:
     def _opened(self, head: dict[str, Any], items: Any) -> Any:
         if "content" in head:  # somebody said what was answered
             return self._replayed(head)
-        kind = (async_stream if hasattr(items, "__anext__") else sync_stream)(self._http)
-        return self._processed(self._response(head, stream=kind(items)))
+        body = (async_body if hasattr(items, "__anext__") else sync_body)(self._http, is_paid=True)
+        return self._processed(self._response(head, stream=body(items)))
 
     def _response(self, head: dict[str, Any], **body: Any) -> Any:
         url = counted_url(f"{str(self._client.base_url).rstrip('/')}/{self._options.url.lstrip('/')}")
@@ -195,7 +184,7 @@ class _Call:
             stream=self._stream,
             stream_cls=self._stream_cls,
         )
-        return _finished(result) if hasattr(result, "send") and hasattr(result, "cr_frame") else result
+        return _finished(result) if iscoroutine(result) else result
 
 
 def _finished(coroutine: Any) -> Any:
@@ -217,12 +206,17 @@ def _head(response: Any) -> dict[str, Any]:
     return {"status": response.status_code, "headers": headers}
 
 
-def _judge(error: Exception) -> None:
+@contextlib.contextmanager
+def _judging() -> Iterator[None]:
     """Note on an exception what is known of the effect of the request."""
-    if isinstance(status := getattr(error, "status_code", None), int):
-        refused(error, status)
-    elif type(error.__cause__).__name__ in _NOT_SENT:
-        proves_nothing_happened(error)
+    try:
+        yield
+    except Exception as error:
+        if isinstance(status := getattr(error, "status_code", None), int):
+            refused(error, status)
+        elif type(error.__cause__).__name__ in _NOT_SENT:
+            proves_nothing_happened(error)
+        raise
 
 
 def _contents(files: Any) -> object:
@@ -254,5 +248,5 @@ def _is_transient(error: BaseException) -> bool:
     """Whether another attempt may succeed: the receiver is busy or broken, or did not answer."""
     status = getattr(error, "status_code", None) or getattr(error, "http_status", None)
     if isinstance(status, int):
-        return status in _TRANSIENT or status >= _SERVER_ERROR
+        return status in _TRANSIENT or status >= SERVER_ERROR
     return any(kind.__name__ == "APIConnectionError" for kind in type(error).__mro__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import ConfigurationError
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,9 +86,7 @@ class Target:
 
     def _missing(self, where: str, name: str, known: Iterable[str]) -> ConfigurationError:
         public = [each for each in known if not each.startswith("_")]
-        close = difflib.get_close_matches(name, public, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        return ConfigurationError(f"Target {self} is not there: {where} has no {name!r}.{hint}")
+        return ConfigurationError(f"Target {self} is not there: {where} has no {name!r}.{suggestion(name, public)}")
 
 
 def _modules_in(path: Iterable[str]) -> list[str]:

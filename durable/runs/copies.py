@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING
 
 from durable.errors import ConfigurationError, StoreFailedError
 from durable.identity.step_keys import content_digest, idempotency_key, is_items_container
-from durable.records import Batch, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import Batch, RunStatus, StepFlag, StepRecord, StepStatus
 from durable.steps.details import Details
 from durable.undoing.undoables import moved_arguments
 from durable.values.exceptions import move_exception
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from durable.records import RunRecord
     from durable.runs.sessions import Session
-    from durable.stores.protocol import Store
 
 _OUTCOME = StepFlag.STATE | StepFlag.VALUE_UNAVAILABLE | StepFlag.NO_EFFECT | StepFlag.RESOLVED
 _OUTCOME |= StepFlag.COST_UNKNOWN
@@ -101,14 +100,6 @@ def derived_id(lineage: str, step: StepRecord) -> str:
     """Give the id that the run has which a step is, if ids of its kind are derived."""
     digest = content_digest(step.run_id.encode(), idempotency_key(step).encode())
     return f"{lineage.rpartition('-')[0]}-{digest.hex()[:16]}"
-
-
-def all_steps(store: Store, run_id: str) -> Iterator[StepRecord]:
-    """Read all steps of a run, page by page."""
-    after = 0
-    while page := store.steps(run_id, StepQuery(after=after)):
-        yield from page
-        after = page[-1].seq
 
 
 def plant(session: Session, runs: Iterable[tuple[RunRecord, list[StepRecord]]]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import (
+    CrashLoopError,
     NotSerializableError,
     RunBlockedError,
     RunCancelledError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 NOT_CANCELLED = (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED, RunStatus.CANCELLED)
 _RESULT, _ERROR = "(result)", "(error)"
+_BLOCKED = {kind.__name__: kind for kind in (StepInDoubtError, CrashLoopError)}
 _CANCELLATIONS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
 
 
@@ -54,7 +56,7 @@ def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRe
         if execution.is_cancelled:
             retry |= set(execution.interrupted)
         if isinstance(error, RunBlockedError):
-            outcome |= {"step": error.step_key, "idempotency_key": error.idempotency_key}
+            outcome |= {"step": error.step_key, "idempotency_key": error.idempotency_key, "kind": type(error).__name__}
     else:
         retry = culprits(error, run.id)
         if execution.flow is not None:
@@ -159,7 +161,7 @@ def final_outcome(session: Session, record: RunRecord) -> Any:
     outcome = json.loads(record.outcome or "{}")
     message = outcome.get("message", "")
     if record.status == RunStatus.BLOCKED:
-        kind = StepInDoubtError if "idempotent" in message else RunBlockedError
+        kind = _BLOCKED.get(outcome.get("kind", ""), RunBlockedError)
         raise kind(message, record.id, outcome.get("step", ""), outcome.get("idempotency_key", ""))
     if record.status == RunStatus.SUPERSEDED:
         raise RunSupersededError(f"Run {record.id} was superseded by a fresh run with the same inputs.", record.id)

@@ -17,7 +17,8 @@ from durable.identity.run_calls import sealed_inputs
 from durable.records import RunFilter, StepFlag, StepStatus
 from durable.runs import sessions
 from durable.runs.checkpoints import is_checkpoint
-from durable.runs.copies import all_steps, carried, copyable, derived_id, moved, plant
+from durable.runs.copies import carried, copyable, derived_id, moved, plant
+from durable.step_pages import all_steps
 from durable.steps.details import Details
 from durable.steps.verdicts import is_tried_again, is_undone
 from durable.telling.explaining import is_left_in_doubt, recorded_past
@@ -35,7 +36,9 @@ _KEPT = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.CANCELLED, StepStat
 def fork_point(steps: list[StepRecord], name: str, find_step: Callable[[str], StepRecord]) -> StepRecord:
     """Find a step by its key or number, a checkpoint by its name, or a step by the beginning of its key."""
     if not isinstance(name, str):
-        raise ConfigurationError(f"A fork begins at a step key, a #number or the name of a checkpoint, not at {name!r}.")
+        raise ConfigurationError(
+            f"A fork begins at a step key, a #number or the name of a checkpoint, not at {name!r}."
+        )
     exact = [step for step in steps if name in (step.key, f"#{step.seq}")]
     found = exact or [step for step in steps if name and is_checkpoint(step, name)]
     if not found:

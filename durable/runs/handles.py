@@ -20,7 +20,7 @@ from durable.errors import (
 from durable.identity.run_calls import RunCall, own_budget, stored_inputs
 from durable.identity.step_keys import is_items_container
 from durable.options import ABSENT
-from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import UNFINISHED, RunFilter, RunStatus, StepFlag, StepRecord, StepStatus
 from durable.runs import sessions
 from durable.runs.claims import Claiming, Opening, before, leave
 from durable.runs.endings import NOT_CANCELLED, cancelled, final_outcome, paused
@@ -29,6 +29,8 @@ from durable.runs.recorded_runs import RecordedRun, is_under_way
 from durable.runs.run_lists import Runs
 from durable.runs.runs import run_life
 from durable.runs.step_views import StepView, view_of
+from durable.step_pages import all_steps
+from durable.steps.awaitables import running_loop
 from durable.steps.details import Details
 from durable.steps.doubts import DidNotHappen, Happened
 from durable.steps.effects import drive, drive_async
@@ -72,6 +74,7 @@ class Run(RecordedRun):
 
     def _repr_html_(self) -> str:
         from durable.notebooks.tables import RunTable  # noqa: PLC0415 -- needed in notebooks only
+
         return RunTable(self).html()
 
     @property
@@ -111,10 +114,7 @@ class Run(RecordedRun):
         """Read everything that is recorded below the run, page by page."""
         if self.id in self._session.active:
             self._session.journal.flush_all()
-        after = 0
-        while page := self._session.store.steps(self.id, StepQuery(after=after)):
-            yield from page
-            after = page[-1].seq
+        yield from all_steps(self._session.store, self.id)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the run's end and give its result; seconds, None: however long it takes.
@@ -176,23 +176,7 @@ class Run(RecordedRun):
             known = registry.workflows.get(record.workflow)
             return self.wait() if known is not None and known.is_async else self.result()
         entry = json.loads(record.entry)
-        refuse_programs(self._session, record)
-        if entry.get("block"):
-            what, holder = "a `with durable.run(...)` block", "the program that holds the block"
-            if record.workflow == NOTEBOOK:
-                what, holder = "that of a notebook", "the notebook"
-            raise ConfigurationError(
-                f"Run {self.id} is {what}: only {holder} can resume it."
-            )
-        if record.inputs is None:
-            raise ConfigurationError(
-                f"Run {self.id} cannot be resumed from here: its inputs {', '.join(entry.get('missing', ()))} could not be "
-                f"stored. Call the workflow with them from your program."
-            )
-        if entry.get("self"):
-            raise ConfigurationError(
-                f"Run {self.id} is a method call, and its object is not stored. Call the method from your program."
-            )
+        self._refuse_to_resume(record, entry)
         workflow = registry.workflows.get(record.workflow, self._session.anchor) or load_workflow(
             record, self._session.anchor
         )
@@ -208,6 +192,24 @@ class Run(RecordedRun):
         call = RunCall(definition, None, args, kwargs)
         life = run_life(call, lambda: definition.plain(*args, **kwargs))
         return drive_async(life) if definition.is_async else drive(life)
+
+    def _refuse_to_resume(self, record: RunRecord, entry: dict[str, Any]) -> None:
+        """Raise `ConfigurationError` for a run that nobody but the code that began it can go on with."""
+        refuse_programs(self._session, record)
+        if entry.get("block"):
+            what, holder = "a `with durable.run(...)` block", "the program that holds the block"
+            if record.workflow == NOTEBOOK:
+                what, holder = "that of a notebook", "the notebook"
+            raise ConfigurationError(f"Run {self.id} is {what}: only {holder} can resume it.")
+        if record.inputs is None:
+            raise ConfigurationError(
+                f"Run {self.id} cannot be resumed from here: its inputs {', '.join(entry.get('missing', ()))} could not be "
+                f"stored. Call the workflow with them from your program."
+            )
+        if entry.get("self"):
+            raise ConfigurationError(
+                f"Run {self.id} is a method call, and its object is not stored. Call the method from your program."
+            )
 
     def cancel(self) -> None:
         """Cancel the run: at once if nobody executes it, at its next step boundary otherwise. It can be resumed."""
@@ -341,10 +343,7 @@ class Run(RecordedRun):
         return record
 
     def _refuse_to_wait_for_oneself(self) -> None:
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
+        running = running_loop()
         done = self._outcome is not None and self._outcome.done()
         if not done and running is not None and (running is self.loop or self._is_in(running)):
             raise WouldDeadlockError(

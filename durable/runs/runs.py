@@ -92,9 +92,8 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
         error = yield from _wind_up(call, execution, error)
         error = yield from _record_end(call, execution, value, error)
     finally:
-        if (
-            call.execution is not None
-        ):  # no function of ours is called before all is done: a signal handler could run then
+        # no function of ours is called before all is done: a signal handler could run then
+        if call.execution is not None:
             ended, call.execution = call.execution, None
             ended.ended = True
             call.session.active.pop(ended.run.id, None)

@@ -18,8 +18,9 @@ from durable.errors import CorruptRecordError, InputsChangedError, NotSerializab
 from durable.identity.step_keys import idempotency_key
 from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepRecord, StepStatus
 from durable.runs import sessions
-from durable.runs.copies import FINISHED, all_steps, carried, copyable, derived_id, named, plant
+from durable.runs.copies import FINISHED, carried, copyable, derived_id, named, plant
 from durable.runs.states import ADD, DELETE, SET
+from durable.step_pages import all_steps
 from durable.steps.details import Details
 from durable.steps.verdicts import is_in_doubt
 from durable.undoing.compensation import is_being_undone
@@ -195,7 +196,7 @@ class Hydration:
         assert snapshot is not None
         self._content, self.digest = self._checked(snapshot)
         self._check_call()
-        self._read(call.new_run(call.lineage, sessions.clock()))  # so that whatever is wrong shows before anything is done
+        self._read(call.new_run(call.lineage, sessions.clock()))  # whatever is wrong shows before anything is done
 
     def _checked(self, snapshot: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         try:

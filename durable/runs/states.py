@@ -14,9 +14,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from durable.declarations.naming import is_unicode
+from durable.disabled.plain_runs import plain_body
 from durable.errors import ConfigurationError, NotSerializableError, OutsideRunError
 from durable.identity.encoding import Unencodable, encode
 from durable.identity.secrets_of_calls import is_secret_name
+from durable.options import ABSENT
 from durable.runs.execution import FRAME, warn_once
 from durable.runs.sessions import is_disabled
 from durable.values.serializers import Serializer, Unserializable
@@ -32,7 +34,6 @@ _ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
 _NUMBERS = frozenset({int, float})
 _MANY_PARTS = 16
 _WATCHED, _WATCHED_ITEMS = frozenset({list, dict, set}), 1000  # whether they are changed in place is looked at
-_ABSENT: Any = object()
 
 
 class _Frozen:
@@ -69,7 +70,7 @@ class RunState:
         """Give a copy of the value that this body sees; raises KeyError."""
         with self.guard:
             value = self._value(body, key)
-        if value is _ABSENT:
+        if value is ABSENT:
             raise KeyError(key)
         if type(value) in _WATCHED and len(value) <= _WATCHED_ITEMS:
             self._lend(body, key, value)
@@ -195,7 +196,7 @@ class RunState:
             if done != ADD:
                 break
         if not parts:
-            return _ABSENT
+            return ABSENT
         value = _sum(list(map(self._thaw, parts)))
         root = self._levels[self._workflow]
         if len(parts) > _MANY_PARTS and root.get(key, (ADD, ()))[1] == tuple(parts):
@@ -333,8 +334,6 @@ def _here() -> tuple[RunState, Body]:
 
 def _unrecorded() -> tuple[RunState, Body]:
     """Give the state of a run of which nothing is recorded."""
-    from durable.disabled.plain_runs import plain_body  # noqa: PLC0415 -- needed only there
-
     run: Any = plain_body("durable.state").run
     if run.state is None:
         run.state = RunState(run.id, run, Serializer())

@@ -6,7 +6,6 @@ All that is wrong is said at once, by name, before anything is executed.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import json
 import types
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from durable.errors import ConfigurationError
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,10 +84,8 @@ def _misnamed(parameters: types.MappingProxyType[str, inspect.Parameter], given:
     }
     problems = []
     if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for name in given:
-            if name not in named:
-                close = difflib.get_close_matches(name, named, n=1)
-                problems.append(f"{name} is unknown" + (f" (did you mean {close[0]}?)" if close else ""))
+        unknown = (name for name in given if name not in named)
+        problems = [f"{name} is unknown{suggestion(name, named, ' (did you mean {}?)')}" for name in unknown]
     required = (name for name, parameter in named.items() if parameter.default is parameter.empty)
     return problems + [f"{name} is missing" for name in required if name not in given]
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from durable.configuration import PACKAGE
 from durable.errors import ConfigurationError, DurableWarning
 from durable.scripts.calls import Invocation
+from durable.scripts.exit_codes import USAGE
 from durable.scripts.launching import is_launched, launch
+from durable.telling import notices
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,8 +47,8 @@ def take_over() -> None:
     try:
         _check_first(path)
     except ConfigurationError as error:
-        sys.stderr.write(f"durable: {error}\n")
-        sys.exit(2)
+        notices.tell(str(error))
+        sys.exit(USAGE)
     program = sys.argv[0] if spec is None else spec.name.removesuffix(".__main__")
     sys.exit(launch(Invocation(program, tuple(sys.argv[1:]), is_module=spec is not None)))
 

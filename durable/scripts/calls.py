@@ -39,6 +39,12 @@ class Invocation:
     retry_failed: bool | None = None
     budget: Decimal | None = None
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the workflow that were chosen for this time."""
+        names = ("run_id", "fresh", "on_drift", "retry_failed", "budget")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     @classmethod
     def recorded(cls, session: Session, run: RunRecord, **options: Any) -> Self | None:
         """Give the invocation that a run was begun with, in its folder; None for a run that is no program."""
@@ -74,11 +80,10 @@ class ProgramCall(RunCall):
         self._invocation = invocation
         self._program = program
         title = program.module or naming.script_title(program.path, sessions.current().anchor)
-        options = {name: value for name in _OPTIONS if (value := getattr(invocation, name)) is not None}
         workflow = WorkflowDefinition(
             function=_program, name=title, after_success="rerun" if rerun else "return", is_block=True
         )
-        super().__init__(workflow.with_options(**options), None, (invocation.arguments,), {})
+        super().__init__(workflow.with_options(**invocation.options), None, (invocation.arguments,), {})
         self.inputs = self._store_inputs()
         self._run_id = self.lineage
 
@@ -114,6 +119,3 @@ class ProgramCall(RunCall):
         """Give the folder that the run was begun in, where arguments may mean other files than here."""
         folder = json.loads(run.entry).get("script", {}).get("folder")
         return folder if self._invocation.arguments and folder not in (None, os.getcwd()) else None
-
-
-_OPTIONS = ("run_id", "fresh", "on_drift", "retry_failed", "budget")

@@ -14,10 +14,12 @@ from durable.runs import sessions
 from durable.runs.runs import run_life
 from durable.scripts.calls import Invocation, ProgramCall
 from durable.scripts.child_processes import warn_of_spawned_processes
+from durable.scripts.exit_codes import BLOCKED, FAILED, INTERRUPTED, OVER_BUDGET, USAGE
 from durable.scripts.loops import scoped_loops
 from durable.scripts.programs import find_module, find_script
 from durable.scripts.targets import ProjectSettings, Targets, unknown_target
 from durable.steps.effects import drive
+from durable.telling import notices
 from durable.telling.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from durable.scripts.programs import Program
 
-FAILED, USAGE, BLOCKED, OVER_BUDGET, INTERRUPTED = 1, 2, 76, 77, 130
 _launched = False
 
 
@@ -137,7 +138,7 @@ def _say_nothing(_: str) -> None: ...
 
 
 def _refuse(error: DurableError, code: int | None = None) -> int:
-    sys.stderr.write(f"durable: {error}\n")
+    notices.tell(str(error))
     return code if code is not None else USAGE if isinstance(error, ConfigurationError) else FAILED
 
 

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import ConfigurationError
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -105,15 +106,13 @@ def _set_first_path(folder: str) -> None:
 
 
 def _nearest(path: str) -> str:
-    import difflib  # noqa: PLC0415 -- needed for a mistake only
-
     script, _, function = path.rpartition(":")
     if os.path.isfile(script):
         module = os.path.relpath(script).removesuffix(".py").replace(os.sep, ".")
         return f" (for the workflow of a script write {module}:{function})"
     folder, name = os.path.split(path)
     try:
-        close = difflib.get_close_matches(name, os.listdir(folder or "."), n=1)
+        meant = suggestion(name, os.listdir(folder or "."), "{}")
     except OSError:
         return ""
-    return f" (did you mean {os.path.join(folder, close[0])!r}?)" if close else ""
+    return f" (did you mean {os.path.join(folder, meant)!r}?)" if meant else ""

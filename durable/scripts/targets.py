@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from durable.configuration import project_table
 from durable.declarations.definitions import TASK_OPTIONS
 from durable.errors import ConfigurationError, DefinitionError
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _IN_DECORATORS_ONLY = {"no_effect_on", "reconcile", "retry", "undo", "cost"}  # TOML has no functions and classes
 _OPTIONS = sorted(TASK_OPTIONS - _IN_DECORATORS_ONLY)
+_CLOSE = " (did you mean {!r}?)"
 _Options = dict[str, Any]
 
 
@@ -61,7 +63,7 @@ def _check_options(where: str, target: str, options: object) -> None:
         )
     for option in options:
         if option not in _OPTIONS:
-            close = _closest(option, _OPTIONS)
+            close = suggestion(option, _OPTIONS, _CLOSE)
             raise DefinitionError(
                 f"{where} {target!r} has no option {option!r}{close}. Known here: {', '.join(_OPTIONS)}; others only in @task."
             )
@@ -120,17 +122,10 @@ def _is_of_another_script(target: str, program: Program | None) -> bool:
 
 def unknown_target(name: str, program: Program, known: list[str], imported: Mapping[str, str]) -> ConfigurationError:
     """Make the error for a name that the program does not bind to a function."""
-    close = _closest(name, known) or (f"; it has: {', '.join(sorted(known)[:10])}" if known else "")
+    close = suggestion(name, known, _CLOSE) or (f"; it has: {', '.join(sorted(known)[:10])}" if known else "")
     module, _, function = name.rpartition(".")
     there = f"{imported[module]}.{function}" if module in imported else f"{module}:{function}"
     hint = f" For a function of another module write {there}." if module else ""
     return ConfigurationError(
         f"Target {name!r}: {program.path} defines or imports no such function{close}. Nothing was executed.{hint}"
     )
-
-
-def _closest(name: str, known: Iterable[str]) -> str:
-    import difflib  # noqa: PLC0415 -- needed for a mistake only
-
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

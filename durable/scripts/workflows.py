@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import os
@@ -17,26 +16,25 @@ from durable.scripts.arguments import converted
 from durable.scripts.launching import install
 from durable.scripts.targets import ProjectSettings, Targets
 from durable.steps.effects import drive, drive_async
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
-    from durable.cli.running import Options
+    from durable.scripts.calls import Invocation
 
 
 class WorkflowCall:
     """A call of `module:workflow`; making it imports the module and checks the inputs, calling it executes the run."""
 
-    def __init__(self, target: str, given: dict[str, str], as_json: str | None, options: Options) -> None:
+    def __init__(self, invocation: Invocation, given: dict[str, str], as_json: str | None) -> None:
         """Raise `ConfigurationError` for what cannot be called so, before anything is executed."""
         settings = ProjectSettings.load()
-        targets = Targets.sort(options.tasks, settings, None)
-        install(targets.foreign, (*settings.patches, *options.patches))
-        definition = find_workflow(target).definition
+        targets = Targets.sort(invocation.tasks, settings, None)
+        install(targets.foreign, (*settings.patches, *invocation.patches))
+        definition = find_workflow(invocation.program).definition
         kwargs = converted(definition.plain, given, _object(as_json))
-        chosen = {"run_id": options.run_id, "fresh": options.fresh, "budget": options.budget}
-        definition = definition.with_options(**{name: value for name, value in chosen.items() if value is not None})
-        self._definition = definition
+        self._definition = definition.with_options(**invocation.options)
         self._kwargs = kwargs
-        self._call = RunCall(definition, None, (), kwargs)
+        self._call = RunCall(self._definition, None, (), kwargs)
         self.run_id = self._call.lineage
 
     def __call__(self) -> Any:
@@ -65,8 +63,7 @@ def find_workflow(target: str) -> Workflow[..., Any]:
     if isinstance(found, Workflow):
         return found
     what = "is no @workflow" if found is not None else "does not exist"
-    close = difflib.get_close_matches(name, workflows, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else f" It has: {', '.join(workflows)}." if workflows else ""
+    hint = suggestion(name, workflows) or (f" It has: {', '.join(workflows)}." if workflows else "")
     raise ConfigurationError(f"{target}: {name!r} {what} in {module_name}.{hint} Nothing was executed.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 
@@ -15,3 +16,11 @@ class Effect:
 
     async def act_async(self) -> Any:
         raise NotImplementedError
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Give the event loop that runs in this thread, None if none does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

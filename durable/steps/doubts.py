@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import StepInDoubtError
 from durable.identity.step_keys import idempotency_key
 from durable.steps.details import Details
-from durable.telling.notices import shell_command
+from durable.telling.notices import moment, shell_command, tell
 from durable.telling.progress import hidden
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def happened(value: Any = None) -> Happened:
 
 def describe_doubt(record: StepRecord, run: RunRecord, reason: str = "It is not idempotent") -> str:
     """Say which step is in doubt, since when, why, and how to decide."""
-    since = datetime.fromtimestamp(record.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    since = moment(record.started_at)
     if record.status == "started":
         cause = f"was running when its process ended (started {since})"
     elif record.status == "undone":
@@ -50,7 +49,7 @@ def describe_doubt(record: StepRecord, run: RunRecord, reason: str = "It is not 
     else:
         cause = f"was left by an exception that does not prove that nothing happened (started {since})"
     if (expires := Details.read(record.details).expires) is not None:
-        until = datetime.fromtimestamp(expires).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        until = moment(expires)
         reason = f"It was idempotent until the receiver forgot its idempotency key ({until})"
     return (
         f"Step {record.key!r} of run {run.id} {cause}. {reason}, so it was not executed again. Its "
@@ -87,7 +86,7 @@ def can_ask() -> bool:
 
 def ask_whether_it_happened(message: str) -> Outcome | None:
     """Ask the person at the terminal; None if they do not know."""
-    print(f"durable: {message}", file=sys.stderr)  # noqa: T201 -- a question to the person at the terminal
+    tell(message)
     answer = _prompt("Did it happen? [y]es / [n]o / [ENTER] leave it undecided: ").lower()
     if answer in {"n", "no"}:
         return did_not_happen
@@ -98,12 +97,12 @@ def ask_whether_it_happened(message: str) -> Outcome | None:
         try:
             return Happened(json.loads(text))
         except ValueError as error:
-            print(f"durable: not JSON: {error}", file=sys.stderr)  # noqa: T201 -- see above
+            tell(f"not JSON: {error}")
 
 
 def ask_whether_to_run(message: str) -> bool:
     """Ask the person at the terminal whether a drifted call is a new one that should be executed."""
-    print(f"durable: {message}", file=sys.stderr)  # noqa: T201 -- a question to the person at the terminal
+    tell(message)
     return _prompt("Execute it as a new call? [y]es / [ENTER] no: ").lower() in {"y", "yes"}
 
 

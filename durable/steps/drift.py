@@ -6,12 +6,14 @@ executed and the user told.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import InputsChangedError
 from durable.identity.step_keys import encloses, is_keyless, join
 from durable.records import StepFlag, StepQuery, StepStatus, step_key
 from durable.runs.execution import warn_once
+from durable.step_pages import all_steps, step_at
 from durable.steps.details import Details, render
 from durable.steps.doubts import ask_whether_to_run, can_ask, in_doubt, in_doubt_for_another
 from durable.steps.effects import Invoke
@@ -200,15 +202,10 @@ class _Suspects:
 
     def _recorded(self, content: bytes | None = None) -> Iterator[StepRecord]:
         """Read what earlier executions recorded of this task, wherever; or of this content."""
-        execution, after = self._execution, 0
-        store = execution.journal.store
+        execution = self._execution
         tasks = None if content is not None else tuple(sorted(self._labels))
-        while page := store.steps(execution.id, StepQuery(after=after, content=content, tasks=tasks)):
-            for record in page:
-                if record.seq > execution.past.last_event:
-                    return
-                yield record
-            after = page[-1].seq
+        found = all_steps(execution.journal.store, execution.id, StepQuery(content=content, tasks=tasks))
+        return takewhile(lambda record: record.seq <= execution.past.last_event, found)
 
     def _is_in_or_below(self, record: StepRecord, steps: set[int], *, is_in: bool) -> bool:
         if record.seq in self._execution.reused or not self._says_the_same_or_no_key(record):
@@ -218,8 +215,7 @@ class _Suspects:
     def _stands_below(self, record: StepRecord, steps: set[int]) -> bool:
         execution, parent = self._execution, record.parent
         while parent and parent not in steps:
-            [above] = execution.journal.store.steps(execution.id, StepQuery(after=parent - 1, limit=1))
-            parent = above.parent
+            parent = step_at(execution.journal.store, execution.id, parent).parent
         return bool(parent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from durable.steps.effects import Effect
+from durable.telling.notices import listed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -75,8 +76,7 @@ def overlooked_steps(flow: Flow, body: Body) -> set[int]:
 
 
 def _failure_of(flow: Flow, overlooked: Sequence[Submission]) -> BaseException:
-    keys = [submission.key for submission in overlooked]
-    shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit a line
+    shown = listed([submission.key for submission in overlooked])
     return BaseExceptionGroup(
         f"submitted tasks of run {flow.execution.id} failed, and nobody asked for their results: {shown}",
         [submission.error for submission in overlooked if submission.error is not None],

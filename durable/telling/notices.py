@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
 import sys
 from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("durable")
 
+_LISTED = 5  # keys that are named
 _OFTEN = 3  # per workflow and process: a loop over finished runs does not flood the terminal
 NOTEBOOK = "durable.notebook"  # the workflow that runs of notebooks belong to
 _NOTEBOOKS_WAY = "%durable fresh"
@@ -38,23 +41,41 @@ def lasted(seconds: float) -> str:
     return f"{int(seconds // size)} {unit}"
 
 
+def moment(seconds: float) -> str:
+    """Write a time, in seconds since 1970, in the time zone of whoever reads it."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def counted(count: int, what: str) -> str:
+    """Say how many there are of something."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def state_of(status: str, *, is_under_way: bool = False) -> str:
+    """Say how a run stands: one that nobody executes although its end is not recorded was interrupted."""
+    return "interrupted" if status in ("running", "waiting") and not is_under_way else str(status)
+
+
 def shell_command(*words: str) -> str:
     """Write a command line of ours as a shell takes it."""
     return shlex.join(("durable", *words))
 
 
+def _since(run: RunRecord, now: float) -> str:
+    return age(now - (run.ended_at if run.ended_at is not None else run.updated_at))
+
+
 def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
     """Say that an unfinished run goes on."""
-    ended = run.ended_at if run.ended_at is not None else run.updated_at
-    how = {"running": "interrupted", "waiting": "interrupted"}.get(before, before)
     logger.info("run resumed", extra={"run": run.id, "status": before, "steps": steps})
     if run.workflow == NOTEBOOK:
         if run.id in _notebooks:
             return
         _notebooks.add(run.id)
-    _tell(
-        f"resuming run {run.id} ({how} {age(now - ended)}, {steps} step{'s' * (steps != 1)} recorded). "
-        f"For a new run: {_NOTEBOOKS_WAY if run.workflow == NOTEBOOK else 'with_options(fresh=True) or DURABLE_FRESH=1'}."
+    way = _NOTEBOOKS_WAY if run.workflow == NOTEBOOK else "with_options(fresh=True) or DURABLE_FRESH=1"
+    tell(
+        f"resuming run {run.id} ({state_of(before)} {_since(run, now)}, {counted(steps, 'step')} recorded). "
+        f"For a new run: {way}."
     )
 
 
@@ -65,7 +86,7 @@ def tell_returned(run: RunRecord, now: float, saved: Callable[[], str]) -> None:
     if rest is None:
         return
     what = saved()
-    _tell(
+    tell(
         f"run {run.id} succeeded {age(now - (run.ended_at or now))}; returning its stored result, nothing is executed"
         f"{f': {what}' if what else ''}. For a new run: with_options(fresh=True) or DURABLE_FRESH=1.{rest}"
     )
@@ -73,29 +94,27 @@ def tell_returned(run: RunRecord, now: float, saved: Callable[[], str]) -> None:
 
 def tell_program(run: RunRecord, steps: int, now: float, *, moved: str | None) -> None:
     """Say that a program is executed again; `moved` is the folder that it was begun in, if it is another one."""
-    ended = run.ended_at if run.ended_at is not None else run.updated_at
-    recorded = f"{steps} step{'s' * (steps != 1)} recorded"
+    since, recorded = _since(run, now), f"{counted(steps, 'step')} recorded"
     logger.info("run resumed", extra={"run": run.id, "status": run.status, "steps": steps})
     if run.status == "succeeded":
-        what = (
-            f"run {run.id} succeeded {age(now - ended)}; the program is executed with its stored results ({recorded})"
-        )
+        what = f"run {run.id} succeeded {since}; the program is executed with its stored results ({recorded})"
     else:
-        how = {"running": "interrupted", "waiting": "interrupted"}.get(run.status, run.status)
-        what = f"resuming run {run.id} ({how} {age(now - ended)}, {recorded})"
+        what = f"resuming run {run.id} ({state_of(run.status)} {since}, {recorded})"
     where = f" It was begun in {moved}, where its arguments may mean other files." if moved else ""
-    _tell(f"{what}. For a new run: --fresh or DURABLE_FRESH=1.{where}")
+    tell(f"{what}. For a new run: --fresh or DURABLE_FRESH=1.{where}")
 
 
 def tell_ended(run_id: str, how: str) -> None:
     """Say that a program did not come to its end, and that nothing is lost."""
-    _tell(f"run {run_id} {how}; what is recorded stays, the same command goes on.")
+    tell(f"run {run_id} {how}; what is recorded stays, the same command goes on.")
+
+
 def tell_done(run: RunRecord, what: str, *, was_resumed: bool) -> None:
     """Say what an execution did: of a resumed run always, of new ones of the same workflow some times."""
     logger.info("run ended", extra={"run": run.id, "status": str(run.status)})
     rest = "" if was_resumed else _allowance(f"{run.workflow} (new)")
     if rest is not None:
-        _tell(f"run {run.id} {run.status}: {what}.{rest}")
+        tell(f"run {run.id} {run.status}: {what}.{rest}")
 
 
 def _allowance(kind: str) -> str | None:
@@ -108,7 +127,7 @@ def _allowance(kind: str) -> str | None:
 
 def tell_left_behind(run_id: str) -> None:
     """Say that the process ends in the middle of a run."""
-    _tell(
+    tell(
         f"this process ends while it executes run {run_id} in the background: the run is interrupted, and resumed when it is "
         f"called again. To wait for its end: run.result()."
     )
@@ -116,26 +135,30 @@ def tell_left_behind(run_id: str) -> None:
 
 def tell_waiting(run_id: str, steps: list[str]) -> None:
     """Say that an interrupted run cannot end yet."""
-    _tell(
-        f"run {run_id} was interrupted and ends when {_listed(steps)} have ended: what runs in threads cannot be stopped. To "
+    tell(
+        f"run {run_id} was interrupted and ends when {listed(steps)} have ended: what runs in threads cannot be stopped. To "
         f"end at once kill the process; they are in flight then, as after a crash: kill -9 {os.getpid()}"
     )
 
 
 def tell_only_replayed(run_id: str, failures: list[str]) -> None:
     """Say that an execution failed without executing anything."""
-    _tell(
-        f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {_listed(failures)}. "
+    tell(
+        f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {listed(failures)}. "
         f"To try them again: {shell_command('resume', run_id)} --retry-failed, with_options(retry_failed=True) or "
         f"DURABLE_RETRY_FAILED=1."
     )
 
 
-def _listed(keys: list[str]) -> str:
-    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit
+def listed(keys: list[str]) -> str:
+    """Name the first few of many."""
+    more = len(keys) - _LISTED
+    return ", ".join(keys[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Write a line; that nobody can read it (a closed pipe, a full disk) is no reason to stop."""
     if sys.stderr is not None:
-        sys.stderr.write(f"durable: {line}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"durable: {line}\n")
+            sys.stderr.flush()

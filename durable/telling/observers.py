@@ -132,9 +132,7 @@ def doubt_event(run: RunRecord, step_key: str, at: float) -> Event:
 
 def _of_step(kind: StepEventType, run: RunRecord, record: StepRecord, at: float, error: str | None) -> Event:
     attempt = record.attempts or None  # which a history leaves out
-    return Event(
-        kind, at, run.id, run.workflow, record.key, record.seq, record.parent, record.task, attempt, error
-    )
+    return Event(kind, at, run.id, run.workflow, record.key, record.seq, record.parent, record.task, attempt, error)
 
 
 def _error(record: StepRecord, serializer: Serializer) -> str | None:

@@ -74,6 +74,7 @@ class StatusLine:
         self._held = 0  # how often somebody is asked something
         self._replaced: list[tuple[Any, str, Any, Any]] = []
         self._handlers: list[tuple[Any, Any]] = []
+        self._around: list[_Around] = []
 
     def begin(self) -> None:
         """Stand between the program and the terminal."""

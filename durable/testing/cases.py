@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.records import Batch, RunFilter, RunRecord, RunStatus, StepQuery, StepRecord, StepStatus
+from durable.step_pages import all_steps
 
 if TYPE_CHECKING:
     from durable.stores.protocol import Store
@@ -82,12 +83,7 @@ class StoreCase:
 
     def steps(self, store: Store, run_id: str = "run", **query: Any) -> list[StepRecord]:
         """Read all pages."""
-        found: list[StepRecord] = []
-        after = 0
-        while page := store.steps(run_id, StepQuery(after=after, **query)):
-            found += page
-            after = page[-1].seq
-        return found
+        return list(all_steps(store, run_id, StepQuery(**query)))
 
     def claim(self, store: Store, run_id: str = "run") -> RunRecord:
         """Claim a run that is free."""

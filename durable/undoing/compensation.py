@@ -25,6 +25,7 @@ from durable.runs.claims import Claiming, Opening, before
 from durable.runs.endings import ended_run, recorded_state, stored_error, with_state
 from durable.runs.execution import Body, Execution, Frame
 from durable.runs.states import state_of
+from durable.step_pages import all_steps, step_at
 from durable.steps.doubts import in_doubt
 from durable.steps.effects import Durable, Effect, Invoke, drive, drive_async
 from durable.steps.failures import culprits
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _UNDO = "~undo"  # ends the container of a compensation; names and keys hold no such character
 _PENDING = "undo"  # in the outcome of a run that is being undone: the number of the event that began it
 _TO_UNDO = StepFlag.UNDO | StepFlag.CHILD_RUN
+_MAYBE = (StepStatus.STARTED, StepStatus.FAILED, StepStatus.CANCELLED)
 _SETTLED = StepFlag.NO_EFFECT | StepFlag.RESOLVED | StepFlag.RETRYING
 
 Failures = list[tuple[StepRecord, BaseException | None]]
@@ -121,22 +123,16 @@ def _look(execution: Execution) -> tuple[list[int], list[StepRecord]]:
     return [seq for _, seq in sorted(finished, reverse=True)], doubtful
 
 
-_MAYBE = (StepStatus.STARTED, StepStatus.FAILED, StepStatus.CANCELLED)
-
-
 def _steps_to_undo(execution: Execution) -> Iterator[StepRecord]:
-    after, store = 0, execution.journal.store
-    while page := store.steps(execution.id, StepQuery(after=after, flags=_TO_UNDO)):
-        yield from (step for step in page if _UNDO not in step.container)
-        after = page[-1].seq
+    flagged = all_steps(execution.journal.store, execution.id, StepQuery(flags=_TO_UNDO))
+    yield from (step for step in flagged if _UNDO not in step.container)
     for seq, undoable in list(execution.undoables.items()):
         if not undoable.is_flagged:
             yield _load(execution, seq)
 
 
 def _load(execution: Execution, seq: int) -> StepRecord:
-    [record] = execution.journal.store.steps(execution.id, StepQuery(after=seq - 1, limit=1))
-    return record
+    return step_at(execution.journal.store, execution.id, seq)
 
 
 def _blocked(execution: Execution, step: StepRecord, error: BaseException) -> BaseException:
@@ -164,13 +160,10 @@ def _restore_state(execution: Execution, since: int) -> None:
     changes = recorded_state(execution.session, execution.undoing)
     if changes is not None:
         state_of(execution).replay(execution.body, changes, 0)
-    after, store = 0, execution.journal.store
-    while page := store.steps(execution.id, StepQuery(after=after, flags=StepFlag.STATE)):
-        for step in page:
-            is_compensation = step.container.endswith(_UNDO) and step.status == StepStatus.SUCCEEDED
-            if is_compensation and (step.done or 0) > since and is_undone(_load(execution, step.parent)):
-                state_of(execution).postpone(execution.body, recorded_changes(execution, step), step.done or 0)
-        after = page[-1].seq
+    for step in all_steps(execution.journal.store, execution.id, StepQuery(flags=StepFlag.STATE)):
+        is_compensation = step.container.endswith(_UNDO) and step.status == StepStatus.SUCCEEDED
+        if is_compensation and (step.done or 0) > since and is_undone(_load(execution, step.parent)):
+            state_of(execution).postpone(execution.body, recorded_changes(execution, step), step.done or 0)
 
 
 def _undo_all(execution: Execution, failures: Failures) -> Generator[Effect, Any, bool]:

@@ -20,8 +20,6 @@ from durable.values.rebuilt_exceptions import parts_of, reduction, type_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DECODERS", "ENCODERS", "Unserializable", "exhausted", "reason_against", "storable_parts", "takes"]
-
 
 class Unserializable(Exception):  # noqa: N818 -- internal: callers see NotSerializableError, which knows the step
     """`path` leads from the value to the part of type `culprit` that cannot be stored; `reason` says why."""
@@ -217,7 +215,7 @@ def _encode_pickle(value: object, bare: BaseException | None = None) -> bytes | 
 def _dill_pickler() -> type[Any]:
     import dill  # noqa: PLC0415 -- slow to import and rarely needed
 
-    class Pickler(dill.Pickler):  # type: ignore[misc] # dill is untyped
+    class Pickler(dill.Pickler):  # type: ignore[misc]  # dill is untyped
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseException):
                 return _reduce_exception(obj, may_survive=False)

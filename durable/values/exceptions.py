@@ -20,7 +20,6 @@ from durable.values.rebuilt_exceptions import EVERYTHING, message_of, rebuild, r
 if TYPE_CHECKING:
     from durable.values.serializers import Serializer
 
-__all__ = ["StoredError", "decode_exception", "describe", "encode_exception", "move_exception"]
 
 _HIDDEN = "(sensitive)"
 _MAX_CHAIN = 10  # causes of causes, groups in groups

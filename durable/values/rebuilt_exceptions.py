@@ -15,16 +15,6 @@ from durable.errors import LostAttributeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "EVERYTHING",
-    "attributes_of",
-    "message_of",
-    "parts_of",
-    "rebuild",
-    "recorded_class",
-    "reduction",
-    "type_name",
-]
 
 _OWN = "__durable_"  # begins the names of attributes that are ours
 EVERYTHING = "*"  # lost: all attributes, whatever their names
@@ -59,7 +49,7 @@ def begin(
     cls: type[BaseException], args: tuple[Any, ...], lost: Mapping[str, str] | None = None, message: str | None = None
 ) -> BaseException:
     """The exception without its attributes; with a message it shows that one, and knows what is lost."""
-    made: Any = cls if message is None else _partial(cls)  # type: ignore[arg-type] # mypy asks its objects for a hash
+    made: Any = cls if message is None else _partial(cls)  # type: ignore[arg-type]  # mypy asks its objects for a hash
     error: BaseException = _built_in(cls, "__new__")(made, *args)
     with suppress(TypeError, ValueError):  # such as UnicodeDecodeError, whose arguments may be anything in a subclass
         _built_in(cls, "__init__")(error, *args)
@@ -163,7 +153,7 @@ class _Partial:
         return begin, (type(self).__bases__[1], self.args, lost, message), attributes
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
-        restore(self, attributes)  # type: ignore[arg-type] # always mixed into an exception
+        restore(self, attributes)  # type: ignore[arg-type]  # always mixed into an exception
 
 
 @cache

@@ -103,7 +103,8 @@ class Serializer:
         except MemoryError:
             raise
         except Exception as error:
-            hint = " Code stored by value is tied to the Python that wrote it." if header == self._header("dill") else ""
+            is_code = header == self._header("dill")
+            hint = " Code stored by value is tied to the Python that wrote it." if is_code else ""
             raise CorruptRecordError(
                 f"{_record(run, step)} cannot be decoded: {type(error).__name__}: {error}.{hint} Nothing was executed "
                 "in its place. Restore the code that wrote it, or execute the step again under a new `version=`."
@@ -296,5 +297,6 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.FunctionType):
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         yield from ((f" variable {name!r}", cell.cell_contents) for name, cell in cells)
-    if not isinstance(value, type) and "__reduce_ex__" not in vars(type(value)):  # a class names its base: no part of it
+    # a class names its base, which is no part of it
+    if not isinstance(value, type) and "__reduce_ex__" not in vars(type(value)):
         yield from ((f".{name}", item) for name, item in attributes_of(value).items())

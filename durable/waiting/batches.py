@@ -294,7 +294,7 @@ class _Polling(Wait):
         if self._has_failed():
             return False
         execution, batch = self.execution, self._batch
-        ticket = self._record_wait(until)
+        ticket = self._record_deadline(until)
         deadline = None if until is None else Deadline(until, execution.clock)
         with execution.standby.waiting() as bell:
             yield Durable(execution, ticket)

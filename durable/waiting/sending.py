@@ -91,7 +91,9 @@ def _post(session: Session, run_id: str, name: str, data: bytes, key: str | None
                 f"There is no run {run_id!r} in {session.store.url}, so the message {name!r} was not sent. List them with: "
                 f"durable ls"
             )
-        raise RunEndedError(f"Run {run_id} is {run.status}, so the message {name!r} was not sent: nobody waits for it.", run_id)
+        raise RunEndedError(
+            f"Run {run_id} is {run.status}, so the message {name!r} was not sent: nobody waits for it.", run_id
+        )
     execution = session.active.get(run_id)
     if execution is not None:
         execution.standby.notice(number)

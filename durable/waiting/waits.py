@@ -163,7 +163,7 @@ class Wait(Attempts):
 
     def _wait(self, until: float | None) -> Generator[Effect, Any, Any]:
         execution = self.execution
-        ticket = self._record_wait(until)
+        ticket = self._record_deadline(until)
         deadline = None if until is None else Deadline(until, execution.clock)
         seen: int | None = execution.standby.mail
         value = self._outcome(deadline, look=True)
@@ -179,7 +179,7 @@ class Wait(Attempts):
                 yield bell.within(None if deadline is None else deadline.left())
                 self.frame.body.check()
 
-    def _record_wait(self, until: float | None) -> int:
+    def _record_deadline(self, until: float | None) -> int:
         """Record that it waits, and how long at most."""
         self._details = replace(Details.read(self._details), until=until).write()
         return self._append(StepStatus.STARTED, StepFlag.RETRYING)

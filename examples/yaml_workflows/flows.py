@@ -61,7 +61,9 @@ class Flow:
         """Refuse to begin without a command that the flow needs."""
         for check in self.preflight:
             if shutil.which(check["command"]) is None:
-                raise FlowError(f"{self.name} needs the command {check['command']!r}. {check.get('remedy', '')}".strip())
+                raise FlowError(
+                    f"{self.name} needs the command {check['command']!r}. {check.get('remedy', '')}".strip()
+                )
 
     def typed(self, given: dict[str, Any]) -> dict[str, Any]:
         """Convert inputs to their types and fill in defaults."""

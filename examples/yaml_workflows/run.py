@@ -1,9 +1,9 @@
 """Run flows written in YAML so that a kill loses nothing: `pip install pyyaml`, then
 
-    python run.py implement feature=login tests=False     the same line again goes on where it was killed
-    python run.py implement --resume                      goes on with the run of this flow that was not finished
-    python run.py implement feature=login --fresh         begins anew
-    python run.py implement feature=login --dry-run       shows the commands; also --list-steps, --validate
+python run.py implement feature=login tests=False     the same line again goes on where it was killed
+python run.py implement --resume                      goes on with the run of this flow that was not finished
+python run.py implement feature=login --fresh         begins anew
+python run.py implement feature=login --dry-run       shows the commands; also --list-steps, --validate
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("flow", help="name of a flow, or the path of a YAML file")
     parser.add_argument("inputs", nargs="*", metavar="NAME=VALUE")
-    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="go on with a run, by default the last one")
+    parser.add_argument(
+        "--resume", nargs="?", const="", metavar="RUN", help="go on with a run, by default the last one"
+    )
     for option in ("fresh", "dry-run", "list-steps", "validate"):
         parser.add_argument(f"--{option}", action="store_true")
     wanted = parser.parse_intermixed_args()

@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _ROOT = Path(__file__).parents[2]
 _MUST_NOT_BE_IMPORTED = ("sqlalchemy", "dill", "tenacity", "filelock", "typer", "rich")
@@ -248,6 +249,21 @@ def line_of(figure: Figure) -> str:
     ).rstrip()
 
 
+def report(figures: Iterable[Figure], file: str | None) -> None:
+    """Print a table of figures as they are measured, and then the same as JSON, or write that to a file."""
+    print(f"{'':<58} {'median':>9} {'':<14} {'quarters':>16} {'target':>7} {'aim':>6}")
+    measured = []
+    for figure in figures:
+        print(line_of(figure), flush=True)
+        measured.append(asdict(figure) | {"verdict": figure.verdict})
+    machine = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "processors": os.cpu_count()}
+    text = json.dumps({"machine": machine, "figures": measured}, indent=1, ensure_ascii=False)
+    if file:
+        Path(file).write_text(text + "\n", encoding="utf-8")
+    else:
+        print(text)
+
+
 def main() -> None:
     """Measure, print the table as it grows, and then the same as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -268,19 +284,7 @@ def main() -> None:
     chosen = groups[options.only] if options.only else [group for several in groups.values() for group in several]
     if options.million:
         chosen.append(million(scale, home))
-    print(f"{'':<58} {'median':>9} {'':<14} {'quarters':>16} {'target':>7} {'aim':>6}")
-    figures = []
-    for group in chosen:
-        for figure in group:
-            print(line_of(figure), flush=True)
-            figures.append(figure)
-    machine = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "processors": os.cpu_count()}
-    found = [asdict(figure) | {"verdict": figure.verdict} for figure in figures]
-    text = json.dumps({"machine": machine, "figures": found}, indent=1, ensure_ascii=False)
-    if options.json:
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
-    else:
-        print(text)
+    report(chain.from_iterable(chosen), options.json)
 
 
 if __name__ == "__main__":

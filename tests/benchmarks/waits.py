@@ -12,21 +12,18 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import durable
 from durable import workflow
 from durable.stores.sql.sqlite import SQLiteStore
-from tests.benchmarks.steps import Figure, choose_folder, figure_of, line_of
+from tests.benchmarks.steps import Figure, choose_folder, figure_of, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +121,9 @@ def _child(measure: str, folder: str) -> subprocess.Popen[str]:
     command = f"import json; from tests.benchmarks import waits; print(json.dumps(waits.{measure}()))"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
     environment["DURABLE_DB"] = f"{folder}/runs.db"
-    return subprocess.Popen([sys.executable, "-c", command], cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", command], cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
 
 
 def _found(child: subprocess.Popen[str]) -> dict[str, list[float]]:
@@ -166,17 +165,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there instead of printing them as JSON")
     parser.add_argument("--folder", help="where the stores go; on a disk")
     options = parser.parse_args()
-    print(f"{'':<58} {'median':>9} {'':<14} {'quarters':>16} {'target':>7} {'aim':>6}")
-    measured = []
-    for figure in figures(choose_folder(options.folder)):
-        print(line_of(figure), flush=True)
-        measured.append(asdict(figure) | {"verdict": figure.verdict})
-    machine = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "processors": os.cpu_count()}
-    text = json.dumps({"machine": machine, "figures": measured}, indent=1, ensure_ascii=False)
-    if options.json:
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
-    else:
-        print(text)
+    report(figures(choose_folder(options.folder)), options.json)
 
 
 if __name__ == "__main__":

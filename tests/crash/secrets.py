@@ -176,7 +176,11 @@ def calls(context: dict[str, str]) -> None:
         fetch(f"https://{secret()}:{secret()}@host/?token={secret()}&q=1", {"api_key": secret()}, secret())
         outer(f"x{number}")
         durable.state["api_token"] = secret()
-    for call in (lambda: refused(secret()), lambda: unpriced(secret()), lambda: fails_with_it(secret(), {"x": secret()})):
+    for call in (
+        lambda: refused(secret()),
+        lambda: unpriced(secret()),
+        lambda: fails_with_it(secret(), {"x": secret()}),
+    ):
         try:
             call()
         except (RefusedError, durable.UnknownCostError, durable.StepInDoubtError):

@@ -116,7 +116,8 @@ def test_all_at_once_killed_anywhere(scene: Scene, point: str) -> None:
     found = scene.start(_resolve).value
     assert found[:3] == RESULT[:3]
     assert found[4] == 3
-    assert found[3] == 2 or point not in ("both", "confirm")  # what was in doubt and decided by a person changed no state
+    # what was in doubt and decided by a person changed no state
+    assert found[3] == 2 or point not in ("both", "confirm")
     assert sorted(effect for effect in scene.ledger if effect.startswith("reserve")) == ["reserve a", "reserve b"]
     assert scene.start(everything).value[:3] == RESULT[:3]
 

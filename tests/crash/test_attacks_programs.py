@@ -14,6 +14,7 @@ import durable
 from durable import task, workflow
 from durable.stores import open_store
 from tests.crash.effects import did, effects
+from tests.crash.payments import pay, way_to_pay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,22 +23,9 @@ if TYPE_CHECKING:
     from tests.crash.scenes import Scene
 
 
-@task(idempotent=False)
-def pay(order: str) -> str:
-    did(f"pay {order}")
-    return f"paid {order}"
-
-
-@task(idempotent=False, key="{order}")
-def pay_by_key(order: str) -> str:
-    did(f"pay {order}")
-    return f"paid {order}"
-
-
 @workflow
 def one_payment(order: str) -> str:
-    way = pay_by_key if os.environ.get("BY") == "key" else pay
-    return way.with_options(version=os.environ.get("VERSION"))(order)
+    return way_to_pay().with_options(version=os.environ.get("VERSION"))(order)
 
 
 @pytest.mark.parametrize("by", ["arguments", "key"])

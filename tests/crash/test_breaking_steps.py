@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -129,12 +129,17 @@ def hungry() -> str:
     return devour()
 
 
+def _result_of_the_blocked() -> Any:
+    return durable.list_runs(status="blocked")[0].result()
+
+
 def test_a_step_that_kills_its_process_every_time_blocks_the_run(scene: Scene) -> None:
-    """A body that is killed every time is blocked after three interruptions of the same step."""
+    """A body that is killed every time is blocked after three interruptions of the same step, whoever asks for its result."""
     for _ in range(3):
         scene.kill("devour", hungry)
     outcome = scene.start(hungry)
     assert outcome.error == "CrashLoopError"
+    assert scene.start(_result_of_the_blocked).error == "CrashLoopError"
     assert scene.ledger == ["devour"] * 3
     shown = scene.cli("ls", "--status", "blocked")
     assert "hungry" in shown.stdout

@@ -10,7 +10,8 @@ import pytest
 
 import durable
 from durable import task, workflow
-from tests.crash.effects import did, saved
+from tests.crash.effects import saved
+from tests.crash.payments import pay, way_to_pay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,20 +19,8 @@ if TYPE_CHECKING:
     from tests.crash.scenes import Scene
 
 
-@task(idempotent=False)
-def pay(order: str) -> str:
-    did(f"pay {order}")
-    return f"paid {order}"
-
-
-@task(idempotent=False, key="{order}")
-def pay_by_key(order: str) -> str:
-    did(f"pay {order}")
-    return f"paid {order}"
-
-
 def pay_all() -> list[str]:
-    way = pay_by_key if os.environ.get("BY") == "key" else pay
+    way = way_to_pay()
     return [way("a"), way("b")]
 
 

@@ -374,7 +374,9 @@ def _left() -> dict[str, Any]:
     return dict(durable.get_run("undoing").state)
 
 
-@pytest.mark.parametrize("points", [[], ["undone b"], ["undo b of the workflow: 2", "undone a"], ["undone b", "undone a"]])
+@pytest.mark.parametrize(
+    "points", [[], ["undone b"], ["undo b of the workflow: 2", "undone a"], ["undone b", "undone a"]]
+)
 def test_compensations_see_and_change_the_state(scene: Scene, points: list[str]) -> None:
     """Compensations see the state that the run failed with and what others changed since, whatever kills the undoing; what
     they change is kept with the failed run, and a run that is called again begins without it."""

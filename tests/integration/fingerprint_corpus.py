@@ -164,7 +164,7 @@ def array(dtype: str, last: Any = 2) -> Any:
 def plain_entries() -> list[Entry]:
     names = [f"name-{i}" for i in range(50)]
     utc, berlin = dt.UTC, zoneinfo.ZoneInfo("Europe/Berlin")
-    at = dt.datetime(2026, 11, 21, 3, 4, 5, 6)  # noqa: DTZ001 - a naive time is one of the cases
+    at = dt.datetime(2026, 11, 21, 3, 4, 5, 6)  # noqa: DTZ001 -- a naive time is one of the cases
     return [
         ("int and float", 1, 1.0),
         ("int and bool", 1, True),
@@ -210,7 +210,7 @@ def plain_entries() -> list[Entry]:
         ("naive and aware", at, at.replace(tzinfo=utc)),
         ("zones", at.replace(tzinfo=utc), at.replace(tzinfo=berlin)),
         ("fold", at.replace(tzinfo=berlin), at.replace(tzinfo=berlin, fold=1)),
-        ("date and datetime", dt.date(2026, 1, 1), dt.datetime(2026, 1, 1)),  # noqa: DTZ001 - as above
+        ("date and datetime", dt.date(2026, 1, 1), dt.datetime(2026, 1, 1)),  # noqa: DTZ001 -- as above
         ("time", dt.time(1, 2), dt.time(1, 3)),
         ("timedelta", dt.timedelta(days=1), dt.timedelta(days=1, microseconds=1)),
         ("timezone", dt.timezone(dt.timedelta(hours=1)), dt.timezone(dt.timedelta(hours=2))),

@@ -339,7 +339,9 @@ def test_calls_that_are_not_made_again_are_not_counted(capsys: pytest.CaptureFix
     assert "succeeded: 2 replayed, 1 executed, $2.00 not spent again." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("price", [None, -1, float("nan"), "free", {"usd": None}, {"usd": -2}, {}, [], {3: 1}, ValueError])
+@pytest.mark.parametrize(
+    "price", [None, -1, float("nan"), "free", {"usd": None}, {"usd": -2}, {}, [], {3: 1}, ValueError]
+)
 def test_an_unknown_price_is_an_error_that_loses_nothing(price: Any) -> None:
     """A paid call whose `cost=` gives no amount keeps its result, raises, and is asked for its price again: never executed."""
 

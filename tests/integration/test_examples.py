@@ -26,7 +26,13 @@ def test_an_example_prints_what_its_docstring_promises(example: Path, tmp_path: 
     """An example, executed by its command away from the checkout, prints its expected output and nothing else."""
     environment = {**os.environ, "DURABLE_DB": str(tmp_path / "store.db")}
     done = subprocess.run(
-        [sys.executable, str(example)], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120, check=False
+        [sys.executable, example],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        timeout=120,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == expected_output(example)

@@ -19,7 +19,7 @@ def digests_of_another_process(seed: int) -> dict[str, list[str]]:
     environment = os.environ | {"PYTHONHASHSEED": str(seed)}
     command = [sys.executable, "-m", "tests.integration.fingerprint_corpus"]
     output = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=120).stdout
-    return json.loads(output)  # type: ignore[no-any-return]
+    return json.loads(output)  # type: ignore[no-any-return]  # what the program prints
 
 
 @pytest.fixture(scope="module")

@@ -212,7 +212,7 @@ def test_checkpoints_that_have_no_name_or_no_run() -> None:
     """A checkpoint without a name is an error before anything is recorded; outside a run it does nothing and says so."""
     for name in ("", None, 5):
         with durable.run("named") as run, pytest.raises(durable.ConfigurationError, match="has a name"):
-            durable.checkpoint(name)  # type: ignore[arg-type]
+            durable.checkpoint(name)  # type: ignore[arg-type]  # the mistake under test
     assert run.steps == []
     with pytest.warns(durable.DurableWarning, match="outside a run"):
         durable.checkpoint("alone")

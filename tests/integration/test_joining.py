@@ -1,27 +1,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores.memory import MemoryStore
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 executed: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def store() -> Iterator[None]:
+def nothing_executed(memory_store: object) -> None:
     """A store and a list of effects for each test."""
     executed.clear()
-    durable.configure(MemoryStore())
-    yield
-    durable.configure(None)
 
 
 @task

@@ -21,9 +21,7 @@ PROGRAMS = [
 ]
 CONSOLES = [(BLOCKS[i - 1][1], session) for i, (kind, session) in enumerate(BLOCKS) if kind == "console"]
 STARTS = {"python": [sys.executable], "durable": [sys.executable, "-m", "durable"]}
-NOTEBOOKS = [
-    (cells.split("# %%\n"), BLOCKS[i + 1][1]) for i, (kind, cells) in enumerate(BLOCKS) if kind == "ipython"
-]
+NOTEBOOKS = [(cells.split("# %%\n"), BLOCKS[i + 1][1]) for i, (kind, cells) in enumerate(BLOCKS) if kind == "ipython"]
 VARIES = ((r"(signup|send)-[0-9a-f]{16}", "ID"), (r"\d+ (s|min) ago|just now", "AGE"))
 
 

@@ -355,5 +355,5 @@ def test_snapshots_that_cannot_be_used() -> None:
         chain.with_options(snapshot=taken)(4)
     for value in ("text", 5, [taken]):
         with pytest.raises(durable.DefinitionError):
-            chain.with_options(snapshot=value)  # type: ignore[arg-type]
+            chain.with_options(snapshot=value)  # type: ignore[arg-type]  # the mistake under test
     assert (executed, durable.list_runs()) == ([], [])

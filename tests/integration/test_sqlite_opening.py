@@ -93,6 +93,7 @@ def test_empty_file(tmp_path: Path) -> None:
     (tmp_path / "durable.db").touch()
     store = open_store(tmp_path / "durable.db")
     store.write(Batch(created=(make_run(owner=store.owner),)))
+    assert store.load_run("run") == make_run(owner=store.owner)
     store.close()
 
 

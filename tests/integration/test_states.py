@@ -214,7 +214,7 @@ def misuse(how: str) -> None:
     if how == "generator":
         durable.state["rows"] = {"sock": 1}, numbers()
     elif how == "key":
-        durable.state[1] = 1  # type: ignore[index]
+        durable.state[1] = 1  # type: ignore[index]  # the mistake under test
     elif how == "add":
         durable.state["text"] = "a"
         durable.state.add("text", 1)
@@ -268,7 +268,7 @@ def test_the_state_of_a_block_and_of_a_workflow_that_it_calls() -> None:
         assert everything_is_new()
     assert run.state == {"block": 1, "n": 1}
     with pytest.raises(TypeError):
-        run.state["block"] = 2  # type: ignore[index]
+        run.state["block"] = 2  # type: ignore[index]  # the mistake under test
 
 
 @workflow

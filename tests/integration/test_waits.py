@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import threading
 from datetime import timedelta
@@ -297,8 +298,6 @@ def test_large_messages() -> None:
 
 def test_threads_get_a_message_each() -> None:
     """Waits of several threads of one run get one message each."""
-    import contextvars  # noqa: PLC0415
-
     found: list[Any] = []
 
     @workflow(run_id="threads")

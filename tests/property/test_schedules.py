@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 import durable
 from durable import task, workflow
-from durable.stores.memory import MemoryStore
 from tests.property.schedules import run_shuffled
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SEEDS = range(125)  # two schedules each, for each of four workflows
 _numbers = itertools.count()
@@ -22,11 +18,7 @@ executed: list[str] = []
 is_broken = False
 
 
-@pytest.fixture(autouse=True)
-def store() -> Iterator[None]:
-    durable.configure(MemoryStore())
-    yield
-    durable.configure(None)
+pytestmark = pytest.mark.usefixtures("memory_store")
 
 
 @task

@@ -137,7 +137,7 @@ def check(run: Run) -> None:
     fetch.with_options(when="sometimes")  # type: ignore[arg-type]  # and their values
     crawl.with_options(run_ids="x")  # type: ignore[call-arg]  # those of workflows too
     task(after=[])  # type: ignore[call-overload]  # which belongs to one call
-    durable.wait([], return_when="SOMETIME")  # type: ignore[arg-type]
+    durable.wait([], return_when="SOMETIME")  # type: ignore[arg-type]  # and when waiting ends
     fetch.submit(1).result().upper()  # type: ignore[attr-defined]  # the result is a list
 
 

@@ -39,4 +39,4 @@ def test_checkers_infer_what_the_files_pin(checker: tuple[str, ...]) -> None:
 )
 def test_checkers_know_all_options(options: type, definition: type, own: set[str]) -> None:
     """Every option that is taken is known to type checkers, and no other."""
-    assert {*options.__annotations__} == {*definition.__dataclass_fields__} - own  # type: ignore[attr-defined]
+    assert {*options.__annotations__} == {*definition.__dataclass_fields__} - own  # type: ignore[attr-defined]  # of a class that is a parameter

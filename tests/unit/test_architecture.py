@@ -76,10 +76,11 @@ def test_imports_form_layers() -> None:
 
 def test_the_engine_knows_no_decorator_and_no_command() -> None:
     """The engine receives definitions; decorators, patches, programs and commands lie above it."""
+    outside = ("durable.cli", "durable.patches", "durable.scripts", "durable.auto")
+    above = ("durable.declarations.decorators", "durable.declarations.wrappers", *outside)
+    may_know = {"durable", "durable.__main__", "durable.declarations.decorators"}
     for name, path in MODULES.items():
-        outside = ("durable.cli", "durable.patches", "durable.scripts", "durable.auto")
-        if name not in {"durable", "durable.__main__", "durable.declarations.decorators"} and not name.startswith(outside):
-            above = ("durable.declarations.decorators", "durable.declarations.wrappers", *outside)
+        if name not in may_know and not name.startswith(outside):
             assert not {imported for imported in imported_at_import(path) if imported.startswith(above)}, name
 
 

@@ -11,18 +11,12 @@ import durable
 from durable import task, workflow
 from durable.concurrency.branches import _label, scoped_tasks
 from durable.runs.execution import FRAME
-from durable.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
 
-@pytest.fixture(autouse=True)
-def store() -> Iterator[None]:
-    """A store of its own for each test."""
-    durable.configure(MemoryStore())
-    yield
-    durable.configure(None)
+pytestmark = pytest.mark.usefixtures("memory_store")
 
 
 @task

@@ -317,7 +317,7 @@ class TestRebuilt:
     def test_exceptions_that_hold_each_other(self) -> None:
         """Exceptions that refer to each other are stored in finite time."""
         one, two = KeywordOnlyError(code=1), KeywordOnlyError(code=2)
-        one.other, two.other = two, one  # type: ignore[attr-defined] # anybody may set one
+        one.other, two.other = two, one  # type: ignore[attr-defined]  # anybody may set one
         assert str(replay(one)) == "code 1"
 
 
@@ -348,7 +348,7 @@ class TestGroups:
         except* KeywordOnlyError as some:
             caught += some.exceptions
         except* (SocketError, KeyError) as some:
-            caught += some.exceptions[0].exceptions  # type: ignore[union-attr] # the inner group
+            caught += some.exceptions[0].exceptions  # type: ignore[union-attr]  # the inner group
         assert [type(member).__name__ for member in caught] == ["KeywordOnlyError", "SocketError", "KeyError"]
         assert back.exceptions[1].exceptions[1].__durable_traceback__ == "KeyError: 'k'\n"
 
@@ -397,7 +397,7 @@ HttpxResponse: Any = type("Response", (FakeResponse,), {"__module__": "httpx"})
 def http_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """`httpx.Response` is a class whose objects pickle."""
     module = ModuleType("httpx")
-    module.Response = HttpxResponse  # type: ignore[attr-defined] # a module made here
+    module.Response = HttpxResponse  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "httpx", module)
 
 
@@ -407,7 +407,7 @@ class TestCredentials:
         """What an HTTP library's exception holds of the request does not reach the store and says so."""
         error = HttpStatusError("500 for url", request=HttpxResponse(), response=HttpxResponse())
         error.args = ("500 for url", HttpxResponse())
-        error.extra = [HttpxResponse()]  # type: ignore[attr-defined] # anybody may set one
+        error.extra = [HttpxResponse()]  # type: ignore[attr-defined]  # anybody may set one
         data = encode_exception(raised(error), PLAIN, **WHERE)
         assert not leaks(data)
         back: Any = decode_exception(data, PLAIN, **WHERE)
@@ -422,8 +422,8 @@ class TestCredentials:
         data = encode_exception(error, PLAIN, **WHERE)
         assert not leaks(data)
         plain = ValueError("x")
-        plain.response = {"Error": {"Code": "Throttled"}}  # type: ignore[attr-defined] # as botocore has it
-        plain.request = {"headers": {"Authorization": TOKEN}}  # type: ignore[attr-defined] # no library, the same secret
+        plain.response = {"Error": {"Code": "Throttled"}}  # type: ignore[attr-defined]  # as botocore has it
+        plain.request = {"headers": {"Authorization": TOKEN}}  # type: ignore[attr-defined]  # no library, the same secret
         assert not leaks(encode_exception(plain, PLAIN, **WHERE))
         assert replay(plain).response == {"Error": {"Code": "Throttled"}}
 

@@ -38,7 +38,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def _open(store: Store, steps: Iterable[StepRecord], *, last: int = 1_000_000, page: int = 3) -> tuple[StepHistory, Scope]:
+def _open(
+    store: Store, steps: Iterable[StepRecord], *, last: int = 1_000_000, page: int = 3
+) -> tuple[StepHistory, Scope]:
     store_steps(store, steps)
     history = StepHistory(store, RUN, 0, last, page=page)
     return history, Scope("", "", history)
@@ -79,7 +81,12 @@ def test_branches_that_say_the_same_find_their_own_records(store: Store) -> None
 
 def test_only_what_was_recorded_below_the_step_counts(store: Store) -> None:
     """Steps of other bodies, and steps that this execution itself records, are not found."""
-    steps = [make_step(1, name="outer"), make_step(2, parent=1), make_step(3, parent=9), make_step(4, parent=1, name="new")]
+    steps = [
+        make_step(1, name="outer"),
+        make_step(2, parent=1),
+        make_step(3, parent=9),
+        make_step(4, parent=1, name="new"),
+    ]
     store_steps(store, steps)
     history = StepHistory(store, RUN, 1, 3, page=3)
     scope = Scope("outer", "", history)
@@ -123,12 +130,15 @@ def test_unused_steps_of_a_task_are_listed_wherever_they_stand(store: Store) -> 
     assert [record.seq for record in unused] == [3, 5, 7, 9, 11, 13, 17, 19]
     history.use(unused[0])
     history.use(unused[-1])
-    assert [record.seq for record in history.unused(lambda label: label == "job", where=("", ""))] == [5, 7, 9, 11, 13, 17]
+    unused = history.unused(lambda label: label == "job", where=("", ""))
+    assert [record.seq for record in unused] == [5, 7, 9, 11, 13, 17]
 
 
 def test_an_unused_step_that_was_left_running_is_never_overlooked(store: Store) -> None:
     """However many finished steps stand before it, a step in doubt is listed."""
-    steps = [make_step(n, name=f"job {n}", task="job", status="started" if n == 50 else "succeeded") for n in range(1, 60)]
+    steps = [
+        make_step(n, name=f"job {n}", task="job", status="started" if n == 50 else "succeeded") for n in range(1, 60)
+    ]
     history, _scope = _open(store, steps)
     assert 50 in [record.seq for record in history.unused(lambda label: label == "job", where=("", ""))]
 

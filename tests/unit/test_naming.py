@@ -34,7 +34,9 @@ def test_no_two_scripts_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths that differ in a dot, a level, a suffix or a hidden folder are different names, none of which holds an @."""
     folders = ("", "a", "a.b", "a/b", ".a", "..", "../..", "../a", "a@b", "a%40b")
     files = ("job.py", "job", "job.py.py", "b.job.py", ".job.py", "py.py")
-    paths = {os.path.normpath(f"/home/ada/project/{folder}/{file}") for folder, file in itertools.product(folders, files)}
+    paths = {
+        os.path.normpath(f"/home/ada/project/{folder}/{file}") for folder, file in itertools.product(folders, files)
+    }
     names = [named(monkeypatch, path) for path in paths]
     assert len(set(names)) == len(paths)
     assert not [name for name in names if "@" in name]

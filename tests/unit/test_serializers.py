@@ -69,7 +69,7 @@ class Slotted:
         self.inner = inner
 
 
-class NeedsTwo(tuple):  # type: ignore[type-arg] # only its __new__ matters
+class NeedsTwo(tuple):  # type: ignore[type-arg]  # only its __new__ matters
     """Pickles, but cannot be unpickled."""
 
     __slots__ = ()
@@ -360,7 +360,7 @@ class TestCredentials:
         """A lambda in the same value does not get a response stored."""
         cls = library_class("httpx", "Response")
         module = ModuleType("httpx")
-        module.Response = cls  # type: ignore[attr-defined] # a module made here
+        module.Response = cls  # type: ignore[attr-defined]  # a module made here
         monkeypatch.setitem(sys.modules, "httpx", module)
         with pytest.raises(Unserializable, match="headers hold credentials"):
             PLAIN.encode([lambda: 1, cls()], **WHERE)
@@ -460,7 +460,7 @@ class TestMovedCode:
         """A module that was moved is named in the error."""
         module = ModuleType("vanishing")
         cls = library_class("vanishing", "Thing")
-        module.Thing = cls  # type: ignore[attr-defined] # a module made here
+        module.Thing = cls  # type: ignore[attr-defined]  # a module made here
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "vanishing", module)
             data = PLAIN.encode(cls(), **WHERE)

@@ -88,7 +88,7 @@ def test_lambdas_of_one_line_are_told_apart() -> None:
 
 def test_inner_lambda_of_a_lambda() -> None:
     """A lambda that another one returns is not taken for the outer one."""
-    outer: Any = lambda: lambda: 2  # noqa: E731 - the case under test
+    outer: Any = lambda: lambda: 2  # noqa: E731 -- the case under test
     assert code_digest(outer) != code_digest(outer())
     assert code_digest(outer()) is not None
 

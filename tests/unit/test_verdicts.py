@@ -45,7 +45,12 @@ def test_a_step_that_executes_every_time_executes_after_a_success() -> None:
 def test_a_changed_body_keeps_its_results_unless_told_otherwise(mode: str, idempotent: bool, verdict: Verdict) -> None:
     """What is not idempotent is not executed again for a changed body."""
     details = Details(code=_OLD.hex()).write()
-    given: dict[str, Any] = {"status": "succeeded", "details": details, "idempotent": idempotent, "on_code_change": mode}
+    given: dict[str, Any] = {
+        "status": "succeeded",
+        "details": details,
+        "idempotent": idempotent,
+        "on_code_change": mode,
+    }
     assert _decide(**given, code=_NEW) is verdict
     assert _decide(**given, code=_OLD) is Verdict.REPLAY
 

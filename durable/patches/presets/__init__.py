@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import ConfigurationError
+from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
 GROUP = "durable.presets"
 _OWN = {
     "aiohttp": "aiohttp_session",
@@ -63,9 +64,8 @@ def find_preset(name: str) -> Preset:
     if name in others:
         return _load(others[name])
     known = sorted({*_OWN, *others})
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ConfigurationError(f"There is no preset {name!r}.{hint} Known: {', '.join(known)}.")
+    meant = suggestion(str(name), known)
+    raise ConfigurationError(f"There is no preset {name!r}.{meant} Known: {', '.join(known)}.")
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 from types import SimpleNamespace
@@ -164,8 +165,6 @@ def _rebuilt(
 
 
 def _empty(cls: Any, method: str, url: Any, headers: Any, session: Any) -> Any:
-    import asyncio
-
     import aiohttp
     from aiohttp.helpers import TimerNoop
 

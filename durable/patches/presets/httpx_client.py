@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
+from durable.patches.byte_streams import async_body, sync_body
 from durable.patches.credentials import redirected_url
 from durable.patches.http_actions import (
     Request,
     failure,
     header_setter,
+    is_whole,
     refused,
     resolved,
     resolved_items,
@@ -30,27 +34,12 @@ def _describe(send: Callable[..., Any], client: Any, args: tuple[Any, ...], kwar
     request = args[0] if args else kwargs["request"]
 
     def perform() -> Any:
-        try:
+        with _judging(request):
             return send(*args, **kwargs)
-        except Exception as error:
-            _judge(error, request)
-            raise
 
     if kwargs.get("stream"):
-        return _request(request, request.read(), is_stream=True).action(
-            perform=lambda: _pieces(perform(), request),
-            replay=lambda head, items: _opened(head, _streams().Pieces(items), request, client),
-            failure=failure,
-            resolved=resolved_items,
-            is_stream=True,
-        )
-    return _request(request, request.read()).action(
-        perform=perform,
-        record=lambda response: _recorded(response, request),
-        replay=lambda recorded: _replayed(recorded, request, client),
-        failure=failure,
-        resolved=resolved,
-    )
+        return _streamed(request, request.read(), client, perform=lambda: _pieces(perform(), request))
+    return _whole(request, request.read(), client, perform=perform)
 
 
 async def _describe_async(
@@ -59,28 +48,34 @@ async def _describe_async(
     request = args[0] if args else kwargs["request"]
 
     async def perform() -> Any:
-        try:
+        with _judging(request):
             return await send(*args, **kwargs)
-        except Exception as error:
-            _judge(error, request)
-            raise
 
     if kwargs.get("stream"):
-        return _request(request, await request.aread(), is_stream=True).action(
-            perform=lambda: _pieces_async(perform, request),
-            replay=lambda head, items: _opened(head, _streams().AsyncPieces(items), request, client),
-            failure=failure,
-            resolved=resolved_items,
-            is_stream=True,
-            is_async=True,
-        )
-    return _request(request, await request.aread()).action(
-        perform=perform,
+        pieces = partial(_pieces_async, perform, request)
+        return _streamed(request, await request.aread(), client, perform=pieces, is_async=True)
+    return _whole(request, await request.aread(), client, perform=perform, is_async=True)
+
+
+def _whole(request: Any, body: bytes, client: Any, **more: Any) -> Action:
+    """Make the step of a request whose response is read at once."""
+    return _request(request, body).action(
         record=lambda response: _recorded(response, request),
         replay=lambda recorded: _replayed(recorded, request, client),
         failure=failure,
         resolved=resolved,
-        is_async=True,
+        **more,
+    )
+
+
+def _streamed(request: Any, body: bytes, client: Any, **more: Any) -> Action:
+    """Make the step of a request whose response is read piece by piece."""
+    return _request(request, body, is_stream=True).action(
+        replay=lambda head, items: _opened(head, items, request, client),
+        failure=failure,
+        resolved=resolved_items,
+        is_stream=True,
+        **more,
     )
 
 
@@ -96,15 +91,20 @@ def _request(request: Any, body: bytes, *, is_stream: bool = False) -> Request:
     )
 
 
-def _judge(error: Exception, request: Any) -> None:
+@contextlib.contextmanager
+def _judging(request: Any) -> Iterator[None]:
     """Note on an exception what is known of the effect of the request."""
     import httpx
 
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
         if getattr(error, "_request", None) is request:  # and not one that it was redirected to
             proves_nothing_happened(error)
-    elif isinstance(error, httpx.HTTPStatusError):
+        raise
+    except httpx.HTTPStatusError as error:
         refused(error, error.response.status_code)
+        raise
 
 
 def _head(response: Any, request: Any) -> dict[str, Any]:
@@ -142,8 +142,14 @@ async def _pieces_async(perform: Callable[[], Any], request: Any) -> AsyncIterat
         await response.aclose()
 
 
-def _opened(head: dict[str, Any], stream: Any, request: Any, client: Any) -> Any:
-    return _rebuilt(head, request, client, stream) if head.get("content") is None else _replayed(head, request, client)
+def _opened(head: dict[str, Any], items: Any, request: Any, client: Any) -> Any:
+    import httpx
+
+    if is_whole(head):
+        return _replayed(head, request, client)
+    library: Any = httpx
+    body = (async_body if hasattr(items, "__anext__") else sync_body)(library)
+    return _rebuilt(head, request, client, body(items))
 
 
 def _replayed(recorded: dict[str, Any], request: Any, client: Any) -> Any:
@@ -178,13 +184,6 @@ def _rebuilt(head: dict[str, Any], request: Any, client: Any, stream: Any = None
     if response.has_redirect_location:
         response.next_request = client._build_redirect_request(request, response)
     return response
-
-
-def _streams() -> Any:
-    """The classes of streams of recorded pieces, which derive from httpx's."""
-    from durable.patches.presets import httpx_streams
-
-    return httpx_streams
 
 
 PRESET = Preset(

@@ -94,18 +94,20 @@ def _head(response: Any, asked: str) -> dict[str, Any]:
     }
 
 
+def _history(response: Any, asked: str) -> dict[str, Any]:
+    return {"history": [_head(each, asked) | {"content": each.content} for each in response.history]}
+
+
 def _recorded(response: Any, asked: str) -> dict[str, Any]:
     """Give what is stored of a response that was read."""
-    history = [_head(each, asked) | {"content": each.content} for each in response.history]
-    return _head(response, asked) | {"content": response.content, "encoding": response.encoding, "history": history}
+    read = {"content": response.content, "encoding": response.encoding}
+    return _head(response, asked) | read | _history(response, asked)
 
 
 def _pieces(response: Any, asked: str) -> Iterator[Any]:
     """Give what is stored of a response that is read bit by bit, as it came, undecoded."""
     with response:
-        yield _head(response, asked) | {
-            "history": [_head(each, asked) | {"content": each.content} for each in response.history]
-        }
+        yield _head(response, asked) | _history(response, asked)
         raw = response.raw
         if raw.chunked or not hasattr(raw, "read1"):
             yield from raw.stream(_PIECE, decode_content=False)

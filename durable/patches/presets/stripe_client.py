@@ -5,6 +5,7 @@ Stripe knows an idempotency key for a day: within it what was interrupted is sen
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -115,8 +116,6 @@ def _resolved(value: Any) -> Any:
     """Make a recorded answer of what somebody says was the answer: the object as JSON."""
     if isinstance(value, dict) and {"body", "status", "headers"} <= value.keys():
         return value
-    import json
-
     return {"body": json.dumps(value), "status": 200, "headers": {}}
 
 

@@ -89,7 +89,7 @@ def _pieces(open_url: Callable[[], Any], request: OpenedRequest) -> Iterator[Any
         raise
     with response:
         head = {
-            "status": response.status if raised is False else response.code,
+            "status": response.code,
             "reason": response.reason,
             "headers": [(name, str(value)) for name, value in response.headers.items()],
             "url": redirected_url(response.url, request.full_url),

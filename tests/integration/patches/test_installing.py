@@ -168,7 +168,11 @@ def test_options_that_cannot_be_meant(payments: str) -> None:
 
 def test_a_library_that_is_not_installed(tmp_path: Path) -> None:
     """A preset says that its library is missing before anything is executed."""
-    program = "import sys, durable, durable.patches\nsys.path[:] = []\ndurable.patch('httpx')"
+    program = (
+        "import sys, durable, durable.patches\n"
+        "sys.path[:] = [each for each in sys.path if 'site-packages' not in each]\n"
+        "durable.patch('httpx')"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert "ConfigurationError: Preset 'httpx' cannot be used here." in done.stderr
     assert "Is the library installed" in done.stderr

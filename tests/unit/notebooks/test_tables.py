@@ -51,14 +51,14 @@ def runs() -> list[durable.Run]:
 
 def test_everything_is_escaped(runs: list[durable.Run]) -> None:
     """Names and keys with markup in them are shown as text, of a run and of a list of runs."""
-    for html in (runs[0]._repr_html_(), runs._repr_html_()):  # type: ignore[attr-defined]
+    for html in (runs[0]._repr_html_(), runs._repr_html_()):  # type: ignore[attr-defined]  # known to notebooks only
         assert "<script" not in html
         assert re.search(r"&lt;script&gt;alert\(&#x27;&amp;&#x27;\)", html)
 
 
 def test_secrets_are_hidden(runs: list[durable.Run]) -> None:
     """What belongs to a sensitive step is shown neither as a table nor as text."""
-    shown = (runs[0]._repr_html_(), repr(RunTable(runs[0])), repr(runs[0]), runs._repr_html_())  # type: ignore[attr-defined]
+    shown = (runs[0]._repr_html_(), repr(RunTable(runs[0])), repr(runs[0]), runs._repr_html_())  # type: ignore[attr-defined]  # known to notebooks only
     assert not [text for text in shown if SECRET in text]
     assert "(sensitive)" in shown[0]
 
@@ -93,7 +93,7 @@ def test_costs() -> None:
     text = repr(RunTable(durable.get_run("paid"))).splitlines()
     assert text[0].endswith(", $0.25")
     assert [line.endswith("$0.25") for line in text[2:]] == [True, False]
-    assert "$0.25" in durable.list_runs()._repr_html_()  # type: ignore[attr-defined]
+    assert "$0.25" in durable.list_runs()._repr_html_()  # type: ignore[attr-defined]  # known to notebooks only
 
 
 def test_long_runs_are_cut() -> None:

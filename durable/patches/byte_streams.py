@@ -1,7 +1,7 @@
-"""Bodies of answers that are read from recorded pieces, for the HTTP library that an SDK stands on: httpx2 or httpx.
+"""Bodies of responses that are read from recorded pieces, for httpx and what SDKs take for it; closing one closes the stream.
 
-Code that fails in the middle of an answer will ask for the rest when its run is called again: it is read to its end then,
-since it is paid for.
+Code that fails in the middle of an answer will ask for the rest when its run is called again: what is paid for is read to
+its end then.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 @cache
-def sync_stream(http: Any) -> Any:
+def sync_body(http: Any, *, is_paid: bool = False) -> Any:
     """Make the type of the body of a response of a sync client."""
 
     class Pieces(http.SyncByteStream):  # type: ignore[misc]  # of a module that is known when it runs
@@ -25,7 +25,7 @@ def sync_stream(http: Any) -> Any:
             yield from self._items
 
         def close(self) -> None:
-            if _is_failing():
+            if is_paid and _is_failing():
                 with contextlib.suppress(Exception):
                     deque(self._items, maxlen=0)
             self._items.close()
@@ -34,7 +34,7 @@ def sync_stream(http: Any) -> Any:
 
 
 @cache
-def async_stream(http: Any) -> Any:
+def async_body(http: Any, *, is_paid: bool = False) -> Any:
     """Make the type of the body of a response of an async client."""
 
     class AsyncPieces(http.AsyncByteStream):  # type: ignore[misc]  # as above
@@ -46,7 +46,7 @@ def async_stream(http: Any) -> Any:
                 yield piece
 
         async def aclose(self) -> None:
-            if _is_failing():
+            if is_paid and _is_failing():
                 with contextlib.suppress(Exception):
                     async for _ in self._items:
                         pass
