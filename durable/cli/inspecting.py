@@ -20,8 +20,9 @@ from durable.runs.handles import summaries
 from durable.runs.recorded_runs import is_under_way
 from durable.runs.step_views import view_of
 from durable.steps.details import Details
+from durable.steps.verdicts import is_in_doubt
+from durable.telling.explaining import Explanation, recorded_past
 from durable.telling.explaining import explain as explain_step
-from durable.telling.explaining import recorded_past
 from durable.telling.notices import shell_command
 from durable.values.exceptions import describe
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from durable.costs.costs import Cost
     from durable.records import RunRecord, StepRecord
+    from durable.runs.handles import Run
     from durable.steps.verdicts import Past
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -82,7 +84,9 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     alive = is_under_way(sessions.current(), record)
     steps = list(run.step_records())
     past = None if alive else recorded_past(record, steps)
-    goes_on = (not alive or record.status == RunStatus.PAUSED) and (record.status in _RESUMABLE or _is_decided(record, steps))
+    goes_on = (not alive or record.status == RunStatus.PAUSED) and (
+        record.status in _RESUMABLE or _is_decided(record, steps)
+    )
     message = "" if record.status in UNFINISHED or _is_decided(record, steps) else run.message
     if as_json:
         data = _run_data(record, alive) | {"message": message, "cost": cost_data(run.cost)}
@@ -140,7 +144,7 @@ def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:
     """Say whether a call of a step would be replayed, executed or refused, and why."""
     run = find_run(run_id)
     record = find_step(run, step)
-    explained = explain_step(run, record)
+    explained = _explained(run, record)
     if as_json:
         arguments = {name: each.preview for name, each in Details.read(record.details).arguments.items()}
         print_json(
@@ -158,6 +162,16 @@ def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:
     console.print(explained.why, markup=False)
     for name, argument in Details.read(record.details).arguments.items():
         console.print(one_line(f"  {name} = {argument.preview}"))
+
+
+def _explained(run: Run, step: StepRecord) -> Explanation:
+    from durable.patches.recorded_answers import recorded_failure  # noqa: PLC0415 -- this command alone needs it
+
+    session, record = sessions.current(), run.record
+    if is_in_doubt(step) and is_under_way(session, record):
+        return Explanation("under way", f"Process {record.pid} on {record.host} executes it now.")
+    past = recorded_past(record, list(run.step_records()))
+    return explain_step(record, past, step, failure=recorded_failure(session, step, past))
 
 
 def doctor(as_json: Json = False) -> None:

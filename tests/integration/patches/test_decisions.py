@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import threading
 import urllib.error
 import warnings
@@ -23,6 +24,8 @@ from tests.receivers import Ledger, free_port, web_server
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.integration.cli.command_line import CommandLine
 
     Send = Callable[..., Any]
 
@@ -349,3 +352,42 @@ def test_a_thread_without_the_run_is_warned_of(web: str, ledger: Ledger) -> None
         run()
     assert [str(each.message).partition(" was called")[0] for each in caught] == ["'requests.post'"]
     assert len(ledger.entries) == 3
+
+
+@each_library
+def test_what_is_explained_is_what_happens(send: Send, web: str, ledger: Ledger, durable_command: CommandLine) -> None:
+    """`durable explain` says of an answer that ended the run whether it is asked for again, in doubt, or replayed."""
+
+    @workflow(run_id="{method}-{status}")
+    def run(method: str, status: int) -> Any:
+        send("GET", f"{web}/before?status=200")
+        return send(method, f"{web}/a?status={status}")
+
+    verdicts = {("GET", 503): "tried again", ("POST", 429): "tried again", ("POST", 500): "refused: in doubt"}
+    for (method, status), verdict in verdicts.items():
+        with pytest.raises(ERRORS):
+            run(method, status)
+        before, after = durable.get_run(f"{method}-{status}").steps
+        assert durable_command("explain", f"{method}-{status}", before.key, "--json").data["verdict"] == "replayed"
+        assert durable_command("explain", f"{method}-{status}", after.key, "--json").data["verdict"] == verdict
+    for (method, status), verdict in verdicts.items():
+        count = len(ledger.entries)
+        with pytest.raises((durable.StepInDoubtError, *ERRORS)):
+            run(method, status)
+        assert (len(ledger.entries) > count) == (verdict == "tried again")
+
+
+def test_a_program_that_failed_is_explained(durable_command: CommandLine) -> None:
+    """A program whose failure ended the run is in doubt, one whose code nobody asked about is not."""
+    durable.patch("subprocess")
+
+    @workflow(run_id="programs")
+    def run() -> None:
+        subprocess.run(["false"], check=False)
+        subprocess.run(["false"], input=b"", check=True)
+
+    with pytest.raises(subprocess.CalledProcessError):
+        run()
+    keys = [step.key for step in durable.get_run("programs").steps]
+    told = [durable_command("explain", "programs", key, "--json").data["verdict"] for key in keys]
+    assert told == ["replayed", "refused: in doubt"]
