@@ -105,6 +105,5 @@ def in_progress(run: RunRecord, where: str) -> RunInProgressError:
     """Say who holds a run."""
     begun = notices.age(sessions.clock() - run.updated_at)
     return RunInProgressError(
-        f"Run {run.id} is in progress {where}, begun {begun}. To wait for its result: with_options(on_running='join').",
-        run.id,
+        f"Run {run.id} is in progress {where}, begun {begun}. {notices.waiting_way(run)}", run.id
     )

@@ -14,6 +14,7 @@ from durable.configuration import PACKAGE
 from durable.errors import ConfigurationError, DurableWarning
 from durable.scripts.calls import Invocation
 from durable.scripts.launching import is_launched, launch
+from durable.telling.notices import PROGRAM
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -48,7 +49,7 @@ def take_over() -> None:
         sys.stderr.write(f"durable: {error}\n")
         sys.exit(2)
     program = sys.argv[0] if spec is None else spec.name.removesuffix(".__main__")
-    sys.exit(launch(Invocation(program, tuple(sys.argv[1:]), is_module=spec is not None)))
+    sys.exit(launch(Invocation(program, tuple(sys.argv[1:]), is_module=spec is not None), PROGRAM))
 
 
 def _importer() -> FrameType | None:

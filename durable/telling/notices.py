@@ -1,16 +1,19 @@
-"""Lines on stderr for people: which run was resumed or returned, and how to get a new one."""
+"""Lines on stderr for people: which run was resumed or returned, and how to get a new one, as they can ask for it."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
 import sys
 from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from durable.records import RunRecord
 
@@ -18,10 +21,51 @@ logger = logging.getLogger("durable")
 
 _OFTEN = 3  # per workflow and process: a loop over finished runs does not flood the terminal
 NOTEBOOK = "durable.notebook"  # the workflow that runs of notebooks belong to
-_NOTEBOOKS_WAY = "%durable fresh"
+BLOCK = "durable.run"  # the workflow of runs that are blocks
 _notebooks: set[str] = set()  # whose runs were opened here before: they are given back and claimed again at will
 _shown: Counter[str] = Counter()
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whoever asks for runs: how they ask for a new one, and how they wait for one that is under way."""
+
+    fresh: str
+    waiting: str
+
+
+_AGAIN = "When it has ended, give the same command again. To stop it: {cancel}"
+_CODE = Asker("with_options(fresh=True) or DURABLE_FRESH=1", "To wait for its result: with_options(on_running='join').")
+COMMAND = Asker("--fresh or DURABLE_FRESH=1", _AGAIN)
+PROGRAM = Asker("DURABLE_FRESH=1", _AGAIN)
+_asker: ContextVar[Asker] = ContextVar("durable_asker", default=_CODE)
+
+
+@contextlib.contextmanager
+def asked_by(asker: Asker) -> Iterator[None]:
+    """Advise in the block what is at hand for that one."""
+    token = _asker.set(asker)
+    try:
+        yield
+    finally:
+        _asker.reset(token)
+
+
+def fresh_way(workflow: str = "") -> str:
+    """Say how a new run of a workflow is asked for."""
+    asker = _asker.get()
+    if asker is _CODE and workflow == NOTEBOOK:
+        return "%durable fresh"
+    return "fresh=True or DURABLE_FRESH=1" if asker is _CODE and workflow == BLOCK else asker.fresh
+
+
+def waiting_way(run: RunRecord) -> str:
+    """Say how to get what a run gives that is under way elsewhere."""
+    asker = _asker.get()
+    if asker is _CODE and run.workflow == BLOCK:
+        return f"To wait for its end: durable.run({run.id!r}, on_running='join')."
+    return asker.waiting.format(cancel=shell_command("cancel", run.id))
 
 
 def age(seconds: float) -> str:
@@ -54,7 +98,7 @@ def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
         _notebooks.add(run.id)
     _tell(
         f"resuming run {run.id} ({how} {age(now - ended)}, {steps} step{'s' * (steps != 1)} recorded). "
-        f"For a new run: {_NOTEBOOKS_WAY if run.workflow == NOTEBOOK else 'with_options(fresh=True) or DURABLE_FRESH=1'}."
+        f"For a new run: {fresh_way(run.workflow)}."
     )
 
 
@@ -67,7 +111,7 @@ def tell_returned(run: RunRecord, now: float, saved: Callable[[], str]) -> None:
     what = saved()
     _tell(
         f"run {run.id} succeeded {age(now - (run.ended_at or now))}; returning its stored result, nothing is executed"
-        f"{f': {what}' if what else ''}. For a new run: with_options(fresh=True) or DURABLE_FRESH=1.{rest}"
+        f"{f': {what}' if what else ''}. For a new run: {fresh_way()}.{rest}"
     )
 
 
@@ -84,12 +128,14 @@ def tell_program(run: RunRecord, steps: int, now: float, *, moved: str | None) -
         how = {"running": "interrupted", "waiting": "interrupted"}.get(run.status, run.status)
         what = f"resuming run {run.id} ({how} {age(now - ended)}, {recorded})"
     where = f" It was begun in {moved}, where its arguments may mean other files." if moved else ""
-    _tell(f"{what}. For a new run: --fresh or DURABLE_FRESH=1.{where}")
+    _tell(f"{what}. For a new run: {fresh_way()}.{where}")
 
 
 def tell_ended(run_id: str, how: str) -> None:
     """Say that a program did not come to its end, and that nothing is lost."""
     _tell(f"run {run_id} {how}; what is recorded stays, the same command goes on.")
+
+
 def tell_done(run: RunRecord, what: str, *, was_resumed: bool) -> None:
     """Say what an execution did: of a resumed run always, of new ones of the same workflow some times."""
     logger.info("run ended", extra={"run": run.id, "status": str(run.status)})
