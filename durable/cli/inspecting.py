@@ -102,7 +102,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     if origin := json.loads(record.entry).get("forked_from"):
         console.print(one_line(f"forked from run {origin}, before step {json.loads(record.entry)['forked_at']}"))
     if record.parent_run:
-        console.print(one_line(f"called by run {record.parent_run}, step {record.parent_step}"))
+        step = f", step {record.parent_step}" if record.parent_step else ""
+        console.print(one_line(f"called by run {record.parent_run}{step}"))
     if cost := run.cost:
         unknown = f", and {cost.unknown} executions of steps of unknown cost" if cost.unknown else ""
         console.print(f"cost {cost}{unknown}", markup=False)
