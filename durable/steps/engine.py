@@ -133,15 +133,15 @@ def _refuse_or_warn(task: TaskDefinition) -> None:
     defaults = sessions.defaults_of_active_runs()
     if defaults and not all(task.is_idempotent(default) for default in defaults):
         raise OutsideRunError(
-            f"Task {name!r} is not idempotent and was called from a thread or process that carries no run "
-            f"context while a run is active, so it could not be recorded and was not executed. Call it from the "
-            f"workflow, or start the thread with contextvars.copy_context().run."
+            f"Task {name!r} is not idempotent and was called from a thread or process that carries no run context while a run "
+            f"is active, so it could not be recorded and was not executed. Call it from the workflow. {outside.IN_THREADS}"
         )
+    where = "from a thread that carries no run context while a run is active" if defaults else "outside a run"
+    way = outside.IN_THREADS if defaults else "Call it in a @workflow or in `with durable.run(...)`."
     warn_once(
         "outside",
         name,
-        f"Task {name!r} was called outside a run: it is executed as a plain function and nothing is recorded. "
-        f"Call it in a @workflow or in `with durable.run(...)`; threads need contextvars.copy_context().run.",
+        f"Task {name!r} was called {where}: it is executed as a plain function and nothing is recorded. {way}",
     )
 
 

@@ -355,17 +355,21 @@ def test_threads_of_the_script_are_told_of(folder: Folder) -> None:
         "threads.py",
         """
         from concurrent.futures import ThreadPoolExecutor
+        from contextvars import copy_context
         def fetch(x): return x
         def pay(x): return x
         with ThreadPoolExecutor() as pool:
             print(list(pool.map(fetch, [1, 2])))
             try: print(pool.submit(pay, 1).result())
             except Exception as error: print(type(error).__name__)
+            print(pool.submit(copy_context().run, pay, 3).result())
         """,
     )
     done = folder.run("--task", "fetch", "threads.py")
-    assert done.stdout == "[1, 2]\nOutsideRunError\n"
-    assert done.stderr.count("fetch' was called outside a run") == 1
+    assert done.stdout == "[1, 2]\nOutsideRunError\n3\n"
+    assert "1 replayed, 0 executed" in folder.run("--task", "fetch", "threads.py").stderr
+    assert done.stderr.count("fetch' was called from a thread that carries no run context") == 1
+    assert "pool.submit(copy_context().run, function, ...)" in done.stderr
 
 
 BLOCKS = """
