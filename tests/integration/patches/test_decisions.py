@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import subprocess
 import threading
@@ -331,6 +332,31 @@ def test_a_large_body_is_kept(web: str, ledger: Ledger, tmp_path: Path) -> None:
     assert sizes == [1_200_000] * 4
     assert len(ledger.entries) == 2
     assert any(path.stat().st_size >= 1_200_000 for path in tmp_path.rglob("*") if "blob" in str(path.parent))
+
+
+@pytest.mark.parametrize(("library", "is_read"), [("requests", False), ("urllib", False), ("httpx", True)])
+def test_uploads_count_by_what_can_be_read_twice(library: str, is_read: bool, web: str, ledger: Ledger) -> None:
+    """Another content of an upload is another call, but for iterators that are not read before they are sent."""
+    sends: dict[str, Callable[[Any], object]] = {
+        "requests": lambda body: requests.post(f"{web}/a", data=body, timeout=10),
+        "urllib": lambda body: urlopen(Request(f"{web}/a", body)).close(),
+        "httpx": lambda body: httpx.post(f"{web}/a", content=body, verify=False),
+    }
+    contents = [b"one"]
+
+    @workflow(run_id="{kind}")
+    def run(kind: str) -> None:
+        sends[library](io.BytesIO(contents[-1]) if kind == "file" else iter([contents[-1]]))
+        raise ValueError
+
+    for kind, is_another in (("file", True), ("iterator", is_read)):
+        contents[:] = [b"one"]
+        with pytest.raises(ValueError, match="^$"):
+            run(kind)
+        contents.append(b"two")
+        with pytest.raises(durable.InputsChangedError if is_another else ValueError):
+            run(kind)
+    assert [entry.body for entry in ledger.entries] == [b"one", b"one"]
 
 
 def test_a_thread_without_the_run_is_warned_of(web: str, ledger: Ledger) -> None:
