@@ -28,6 +28,7 @@ from durable.runs.stopping import ended_when_stopped
 from durable.steps.effects import Effect, Execute, drive, drive_async
 from durable.steps.engine import continued, open_life
 from durable.telling.notices import BLOCK
+from durable.telling.tracebacks import strip_for_caller
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -98,7 +99,11 @@ class RunBlock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the run: succeeded, or failed with the exception that left the block."""
-        drive(self._close(error))
+        try:
+            drive(self._close(error))
+        except BaseException as raised:
+            strip_for_caller(raised)
+            raise
 
     async def __aenter__(self) -> Run:
         """Do what `with` does, for a block that awaits."""
@@ -115,8 +120,12 @@ class RunBlock:
     ) -> None:
         """Do what `with` does, for a block that awaits."""
         self._stopping.close()
-        with self._scopes:
-            await drive_async(self._close(error))
+        try:
+            with self._scopes:
+                await drive_async(self._close(error))
+        except BaseException as raised:
+            strip_for_caller(raised)
+            raise
 
 
 def run(run_id: str, **options: Any) -> RunBlock:

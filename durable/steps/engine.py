@@ -29,6 +29,7 @@ from durable.steps.matching import Match
 from durable.steps.plain_steps import PlainStep
 from durable.steps.replaying import replay_at_once
 from durable.steps.steps import Step
+from durable.telling.tracebacks import strip_for_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -156,8 +157,8 @@ def call_workflow(
         outside.check_workflow(workflow)
         life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
         if not workflow.is_async:
-            return drive(life)
-        coroutine: Any = drive_async(life)
+            return _drive_for_caller(life)
+        coroutine: Any = _drive_async_for_caller(life)
         coroutine.__qualname__ = workflow.qualname
         return coroutine
     frame.body.check()
@@ -166,6 +167,22 @@ def call_workflow(
     match = Match(task, Call(task, instance, args, kwargs), frame)
     step = Step(match, partial(child, workflow, function, instance))
     return as_coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())
+
+
+def _drive_for_caller(life: Generator[Effect, Any, Any]) -> Any:
+    try:
+        return drive(life)
+    except BaseException as error:
+        strip_for_caller(error)
+        raise
+
+
+async def _drive_async_for_caller(life: Generator[Effect, Any, Any]) -> Any:
+    try:
+        return await drive_async(life)
+    except BaseException as error:
+        strip_for_caller(error)
+        raise
 
 
 def _child_life(

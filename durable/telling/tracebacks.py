@@ -6,8 +6,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from durable.errors import DurableError
+
 if TYPE_CHECKING:
     from types import TracebackType
+
+_MEANT = (DurableError, KeyboardInterrupt, BaseExceptionGroup)  # we raise them for the caller
 
 
 def strip_our_frames(error: BaseException) -> None:
@@ -22,6 +26,16 @@ def strip_our_frames(error: BaseException) -> None:
         waiting += [linked for linked in (current.__cause__, current.__context__) if linked is not None]
         if isinstance(current, BaseExceptionGroup):
             waiting += current.exceptions
+
+
+def strip_for_caller(error: BaseException) -> None:
+    """Do so with what leaves a run, but for what was raised here by a mistake of ours."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    is_ours = last is not None and last.tb_frame.f_code.co_filename.startswith(_folders())
+    if not is_ours or isinstance(error, _MEANT) or hasattr(error, "__durable_traceback__"):
+        strip_our_frames(error)
 
 
 def _folders() -> tuple[str, ...]:
