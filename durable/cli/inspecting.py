@@ -11,11 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from durable.cli.finding import find_run, find_step, usage
-from durable.cli.output import cost_data, lasted, one_line, out, print_json, say, status_text, table, visible, when
+from durable.cli.output import (
+    cost_data,
+    lasted,
+    one_line,
+    out,
+    print_json,
+    print_table,
+    say,
+    status_text,
+    visible,
+    when,
+)
 from durable.costs.recorded_costs import run_cost, step_cost
 from durable.costs.savings import not_spent_again, recorded_tally
 from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
 from durable.runs import sessions
+from durable.runs.endings import described_error
 from durable.runs.handles import summaries
 from durable.runs.recorded_runs import is_under_way
 from durable.runs.step_views import view_of
@@ -74,7 +86,7 @@ def ls(
         for run, alive, steps in found
     ]
     columns = ("run", "workflow", "status", "steps", "started", "cost", "not spent again")
-    out().print(table(*_without_empty(columns, rows)))
+    print_table(*_without_empty(columns, rows), spare=("workflow", "not spent again"))
 
 
 def show(run_id: RunId, as_json: Json = False) -> None:
@@ -109,8 +121,9 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         console.print(f"cost {cost}{unknown}", markup=False)
     if tally := recorded_tally(record):
         console.print(f"last execution: {tally}", markup=False)
-    if message:
-        console.print(Text(visible(message)))
+    if message or record.status == RunStatus.FAILED:
+        kind = f"{described_error(sessions.current(), record).type_name}: " if record.status == RunStatus.FAILED else ""
+        console.print(Text(visible(f"{kind}{message}".removesuffix(": "))))
     rows = [
         (
             str(step.seq),
@@ -125,7 +138,10 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         for step in steps
     ]
     columns = ("#", "step", "status", "attempts", "started", "took", "cost", "error")
-    console.print(table(*_without_empty(columns, rows)))
+    shown = print_table(*_without_empty(columns, rows), spare=("error", "started"))
+    for row in rows if "error" not in shown else ():
+        if row[-1]:
+            console.print(one_line(f"#{row[0]} {row[-1]}"))
     if goes_on:
         say(f"go on with: {shell_command('resume', record.id)}")
 
@@ -190,7 +206,7 @@ def doctor(as_json: Json = False) -> None:
     out().print(laid)
 
 
-_MAY_GO = frozenset({"cost", "not spent again"})
+_MAY_GO = frozenset({"cost", "not spent again", "error"})
 _RESUMABLE = (RunStatus.PENDING, *UNFINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
 _INTERRUPTED = (RunStatus.RUNNING, RunStatus.WAITING)
 
