@@ -28,7 +28,7 @@ from durable.runs.stopping import ended_when_stopped
 from durable.steps.effects import Effect, Execute, drive, drive_async
 from durable.steps.engine import continued, open_life
 from durable.telling.notices import BLOCK
-from durable.telling.tracebacks import strip_for_caller
+from durable.telling.tracebacks import ShownToCaller
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -93,21 +93,20 @@ class RunBlock:
 
     def __enter__(self) -> Run:
         """Open the run: a new one, or the one with this id, whose recorded steps are replayed."""
-        return self._open(is_async=False)
+        with ShownToCaller():
+            return self._open(is_async=False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the run: succeeded, or failed with the exception that left the block."""
-        try:
+        with ShownToCaller():
             drive(self._close(error))
-        except BaseException as raised:
-            strip_for_caller(raised)
-            raise
 
     async def __aenter__(self) -> Run:
         """Do what `with` does, for a block that awaits."""
-        opened = self._open(is_async=True)
+        with ShownToCaller():
+            opened = self._open(is_async=True)
         if self._effect is None:  # nothing is recorded
             return opened
         execution = self._effect.body.execution
@@ -120,12 +119,8 @@ class RunBlock:
     ) -> None:
         """Do what `with` does, for a block that awaits."""
         self._stopping.close()
-        try:
-            with self._scopes:
-                await drive_async(self._close(error))
-        except BaseException as raised:
-            strip_for_caller(raised)
-            raise
+        with ShownToCaller(), self._scopes:
+            await drive_async(self._close(error))
 
 
 def run(run_id: str, **options: Any) -> RunBlock:

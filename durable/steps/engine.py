@@ -29,7 +29,7 @@ from durable.steps.matching import Match
 from durable.steps.plain_steps import PlainStep
 from durable.steps.replaying import replay_at_once
 from durable.steps.steps import Step
-from durable.telling.tracebacks import strip_for_caller
+from durable.telling.tracebacks import ShownToCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -155,10 +155,11 @@ def call_workflow(
     frame = FRAME.get()
     if frame is None:
         outside.check_workflow(workflow)
-        life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
-        if not workflow.is_async:
-            return _drive_for_caller(life)
-        coroutine: Any = _drive_async_for_caller(life)
+        with ShownToCaller():
+            life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
+            if not workflow.is_async:
+                return drive(life)
+        coroutine: Any = _shown_to_caller(life)
         coroutine.__qualname__ = workflow.qualname
         return coroutine
     frame.body.check()
@@ -169,20 +170,9 @@ def call_workflow(
     return as_coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())
 
 
-def _drive_for_caller(life: Generator[Effect, Any, Any]) -> Any:
-    try:
-        return drive(life)
-    except BaseException as error:
-        strip_for_caller(error)
-        raise
-
-
-async def _drive_async_for_caller(life: Generator[Effect, Any, Any]) -> Any:
-    try:
+async def _shown_to_caller(life: Generator[Effect, Any, Any]) -> Any:
+    with ShownToCaller():
         return await drive_async(life)
-    except BaseException as error:
-        strip_for_caller(error)
-        raise
 
 
 def _child_life(

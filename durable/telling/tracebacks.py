@@ -28,14 +28,27 @@ def strip_our_frames(error: BaseException) -> None:
             waiting += current.exceptions
 
 
-def strip_for_caller(error: BaseException) -> None:
-    """Do so with what leaves a run, but for what was raised here by a mistake of ours."""
+class ShownToCaller:
+    """Does so with what leaves its block, but for what was raised there by a mistake of ours."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and (_is_meant(error) or not _is_raised_here(error)):
+            strip_our_frames(error)
+
+
+def _is_meant(error: BaseException) -> bool:
+    return isinstance(error, _MEANT) or hasattr(error, "__durable_traceback__")
+
+
+def _is_raised_here(error: BaseException) -> bool:
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    is_ours = last is not None and last.tb_frame.f_code.co_filename.startswith(_folders())
-    if not is_ours or isinstance(error, _MEANT) or hasattr(error, "__durable_traceback__"):
-        strip_our_frames(error)
+    return last is not None and last.tb_frame.f_code.co_filename.startswith(_folders())
 
 
 def _folders() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What leaves a run shows the user's code: of the library no more than the call that made the run."""
+"""What leaves a run shows the user's code: of the library no more than the line that was called."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def block() -> None:
 
 
 def test_an_error_of_the_user() -> None:
-    """A workflow adds two frames to the traceback of an error in a task, a block and an async workflow none."""
-    assert shown(job) == ["shown", ".", ".", "job", "work"]
+    """A workflow adds one frame to the traceback of an error in a task, a block and an async workflow none."""
+    assert shown(job) == ["shown", ".", "job", "work"]
     assert shown(block) == ["shown", "block", "block", "work"]
     assert shown(lambda: asyncio.run(ajob()))[-2:] == ["ajob", "awork"]
 
@@ -70,7 +70,7 @@ def test_an_error_that_tells_the_user_something() -> None:
         with durable.run("inner"):
             pass
 
-    assert shown(nested) == ["shown", ".", ".", "nested"]
+    assert shown(nested) == ["shown", ".", "nested"]
 
 
 def test_a_mistake_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
