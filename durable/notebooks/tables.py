@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from durable.costs.recorded_costs import step_cost
 from durable.records import RunStatus, StepStatus
 from durable.runs import sessions
+from durable.runs.endings import described_error
 from durable.runs.recorded_runs import is_under_way
 from durable.telling.explaining import is_left_in_doubt, recorded_past
-from durable.telling.notices import age
+from durable.telling.notices import NOTEBOOK, age
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from durable.costs.costs import Cost
     from durable.records import RunRecord, StepRecord
@@ -52,21 +53,25 @@ class _Row(NamedTuple):
 class RunTable:
     """A run with its steps; text in a terminal."""
 
-    def __init__(self, run: Run, replayed: Container[int] | None = None) -> None:
-        """Read the run as it is now; `replayed` are the numbers of the steps that were called again, None: all of them."""
+    def __init__(self, run: Run, replayed: Container[int] | None = None, since: int | None = None) -> None:
+        """Read the run as it is now; `replayed` are the numbers of the steps that were called again, None: all of them, and
+        `since` is the epoch from which on steps count as executed, None: the present one.
+        """
         self._record = record = run.record
         steps = list(run.step_records())
         self._total = len(steps)
         under_way = is_under_way(run._session, record)  # noqa: SLF001 -- the same package
-        past = None if under_way else recorded_past(record, steps)
+        past = recorded_past(record, steps)
         self._cost = run.cost
         self._status = _status_of(record, is_under_way=under_way)
-        self._message = run.message if self._status in ("blocked", "failed", "cancelled") else ""
+        self._message = _message(run) if self._status in ("blocked", "failed", "cancelled") else ""
         self._rows = []
         for step in steps[-_MOST_STEPS:]:
-            in_doubt = past is not None and is_left_in_doubt(step, past)
+            is_running = under_way and (step.status == StepStatus.STARTED or record.workflow != NOTEBOOK)
+            in_doubt = not is_running and is_left_in_doubt(step, past)
             cost = _cost(step_cost(step, alive=under_way))
-            self._rows.append(_step_row(step, _how(step, record, replayed), cost, in_doubt=in_doubt))
+            how = _how(step, record.epoch if since is None else since, replayed)
+            self._rows.append(_step_row(step, how, cost, in_doubt=in_doubt))
 
     def __repr__(self) -> str:
         """Show the run as text."""
@@ -124,8 +129,13 @@ def _run_row(run: Run, steps: int) -> _Row:
     return _Row(cells, status)
 
 
-def _how(step: StepRecord, run: RunRecord, replayed: Container[int] | None) -> str:
-    if step.epoch == run.epoch:
+def _message(run: Run) -> str:
+    kind = f"{described_error(run._session, run.record).type_name}: " if run.status == RunStatus.FAILED else ""  # noqa: SLF001 -- the same package
+    return f"{kind}{run.message}".removesuffix(": ")
+
+
+def _how(step: StepRecord, since: int, replayed: Container[int] | None) -> str:
+    if step.epoch >= since:
         return "executed"
     return "replayed" if replayed is None or step.seq in replayed else "not called yet"
 
@@ -161,9 +171,11 @@ def _duration(begun: float, ended: float | None) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
-def _table(columns: Iterable[str], rows: Sequence[_Row]) -> str:
+def _table(columns: tuple[str, ...], rows: Sequence[_Row]) -> str:
     if not rows:
         return ""
+    if not any(row.cells[-1] for row in rows):  # nothing cost anything
+        columns, rows = columns[:-1], [row._replace(cells=row.cells[:-1]) for row in rows]
     head = "".join(f'<th style="{_CELL};{_HEADER}">{escape(name)}</th>' for name in columns)
     body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
     return f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

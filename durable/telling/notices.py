@@ -92,14 +92,17 @@ def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
     ended = run.ended_at if run.ended_at is not None else run.updated_at
     how = {"running": "interrupted", "waiting": "interrupted"}.get(before, before)
     logger.info("run resumed", extra={"run": run.id, "status": before, "steps": steps})
-    if run.workflow == NOTEBOOK:
-        if run.id in _notebooks:
-            return
-        _notebooks.add(run.id)
+    if run.id in _notebooks:
+        return
     _tell(
         f"resuming run {run.id} ({how} {age(now - ended)}, {steps} step{'s' * (steps != 1)} recorded). "
         f"For a new run: {fresh_way(run.workflow)}."
     )
+
+
+def tell_no_more(run_id: str) -> None:
+    """Say nothing of a notebook's run when the kernel that had it claims it again."""
+    _notebooks.add(run_id)
 
 
 def tell_returned(run: RunRecord, now: float, saved: Callable[[], str]) -> None:

@@ -28,16 +28,22 @@ def strip_our_frames(error: BaseException) -> None:
             waiting += current.exceptions
 
 
+def strip_for_caller(error: BaseException) -> None:
+    """Do so with what leaves a run or a cell, but for what was raised here by a mistake of ours."""
+    if _is_meant(error) or not _is_raised_here(error):
+        strip_our_frames(error)
+
+
 class ShownToCaller:
-    """Does so with what leaves its block, but for what was raised there by a mistake of ours."""
+    """Does so with what leaves its block."""
 
     __slots__ = ()
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is not None and (_is_meant(error) or not _is_raised_here(error)):
-            strip_our_frames(error)
+        if error is not None:
+            strip_for_caller(error)
 
 
 def _is_meant(error: BaseException) -> bool:
