@@ -110,7 +110,8 @@ def runs_html(runs: Sequence[Run], steps: Mapping[str, int]) -> str:
     """Draw a list of runs, whose steps were counted by run id."""
     rows = [_run_row(run, steps.get(run.id, 0)) for run in runs[:_MOST_RUNS]]
     more = len(runs) - len(rows)
-    hidden = f'<div style="opacity:.7">{more} more runs are not shown.</div>' if more else ""
+    said = f"{more} more runs are not shown." if more else "No runs." if not runs else ""
+    hidden = f'<div style="opacity:.7">{said}</div>' if said else ""
     return f'<div style="color:inherit">{_table(_RUN_COLUMNS, rows)}{hidden}</div>'
 
 
