@@ -25,10 +25,10 @@ def recorded_failure(session: Session, step: StepRecord, past: Past) -> bool | N
     if not ended_the_run and step.done != past.last_event:
         return None
     value: Any = _decoded(session, step, step)
+    if step.flags & StepFlag.RESOLVED:
+        return None if step.task == _PROGRAM else failure(resolved_items(value)[0])
     if step.task == _PROGRAM:
         return False if ended_the_run and value["returncode"] else None
-    if step.flags & StepFlag.RESOLVED:
-        return failure(resolved_items(value)[0])
     return failure(value if "status" in value else _head(session, step, value))
 
 

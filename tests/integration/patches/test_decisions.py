@@ -130,6 +130,33 @@ def test_somebody_says_what_the_answer_was(send: Send, web: str, ledger: Ledger)
 
 
 @each_library
+@pytest.mark.parametrize("answer", [[1, 2], None], ids=str)
+def test_whatever_json_the_answer_was(
+    send: Send, answer: object, web: str, ledger: Ledger, durable_command: CommandLine
+) -> None:
+    """Any JSON can be the body of the answer that somebody tells: a list of numbers, and nothing at all."""
+
+    @workflow(run_id="cut")
+    def run() -> Any:
+        answered = send("POST", f"{web}/pay?drop=1", {"cents": 5})
+        if not told:
+            raise ValueError
+        return answered
+
+    told = []
+    with pytest.raises(ERRORS):
+        run()
+    [step] = durable.get_run("cut").steps
+    durable.get_run("cut").resolve(step.key, durable.happened(answer))
+    with pytest.raises(ValueError, match="^$"):
+        run()
+    assert durable_command("explain", "cut", step.key, "--json").data["verdict"] == "replayed"
+    told.append(True)
+    assert run() == answer
+    assert len(ledger.entries) == 1
+
+
+@each_library
 def test_a_refused_post_is_made_again(send: Send, web: str, ledger: Ledger) -> None:
     """A 4xx answer says that nothing happened: the resumed run tries again without a question."""
 
