@@ -128,7 +128,8 @@ def run(run_id: str, **options: Any) -> RunBlock:
 
     `run_id` alone names the run. The block is executed whenever the program comes to it; its finished steps are replayed.
     Options are those of `Workflow.with_options`. Raises `ConfigurationError` for an id that is empty, longer than 255
-    characters or holds NUL; entering raises `RunInProgressError` if the run is alive elsewhere.
+    characters or holds NUL; entering raises `RunInProgressError` if the run is alive elsewhere, and `OutsideRunError` inside
+    another run, but for a program that `durable run` executes.
     """
     check_run_id(run_id)
     frame = inspect.currentframe()
