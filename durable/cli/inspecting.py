@@ -23,7 +23,7 @@ from durable.cli.output import (
     visible,
     when,
 )
-from durable.costs.recorded_costs import run_cost, step_cost
+from durable.costs.recorded_costs import children_of, run_cost, step_cost
 from durable.costs.savings import not_spent_again, recorded_tally
 from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
 from durable.runs import sessions
@@ -138,10 +138,13 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         for step in steps
     ]
     columns = ("#", "step", "status", "attempts", "started", "took", "cost", "error")
-    shown = print_table(*_without_empty(columns, rows), spare=("error", "started"))
+    shown = print_table(*_without_empty(columns, rows), spare=("error", "started")) if rows else []
     for row in rows if "error" not in shown else ():
         if row[-1]:
             console.print(one_line(f"#{row[0]} {row[-1]}"))
+    for child in children_of(sessions.current().store, record.id):
+        if not child.parent_step:
+            console.print(one_line(f"block {child.id}: "), status_text(child.status), sep="")
     if goes_on:
         say(f"go on with: {shell_command('resume', record.id)}")
 

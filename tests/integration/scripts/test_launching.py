@@ -398,6 +398,7 @@ def test_blocks_of_a_script_are_runs_of_their_own(folder: Folder) -> None:
         assert (done.returncode, done.stdout) == (0, "a b first\n2\nc\n")
     assert ledger(folder) == ["a", "b", "b", "c"]
     assert "called by run blocks-" in folder.durable("show", "first").stdout
+    assert "block first: succeeded\n" in folder.durable("show", "blocks").stdout
 
 
 def test_a_block_in_another_run_is_refused(folder: Folder) -> None:
