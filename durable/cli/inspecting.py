@@ -27,7 +27,7 @@ from durable.costs.recorded_costs import children_of, run_cost, step_cost
 from durable.costs.savings import not_spent_again, recorded_tally
 from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
 from durable.runs import sessions
-from durable.runs.endings import described_error
+from durable.runs.endings import told_end
 from durable.runs.handles import summaries
 from durable.runs.recorded_runs import is_under_way
 from durable.runs.step_views import view_of
@@ -99,11 +99,18 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     goes_on = (not alive or record.status == RunStatus.PAUSED) and (
         record.status in _RESUMABLE or _is_decided(record, steps)
     )
-    message = "" if record.status in UNFINISHED or _is_decided(record, steps) else run.message
+    has_ended = record.status not in UNFINISHED and not _is_decided(record, steps)
     if as_json:
-        data = _run_data(record, alive) | {"message": message, "cost": cost_data(run.cost)}
+        data = _run_data(record, alive) | {"message": run.message if has_ended else "", "cost": cost_data(run.cost)}
         print_json(data | _tally_data(record) | {"steps": [_step_data(step, past) for step in steps]})
         return
+    _print_run(run, record, told_end(sessions.current(), record) if has_ended else "", alive=alive)
+    _print_steps(record, steps, past)
+    if goes_on:
+        say(f"go on with: {shell_command('resume', record.id)}")
+
+
+def _print_run(run: Run, record: RunRecord, message: str, *, alive: bool) -> None:
     console = out()
     console.print(
         one_line(record.id, "bold"), one_line(record.workflow), status_text(_shown_status(record, alive)), sep="  "
@@ -121,9 +128,11 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         console.print(f"cost {cost}{unknown}", markup=False)
     if tally := recorded_tally(record):
         console.print(f"last execution: {tally}", markup=False)
-    if message or record.status == RunStatus.FAILED:
-        kind = f"{described_error(sessions.current(), record).type_name}: " if record.status == RunStatus.FAILED else ""
-        console.print(Text(visible(f"{kind}{message}".removesuffix(": "))))
+    if message:
+        console.print(Text(visible(message)))
+
+
+def _print_steps(run: RunRecord, steps: list[StepRecord], past: Past | None) -> None:
     rows = [
         (
             str(step.seq),
@@ -132,7 +141,7 @@ def show(run_id: RunId, as_json: Json = False) -> None:
             str(step.attempts),
             when(step.started_at),
             lasted(step.started_at, step.ended_at),
-            str(step_cost(step, alive=alive) or ""),
+            str(step_cost(step, alive=past is None) or ""),
             _error_line(step),
         )
         for step in steps
@@ -141,12 +150,10 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     shown = print_table(*_without_empty(columns, rows), spare=("error", "started")) if rows else []
     for row in rows if "error" not in shown else ():
         if row[-1]:
-            console.print(one_line(f"#{row[0]} {row[-1]}"))
-    for child in children_of(sessions.current().store, record.id):
+            out().print(one_line(f"#{row[0]} {row[-1]}"))
+    for child in children_of(sessions.current().store, run.id):
         if not child.parent_step:
-            console.print(one_line(f"block {child.id}: "), status_text(child.status), sep="")
-    if goes_on:
-        say(f"go on with: {shell_command('resume', record.id)}")
+            out().print(one_line(f"block {child.id}: "), status_text(child.status), sep="")
 
 
 def graph(

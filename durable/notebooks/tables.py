@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from durable.costs.recorded_costs import step_cost
 from durable.records import RunStatus, StepStatus
 from durable.runs import sessions
-from durable.runs.endings import described_error
+from durable.runs.endings import told_end
 from durable.runs.recorded_runs import is_under_way
 from durable.telling.explaining import is_left_in_doubt, recorded_past
 from durable.telling.notices import NOTEBOOK, age
@@ -60,11 +60,12 @@ class RunTable:
         self._record = record = run.record
         steps = list(run.step_records())
         self._total = len(steps)
-        under_way = is_under_way(run._session, record)  # noqa: SLF001 -- the same package
+        session = run._session  # noqa: SLF001 -- the same package
+        under_way = is_under_way(session, record)
         past = recorded_past(record, steps)
         self._cost = run.cost
         self._status = _status_of(record, is_under_way=under_way)
-        self._message = _message(run) if self._status in ("blocked", "failed", "cancelled") else ""
+        self._message = told_end(session, record) if self._status in ("blocked", "failed", "cancelled") else ""
         self._rows = []
         for step in steps[-_MOST_STEPS:]:
             is_running = under_way and (step.status == StepStatus.STARTED or record.workflow != NOTEBOOK)
@@ -128,11 +129,6 @@ def _run_row(run: Run, steps: int) -> _Row:
         _cost(run.cost),
     )
     return _Row(cells, status)
-
-
-def _message(run: Run) -> str:
-    kind = f"{described_error(run._session, run.record).type_name}: " if run.status == RunStatus.FAILED else ""  # noqa: SLF001 -- the same package
-    return f"{kind}{run.message}".removesuffix(": ")
 
 
 def _how(step: StepRecord, since: int, replayed: Container[int] | None) -> str:
