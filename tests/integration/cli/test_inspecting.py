@@ -288,6 +288,11 @@ def test_explain_of_a_step_that_is_under_way(durable_command: CommandLine) -> No
     run.result()
 
 
+def test_a_doubt_says_what_the_call_was(durable_command: CommandLine) -> None:
+    """What blocks a run names the arguments, which the key of a step alone does not tell."""
+    assert "It was called with order='d'." in durable_command("show", blocked("d")).out
+
+
 def test_doctor_examines_the_store(durable_command: CommandLine, store: Path) -> None:
     """`doctor` says where the store is, what it promises, which faults its SQLite has and who may read it."""
     imported("a")
