@@ -42,6 +42,7 @@ class Shown:
     displays: list[str] = field(default_factory=list)
     error: str = ""
     message: str = ""
+    traceback: str = ""
 
     def take(self, message: dict[str, Any]) -> None:
         """Note a message of the kernel."""
@@ -60,6 +61,7 @@ class Shown:
                     self.displays.append(text)
             case "error":
                 self.error, self.message = content["ename"], content["evalue"]
+                self.traceback = "\n".join(content["traceback"])
 
 
 class Kernel:

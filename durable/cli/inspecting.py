@@ -11,17 +11,30 @@ from rich.table import Table
 from rich.text import Text
 
 from durable.cli.finding import find_run, find_step, usage
-from durable.cli.output import cost_data, lasted, one_line, out, print_json, say, status_text, table, visible, when
-from durable.costs.recorded_costs import run_cost, step_cost
+from durable.cli.output import (
+    cost_data,
+    lasted,
+    one_line,
+    out,
+    print_json,
+    print_table,
+    say,
+    status_text,
+    visible,
+    when,
+)
+from durable.costs.recorded_costs import children_of, run_cost, step_cost
 from durable.costs.savings import not_spent_again, recorded_tally
 from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
 from durable.runs import sessions
+from durable.runs.endings import told_end
 from durable.runs.handles import summaries
 from durable.runs.recorded_runs import is_under_way
 from durable.runs.step_views import view_of
 from durable.steps.details import Details
+from durable.steps.verdicts import is_in_doubt
+from durable.telling.explaining import Explanation, recorded_past
 from durable.telling.explaining import explain as explain_step
-from durable.telling.explaining import recorded_past
 from durable.telling.notices import shell_command, state_of
 from durable.values.exceptions import describe
 
@@ -30,6 +43,7 @@ if TYPE_CHECKING:
 
     from durable.costs.costs import Cost
     from durable.records import RunRecord, StepRecord
+    from durable.runs.handles import Run
     from durable.steps.verdicts import Past
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -72,7 +86,7 @@ def ls(
         for run, alive, steps in found
     ]
     columns = ("run", "workflow", "status", "steps", "started", "cost", "not spent again")
-    out().print(table(*_without_empty(columns, rows)))
+    print_table(*_without_empty(columns, rows), spare=("workflow", "not spent again"))
 
 
 def show(run_id: RunId, as_json: Json = False) -> None:
@@ -85,11 +99,18 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     goes_on = (not alive or record.status == RunStatus.PAUSED) and (
         record.status in _RESUMABLE or _is_decided(record, steps)
     )
-    message = "" if record.status in UNFINISHED or _is_decided(record, steps) else run.message
+    has_ended = record.status not in UNFINISHED and not _is_decided(record, steps)
     if as_json:
-        data = _run_data(record, alive) | {"message": message, "cost": cost_data(run.cost)}
+        data = _run_data(record, alive) | {"message": run.message if has_ended else "", "cost": cost_data(run.cost)}
         print_json(data | _tally_data(record) | {"steps": [_step_data(step, past) for step in steps]})
         return
+    _print_run(run, record, told_end(sessions.current(), record) if has_ended else "", alive=alive)
+    _print_steps(record, steps, past)
+    if goes_on:
+        say(f"go on with: {shell_command('resume', record.id)}")
+
+
+def _print_run(run: Run, record: RunRecord, message: str, *, alive: bool) -> None:
     console = out()
     status = status_text(state_of(record.status, is_under_way=alive))
     console.print(one_line(record.id, "bold"), one_line(record.workflow), status, sep="  ")
@@ -99,7 +120,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
     if origin := json.loads(record.entry).get("forked_from"):
         console.print(one_line(f"forked from run {origin}, before step {json.loads(record.entry)['forked_at']}"))
     if record.parent_run:
-        console.print(one_line(f"called by run {record.parent_run}, step {record.parent_step}"))
+        step = f", step {record.parent_step}" if record.parent_step else ""
+        console.print(one_line(f"called by run {record.parent_run}{step}"))
     if cost := run.cost:
         unknown = f", and {cost.unknown} executions of steps of unknown cost" if cost.unknown else ""
         console.print(f"cost {cost}{unknown}", markup=False)
@@ -107,6 +129,9 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         console.print(f"last execution: {tally}", markup=False)
     if message:
         console.print(Text(visible(message)))
+
+
+def _print_steps(run: RunRecord, steps: list[StepRecord], past: Past | None) -> None:
     rows = [
         (
             str(step.seq),
@@ -115,15 +140,19 @@ def show(run_id: RunId, as_json: Json = False) -> None:
             str(step.attempts),
             when(step.started_at),
             lasted(step.started_at, step.ended_at),
-            str(step_cost(step, alive=alive) or ""),
+            str(step_cost(step, alive=past is None) or ""),
             _error_line(step),
         )
         for step in steps
     ]
     columns = ("#", "step", "status", "attempts", "started", "took", "cost", "error")
-    console.print(table(*_without_empty(columns, rows)))
-    if goes_on:
-        say(f"go on with: {shell_command('resume', record.id)}")
+    shown = print_table(*_without_empty(columns, rows), spare=("error", "started")) if rows else []
+    for row in rows if "error" not in shown else ():
+        if row[-1]:
+            out().print(one_line(f"#{row[0]} {row[-1]}"))
+    for child in children_of(sessions.current().store, run.id):
+        if not child.parent_step:
+            out().print(one_line(f"block {child.id}: "), status_text(child.status), sep="")
 
 
 def graph(
@@ -141,7 +170,7 @@ def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:
     """Say whether a call of a step would be replayed, executed or refused, and why."""
     run = find_run(run_id)
     record = find_step(run, step)
-    explained = explain_step(run, record)
+    explained = _explained(run, record)
     if as_json:
         arguments = {name: each.preview for name, each in Details.read(record.details).arguments.items()}
         print_json(
@@ -161,6 +190,16 @@ def explain(run_id: RunId, step: StepKey, as_json: Json = False) -> None:
         console.print(one_line(f"  {name} = {argument.preview}"))
 
 
+def _explained(run: Run, step: StepRecord) -> Explanation:
+    from durable.patches.recorded_answers import recorded_failure  # noqa: PLC0415 -- this command alone needs it
+
+    session, record = sessions.current(), run.record
+    if is_in_doubt(step) and is_under_way(session, record):
+        return Explanation("under way", f"Process {record.pid} on {record.host} executes it now.")
+    past = recorded_past(record, list(run.step_records()))
+    return explain_step(record, past, step, failure=recorded_failure(session, step, past))
+
+
 def doctor(as_json: Json = False) -> None:
     """Examine the store: where it is, what it promises, what is known to be wrong."""
     session = sessions.current()
@@ -176,7 +215,7 @@ def doctor(as_json: Json = False) -> None:
     out().print(laid)
 
 
-_MAY_GO = frozenset({"cost", "not spent again"})
+_MAY_GO = frozenset({"cost", "not spent again", "error"})
 _RESUMABLE = (RunStatus.PENDING, *UNFINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 

@@ -8,13 +8,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from durable.telling.notices import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from decimal import Decimal
 
     from durable.costs.costs import Cost
@@ -35,7 +34,6 @@ _STYLES = {
 }
 _PIPE_WIDTH = 10_000  # nothing is folded
 _NUMBERS = {"steps", "#", "attempts", "took", "cost", "usd", "unknown"}
-_FOLDED = {"run", "step", "workflow", "error"}
 _MINUTE = 60  # seconds
 
 
@@ -107,15 +105,41 @@ def lasted(start: float, end: float | None) -> str:
     )
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
-    """Lay out rows under columns; keys and ids are never cut."""
-    laid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
-        laid.add_column(column, overflow="fold", justify=justify, no_wrap=column not in _FOLDED)
-    for row in rows:
-        laid.add_row(*(cell if isinstance(cell, Text) else one_line(cell) for cell in row))
-    return laid
+def print_table(
+    columns: Sequence[str], rows: Iterable[Iterable[str | Text]], *, spare: Sequence[str] = ()
+) -> list[str]:
+    """Print rows under columns; keys and ids are never cut. In a narrow terminal `spare` columns are left out, one by one,
+    and what is wider still is left for the terminal to wrap. Gives the columns that were printed.
+    """
+    console = out()
+    shown = list(columns)
+    lines = [[Text(name, "bold") for name in columns]]
+    lines += [[cell if isinstance(cell, Text) else one_line(cell) for cell in row] for row in rows]
+    left = list(spare)
+    while sum(_widths(lines)) + 2 * (len(shown) - 1) > console.width and left:
+        if (name := left.pop(0)) in shown:
+            i = shown.index(name)
+            del shown[i]
+            lines = [line[:i] + line[i + 1 :] for line in lines]
+    widths = _widths(lines)
+    for line in lines:
+        laid = Text("  ").join(map(_padded, line, shown, widths))
+        laid.rstrip()
+        console.print(laid)
+    return shown
+
+
+def _widths(lines: list[list[Text]]) -> list[int]:
+    return [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+
+
+def _padded(cell: Text, column: str, width: int) -> Text:
+    padded = cell.copy()
+    if column in _NUMBERS:
+        padded.pad_left(width - cell.cell_len)
+    else:
+        padded.pad_right(width - cell.cell_len)
+    return padded
 
 
 def one_line(text: str, style: str = "") -> Text:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.errors import BudgetExceededError, DurableError, RunBlockedError
 from durable.scripts.exit_codes import BLOCKED, FAILED, INTERRUPTED, OK, OVER_BUDGET, USAGE
-from durable.telling.notices import shell_command
+from durable.telling.notices import COMMAND, asked_by, shell_command
 from durable.telling.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ async def _awaited(result: Awaitable[Any]) -> Any:
 def exit_code(command: Callable[[], object], complain: Callable[[str], None]) -> int:
     """Execute a command and say what went wrong; gives the exit code."""
     try:
-        command()
+        with asked_by(COMMAND):
+            command()
     except (UsageError, DurableError) as error:
         complain(str(error))
         return next((code for kind, code in _CODES.items() if isinstance(error, kind)), FAILED)

@@ -24,17 +24,23 @@ if TYPE_CHECKING:
 HELP = """\
 Usage: durable run [OPTIONS] SCRIPT [ARGUMENT]...
        durable run [OPTIONS] -m MODULE [ARGUMENT]...
-       durable run [OPTIONS] MODULE:WORKFLOW [--arg NAME=VALUE]... [--json OBJECT]
+       durable run [OPTIONS] MODULE:WORKFLOW [--arg NAME=VALUE]...
+                                             [--json OBJECT]
 
-Execute a program as Python would, in a run: what its tasks have finished is not executed again when the same command is
-given again. What stands after the program belongs to the program.
+Execute a program as Python would, in a run: what its tasks have finished is
+not executed again when the same command is given again. What stands after the
+program belongs to the program.
 
 Options:
-  --task TARGET   Make a function a task: mod:func, mod:Class.method, or a function of the script by its name.
-  --patch PRESET  Make the calls of a library tasks.
-  --id ID         Name the run; default: the same program with the same arguments is the same run.
+  --task TARGET   Make a function a task: mod:func, mod:Class.method, or a
+                  function of the script by its name.
+  --patch PRESET  Make the calls of a library tasks: requests, httpx, aiohttp,
+                  urllib.request, smtplib, subprocess, openai, anthropic, stripe.
+  --id ID         Name the run; default: the same program with the same
+                  arguments is the same run.
   --fresh         Begin a new run.
-  --budget USD    US dollars that the run may spend in all; no further step begins then.
+  --budget USD    US dollars that the run may spend in all; no further step
+                  begins then.
   --arg, --json   Inputs of a workflow, converted by its type hints.
   -h, --help      Show this and exit.
 """

@@ -9,7 +9,7 @@ import typer
 
 from durable.cli.finding import find_run
 from durable.cli.inspecting import Json
-from durable.cli.output import cost_data, out, print_json, say, table
+from durable.cli.output import cost_data, print_json, print_table, say
 from durable.costs.costs import Cost, dollars, plain
 from durable.costs.recorded_costs import children_of, own_steps, step_cost
 from durable.runs import sessions
@@ -70,7 +70,7 @@ def costs(
         return
     rows = [(group, *_row(steps, cost)) for group, (steps, cost) in groups]
     rows.append(("total", *_row(sum(steps for steps, _ in found.values()), total)))
-    out().print(table((by.value, "steps", "usd", "units", "unknown"), rows))
+    print_table((by.value, "steps", "usd", "units", "unknown"), rows)
 
 
 def _family(session: Session, run: RunRecord) -> Iterator[RunRecord]:

@@ -75,8 +75,8 @@ class Stream(Step):
         try:
             outcome = yield from super().life()
         except Exception:
-            record = self.match.record
-            if not self._begun and record is not None and record.value is not None:
+            record = self.match.record if not self._begun else None
+            if record is not None and record.status == StepStatus.FAILED and record.value is not None:
                 yield from self._recorded(self._manifest(record))  # of one that failed after these
             raise
         record = self.match.record

@@ -162,7 +162,7 @@ class RunCall:
             raise InputsChangedError(
                 f"Run {run.id} was recorded by another program that had no file either (python -c, or standard input), and "
                 f"such programs cannot be told apart by their names. Nothing was executed. Put the program into a file, give "
-                f"the workflow a name=, or start anew with fresh=True or DURABLE_FRESH=1."
+                f"the workflow a name=, or start anew with {notices.fresh_way()}."
             )
         recorded = json.loads(run.arguments or b"{}")
         if recorded == self.digests or (self.is_block and not self.digests):
@@ -170,7 +170,7 @@ class RunCall:
         changed = sorted(name for name in {*recorded, *self.digests} if recorded.get(name) != self.digests.get(name))
         raise InputsChangedError(
             f"Run {run.id} was started with other inputs: {', '.join(map(repr, changed))} differ. Nothing was executed. "
-            f"Call it with the recorded inputs, or choose another run_id, or start anew with fresh=True."
+            f"Call it with the recorded inputs, or choose another run id, or start anew with {notices.fresh_way()}."
         )
 
     @property

@@ -29,9 +29,9 @@ def warn_of_inputs_without_value(call: Call) -> None:
             warn_once(
                 "inputs",
                 f"{workflow}:{name}",
-                f"Workflow {workflow!r}: its input {name!r} is a {type(value).__qualname__}, which counts by its type alone, "
-                f"so this run is that of any other. Pass the data or a path, name the run with run_id=, or rename the "
-                f"parameter to '_{name}' if it does not matter.",
+                f"Workflow {workflow!r}: its input {name!r}, a {type(value).__qualname__}, counts by its type alone, so this "
+                f"run is that of any other. Pass the data or a path, name the run with run_id=, or rename the parameter to "
+                f"'_{name}' if it does not matter.",
             )
     told_apart = attributes_of(call.instance) if counts_by_type(call) else {}
     if told_apart:
@@ -39,8 +39,8 @@ def warn_of_inputs_without_value(call: Call) -> None:
         warn_once(
             "inputs",
             f"{workflow}:self",
-            f"Workflow {workflow!r}: its object is a {kind}, which counts by its type alone, so this run is that of any "
-            f"other {kind} ({', '.join(sorted(told_apart))}). Give the class a __durable_key__(), make it a frozen "
+            f"Workflow {workflow!r}: its object counts by its type alone, so this run is that of any other {kind}, whatever "
+            f"its attributes hold ({', '.join(sorted(told_apart))}). Give the class a __durable_key__(), make it a frozen "
             f"dataclass, or name the run with run_id=.",
         )
 

@@ -12,6 +12,7 @@ from durable.notebooks.magics import Magics
 from durable.notebooks.names import find_name
 from durable.notebooks.progress import CellProgress
 from durable.steps.outside import set_notebook
+from durable.telling.tracebacks import strip_for_caller
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -27,6 +28,7 @@ class _Extension:
         self._kernel = Kernel(lambda: find_name(shell.user_ns, os.environ))
         self._progress = CellProgress(self._kernel, is_shown=hasattr(shell, "kernel"))
         self._magics = Magics(self._kernel, shell)
+        self._shows: Any = None
 
     def load(self) -> None:
         shell: Any = self._shell  # whose annotations are not those of its methods
@@ -35,12 +37,17 @@ class _Extension:
         shell.input_transformers_cleanup.append(self._magics.await_cell)
         shell.events.register("pre_run_cell", self._before_cell)
         shell.events.register("post_run_cell", self._after_cell)
+        if not shell.custom_exceptions:  # nobody else shows them
+            shell.set_custom_exc((Exception, KeyboardInterrupt), _show)
+            self._shows = shell.CustomTB
         atexit.register(self._kernel.release)
         set_notebook(self._kernel)
 
     def unload(self) -> None:
-        shell = self._shell
+        shell: Any = self._shell
         set_notebook(None)
+        if shell.CustomTB == self._shows:
+            shell.set_custom_exc((), None)
         atexit.unregister(self._kernel.release)
         self._kernel.release()
         set_notebook_path(None)
@@ -57,6 +64,12 @@ class _Extension:
     def _after_cell(self, _: Any) -> None:
         self._progress.end()
         self._kernel.end_cell()
+
+
+def _show(shell: Any, kind: type[BaseException], error: BaseException, _: object, tb_offset: int | None = None) -> None:
+    """Show what a cell raised as IPython does, without our frames."""
+    strip_for_caller(error)
+    shell.showtraceback((kind, error, error.__traceback__), tb_offset=tb_offset, running_compiled_code=True)
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -16,10 +16,11 @@ from durable.declarations.naming import home, module_name, set_notebook_path
 from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError, StoreError
 from durable.identity.calls import Call
 from durable.notebooks.open_runs import OpenRun, named_scope
+from durable.notebooks.tables import RunTable
 from durable.runs import sessions
 from durable.runs.handles import Run
 from durable.steps.doubts import describe_doubt, in_doubt
-from durable.telling.notices import NOTEBOOK, age, tell
+from durable.telling.notices import NOTEBOOK, age, tell, tell_no_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,8 @@ class Kernel:
         self._opening = threading.Lock()
         self._open: OpenRun | None = None
         self._claimed: set[str] = set()  # DURABLE_FRESH means the first time
+        self._first_epochs: dict[str, int] = {}
+        self._replayed: dict[str, set[int]] = {}
 
     def is_here(self) -> bool:
         """Whether code without a run context is that of a cell: in its thread, or in one of its own while no run executes."""
@@ -145,6 +148,12 @@ class Kernel:
         opened.session.journal.flush_all()
         return Run(opened.session, opened.execution.id)
 
+    def table(self) -> RunTable:
+        """Show the notebook's run, and what this kernel has called of it, however often it has given it back meanwhile."""
+        run, opened = self.run(), self.opened()
+        replayed = opened.replayed | self._replayed.get(run.id, set())
+        return RunTable(run, replayed, since=self._first_epochs[run.id])
+
     def opened(self, *, fresh: bool = False) -> OpenRun:
         """Give the run as it is open here, claimed if need be."""
         opened = self._open
@@ -173,19 +182,26 @@ class Kernel:
             raise _in_another_kernel(name, session.store.load_run(error.run_id), error) from None
         self.name = name
         self._claimed.add(run_id)
+        self._first_epochs.setdefault(opened.execution.id, opened.execution.run.epoch)
+        tell_no_more(opened.execution.id)
         return opened
 
     def close(self) -> None:
         """End the run: succeeded, or stopped by what stopped it."""
-        opened, self._open = self._open, None
-        if opened is not None and not opened.is_lost:
+        if (opened := self._given_back()) is not None:
             opened.close()
 
     def release(self) -> None:
         """Give the run back as it is; whoever goes on with it finds it paused."""
-        opened, self._open = self._open, None
-        if opened is not None and not opened.is_lost:
+        if (opened := self._given_back()) is not None:
             opened.release()
+
+    def _given_back(self) -> OpenRun | None:
+        opened, self._open = self._open, None
+        if opened is None or opened.is_lost:
+            return None
+        self._replayed.setdefault(opened.execution.id, set()).update(opened.replayed)
+        return opened
 
 
 def _tell_doubts(doubts: list[StepRecord], run: RunRecord) -> None:

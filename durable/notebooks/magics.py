@@ -13,7 +13,6 @@ from durable.errors import ConfigurationError, NotFoundError
 from durable.notebooks.cells import Cell, parse_options
 from durable.notebooks.code import awaits
 from durable.notebooks.names import given_name
-from durable.notebooks.tables import RunTable
 from durable.records import StepFlag, StepStatus
 from durable.steps.doubts import did_not_happen, happened
 from durable.suggestions import suggestion
@@ -83,7 +82,7 @@ class Magics:
                 run = self._kernel.finish()
                 tell(f"run {run.id} has succeeded. Its results stay: for a new run, %durable fresh.")
             case _:
-                display(RunTable(self._kernel.run(), self._kernel.opened().replayed))
+                display(self._kernel.table())
 
     def cell(self, line: str, cell: str) -> Coroutine[Any, Any, None] | None:
         """Execute a cell once: its variables are stored, and restored as long as its code and inputs are the same.

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from durable.costs.recorded_costs import step_cost
 from durable.records import StepStatus
 from durable.runs import sessions
+from durable.runs.endings import told_end
 from durable.runs.recorded_runs import is_under_way
 from durable.telling.explaining import is_left_in_doubt, recorded_past
-from durable.telling.notices import age, counted, state_of
+from durable.telling.notices import NOTEBOOK, age, counted, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from durable.costs.costs import Cost
-    from durable.records import RunRecord, StepRecord
+    from durable.records import StepRecord
     from durable.runs.handles import Run
 
 _MOST_STEPS = 100
@@ -52,21 +53,26 @@ class _Row(NamedTuple):
 class RunTable:
     """A run with its steps; text in a terminal."""
 
-    def __init__(self, run: Run, replayed: Container[int] | None = None) -> None:
-        """Read the run as it is now; `replayed` are the numbers of the steps that were called again, None: all of them."""
+    def __init__(self, run: Run, replayed: Container[int] | None = None, since: int | None = None) -> None:
+        """Read the run as it is now; `replayed` are the numbers of the steps that were called again, None: all of them, and
+        `since` is the epoch from which on steps count as executed, None: the present one.
+        """
         self._record = record = run.record
         steps = list(run.step_records())
         self._total = len(steps)
-        under_way = is_under_way(run._session, record)  # noqa: SLF001 -- the same package
-        past = None if under_way else recorded_past(record, steps)
+        session = run._session  # noqa: SLF001 -- the same package
+        under_way = is_under_way(session, record)
+        past = recorded_past(record, steps)
         self._cost = run.cost
         self._status = state_of(record.status, is_under_way=under_way)
-        self._message = run.message if self._status in ("blocked", "failed", "cancelled") else ""
+        self._message = told_end(session, record) if self._status in ("blocked", "failed", "cancelled") else ""
         self._rows = []
         for step in steps[-_MOST_STEPS:]:
-            in_doubt = past is not None and is_left_in_doubt(step, past)
+            is_running = under_way and (step.status == StepStatus.STARTED or record.workflow != NOTEBOOK)
+            in_doubt = not is_running and is_left_in_doubt(step, past)
             cost = _cost(step_cost(step, alive=under_way))
-            self._rows.append(_step_row(step, _how(step, record, replayed), cost, in_doubt=in_doubt))
+            how = _how(step, record.epoch if since is None else since, replayed)
+            self._rows.append(_step_row(step, how, cost, in_doubt=in_doubt))
 
     def __repr__(self) -> str:
         """Show the run as text."""
@@ -105,7 +111,8 @@ def runs_html(runs: Sequence[Run], steps: Mapping[str, int]) -> str:
     """Draw a list of runs, whose steps were counted by run id."""
     rows = [_run_row(run, steps.get(run.id, 0)) for run in runs[:_MOST_RUNS]]
     more = len(runs) - len(rows)
-    hidden = f'<div style="opacity:.7">{more} more runs are not shown.</div>' if more else ""
+    said = f"{more} more runs are not shown." if more else "No runs." if not runs else ""
+    hidden = f'<div style="opacity:.7">{said}</div>' if said else ""
     return f'<div style="color:inherit">{_table(_RUN_COLUMNS, rows)}{hidden}</div>'
 
 
@@ -124,8 +131,8 @@ def _run_row(run: Run, steps: int) -> _Row:
     return _Row(cells, status)
 
 
-def _how(step: StepRecord, run: RunRecord, replayed: Container[int] | None) -> str:
-    if step.epoch == run.epoch:
+def _how(step: StepRecord, since: int, replayed: Container[int] | None) -> str:
+    if step.epoch >= since:
         return "executed"
     return "replayed" if replayed is None or step.seq in replayed else "not called yet"
 
@@ -156,9 +163,11 @@ def _duration(begun: float, ended: float | None) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
-def _table(columns: Iterable[str], rows: Sequence[_Row]) -> str:
+def _table(columns: tuple[str, ...], rows: Sequence[_Row]) -> str:
     if not rows:
         return ""
+    if not any(row.cells[-1] for row in rows):  # nothing cost anything
+        columns, rows = columns[:-1], [row._replace(cells=row.cells[:-1]) for row in rows]
     head = "".join(f'<th style="{_CELL};{_HEADER}">{escape(name)}</th>' for name in columns)
     body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
     return f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

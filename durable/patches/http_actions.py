@@ -222,7 +222,8 @@ def resolved(value: Any) -> Any:
 
 def resolved_items(value: Any) -> list[Any]:
     """Make the recorded items of what somebody says was the answer."""
-    return value if isinstance(value, list) and value and "status" in value[0] else [resolved(value)]
+    is_recorded = isinstance(value, list) and bool(value) and resolved(value[0]) is value[0]
+    return value if is_recorded else [resolved(value)]
 
 
 def is_whole(head: Any) -> bool:

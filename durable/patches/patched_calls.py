@@ -16,7 +16,7 @@ from durable.patches.credentials import scrub, secrets_of
 from durable.runs.execution import FRAME, warn_once
 from durable.runs.sessions import has_active_runs
 from durable.steps.failures import mark
-from durable.steps.outside import frame_here, notebook_here
+from durable.steps.outside import IN_THREADS, frame_here, notebook_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -75,16 +75,16 @@ async def _described(
 
 
 def _warn(action: Any) -> None:
-    """Say that a call that must not be repeated is not recorded; reading it must not be waited for."""
+    """Say that a call that must not be repeated, or costs money, is not recorded; reading it must not be waited for."""
     if iscoroutine(action):
         action.close()
         return
-    if action is not None and not action.idempotent:
+    if action is not None and (action.is_kept or not action.idempotent):
         warn_once(
             "outside",
             action.task,
             f"{action.task!r} was called from a thread that carries no run context while a run is active: it is executed as "
-            f"a plain call and nothing is recorded. Start the thread with contextvars.copy_context().run.",
+            f"a plain call and nothing is recorded, so it is made again when the program is. {IN_THREADS}",
         )
 
 

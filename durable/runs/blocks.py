@@ -1,6 +1,7 @@
 """`with durable.run("id"):` makes a block a run, for code that has no workflow function.
 
-The block is always executed; the tasks called in it are steps. Each statement is a scope of its own within the run.
+The block is always executed; the tasks called in it are steps. Each statement is a scope of its own within the run. In a
+program that `durable run` executes a block is the run that it is under plain Python, too, and a child of the program's.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import json
 import linecache
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,8 @@ from durable.runs.sessions import is_disabled
 from durable.runs.stopping import ended_when_stopped
 from durable.steps.effects import Effect, Execute, drive, drive_async
 from durable.steps.engine import continued, open_life
+from durable.telling.notices import BLOCK
+from durable.telling.tracebacks import ShownToCaller
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,17 +50,20 @@ class RunBlock:
         self._tokens: list[Any] = []
 
     def _open(self, *, is_async: bool) -> Run:
-        if FRAME.get() is not None or BODY.get() is not None:
+        frame = FRAME.get()
+        if (frame is not None and not _is_program(frame)) or BODY.get() is not None:
+            inside = f" {frame.body.execution.id}" if frame is not None else ""
             raise OutsideRunError(
-                f"durable.run({self._run_id!r}) stands inside a run. Use durable.scope(name) for a part of a run."
+                f"durable.run({self._run_id!r}) was not entered: it stands inside run{inside}. For a part of that run use "
+                f"durable.scope({self._run_id!r}), for a run of its own a @workflow."
             )
         function = _async_block if is_async else _block
-        definition = WorkflowDefinition(function=function, name="durable.run", is_block=True).with_options(
+        definition = WorkflowDefinition(function=function, name=BLOCK, is_block=True).with_options(
             run_id=self._run_id, **self._options
         )
         if is_disabled():
             return self._open_plain(definition, is_async=is_async)
-        call = RunCall(definition, None, (), {})
+        call = RunCall(definition, None, (), {}, parent=frame.body if frame is not None else None)
         self._life = run_life(call, _nothing)
         effect = open_life(self._life)
         self._effect = effect
@@ -86,17 +93,20 @@ class RunBlock:
 
     def __enter__(self) -> Run:
         """Open the run: a new one, or the one with this id, whose recorded steps are replayed."""
-        return self._open(is_async=False)
+        with ShownToCaller():
+            return self._open(is_async=False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the run: succeeded, or failed with the exception that left the block."""
-        drive(self._close(error))
+        with ShownToCaller():
+            drive(self._close(error))
 
     async def __aenter__(self) -> Run:
         """Do what `with` does, for a block that awaits."""
-        opened = self._open(is_async=True)
+        with ShownToCaller():
+            opened = self._open(is_async=True)
         if self._effect is None:  # nothing is recorded
             return opened
         execution = self._effect.body.execution
@@ -109,7 +119,7 @@ class RunBlock:
     ) -> None:
         """Do what `with` does, for a block that awaits."""
         self._stopping.close()
-        with self._scopes:
+        with ShownToCaller(), self._scopes:
             await drive_async(self._close(error))
 
 
@@ -118,7 +128,8 @@ def run(run_id: str, **options: Any) -> RunBlock:
 
     `run_id` alone names the run. The block is executed whenever the program comes to it; its finished steps are replayed.
     Options are those of `Workflow.with_options`. Raises `ConfigurationError` for an id that is empty, longer than 255
-    characters or holds NUL; entering raises `RunInProgressError` if the run is alive elsewhere.
+    characters or holds NUL; entering raises `RunInProgressError` if the run is alive elsewhere, and `OutsideRunError` inside
+    another run, but for a program that `durable run` executes.
     """
     check_run_id(run_id)
     frame = inspect.currentframe()
@@ -133,6 +144,11 @@ async def _async_block() -> None: ...
 
 
 def _nothing() -> None: ...
+
+
+def _is_program(frame: Frame) -> bool:
+    """Whether code stands in a program itself, and not in one of its tasks."""
+    return frame.body.outer is None and "script" in json.loads(frame.body.execution.run.entry)
 
 
 def _entered_in(frame: FrameType | None) -> FrameType | None:

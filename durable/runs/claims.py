@@ -104,7 +104,4 @@ def leave(session: Session, claim: Claim, run: RunRecord, steps: Iterable[StepRe
 def in_progress(run: RunRecord, where: str) -> RunInProgressError:
     """Say who holds a run."""
     begun = notices.age(sessions.clock() - run.updated_at)
-    return RunInProgressError(
-        f"Run {run.id} is in progress {where}, begun {begun}. To wait for its result: with_options(on_running='join').",
-        run.id,
-    )
+    return RunInProgressError(f"Run {run.id} is in progress {where}, begun {begun}. {notices.waiting_way(run)}", run.id)

@@ -9,6 +9,7 @@ from durable.errors import MissingContextError, OutsideRunError
 from durable.options import ABSENT
 from durable.runs.execution import FRAME
 from durable.runs.sessions import is_disabled
+from durable.steps.outside import IN_THREADS
 
 if TYPE_CHECKING:
     from durable.runs.execution import Execution
@@ -28,7 +29,7 @@ def context() -> Any:
             raise MissingContextError(missing, found.id)
         return found.context
     if frame is None:
-        raise OutsideRunError("context() was called outside a run, or in a thread that carries no run context.")
+        raise OutsideRunError(f"context() was called outside a run, or in a thread that carries none. {IN_THREADS}")
     frame.body.check()
     execution = frame.body.execution
     if execution.context is ABSENT:

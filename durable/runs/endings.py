@@ -25,7 +25,7 @@ from durable.steps.failures import culprits, is_hidden, says_any
 from durable.steps.settling import overlooked_steps
 from durable.telling import notices
 from durable.telling.notices import shell_command
-from durable.values.exceptions import decode_exception, encode_exception
+from durable.values.exceptions import decode_exception, describe, encode_exception
 from durable.values.serializers import Unserializable
 
 if TYPE_CHECKING:
@@ -152,6 +152,15 @@ def stored_error(session: Session, run: RunRecord) -> BaseException:
     assert run.error is not None
     stored = session.fetch(run.error, run=run.id, step=_ERROR)
     return decode_exception(stored, session.serializer, run=run.id, step=_ERROR)
+
+
+def told_end(session: Session, run: RunRecord) -> str:
+    """Say how the last execution of a run ended, a failure with the type of its exception; nothing is unpickled."""
+    message = str(json.loads(run.outcome or "{}").get("message", ""))
+    if run.status != RunStatus.FAILED or run.error is None:
+        return message
+    stored = session.fetch(run.error, run=run.id, step=_ERROR)
+    return f"{describe(stored, session.serializer, run=run.id, step=_ERROR).type_name}: {message}".removesuffix(": ")
 
 
 def final_outcome(session: Session, record: RunRecord) -> Any:

@@ -33,7 +33,7 @@ from durable.identity.step_keys import Scope, idempotency_key
 from durable.journal import Fence
 from durable.options import ABSENT
 from durable.steps.history import StepHistory
-from durable.telling.notices import shell_command
+from durable.telling.notices import shell_command, waiting_way
 from durable.telling.observers import doubt_event, notify, observers, replay_event, step_event
 from durable.waiting.standby import Standby
 
@@ -178,8 +178,7 @@ class Execution:
         elif self.is_new and not self.executed:
             self.stop(
                 RunInProgressError(
-                    f"Run {self.id} was started by another process at the same moment. To wait for its result: "
-                    f"with_options(on_running='join').",
+                    f"Run {self.id} was started by another process at the same moment. {waiting_way(self.run)}",
                     self.id,
                 )
             )

@@ -107,7 +107,10 @@ def frame_of(name: str) -> Frame:
     """Give the place that the calling code stands in, for a function of this name. Raises `OutsideRunError`."""
     frame = FRAME.get()
     if frame is None:
-        raise OutsideRunError(f"{name} was called outside a run, or in a thread that carries no run context.")
+        raise OutsideRunError(
+            f"{name} was called outside a run, or in a thread that carries none. Call it in a @workflow, its tasks, or "
+            f"`with durable.run(...)`. {outside.IN_THREADS}"
+        )
     return frame
 
 

@@ -28,7 +28,6 @@ from durable.steps import settling
 from durable.steps.effects import Durable, Execute, Quiet, Sleep, carried, drive, uncarried
 from durable.telling import notices
 from durable.telling.progress import forget
-from durable.telling.tracebacks import strip_our_frames
 from durable.undoing.compensation import failure_of, is_being_undone, run_after_undoing, undo
 
 if TYPE_CHECKING:
@@ -101,8 +100,6 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
     if error is not None:
         if execution.stopped is not None and call.parent is not None:
             raise call.parent.execution.stop(execution.stopped)
-        if call.parent is None:
-            strip_our_frames(error, keep_defects=True)
         raise carried(error)
     return value
 

@@ -16,6 +16,7 @@ from durable.scripts.calls import Invocation
 from durable.scripts.exit_codes import USAGE
 from durable.scripts.launching import is_launched, launch
 from durable.telling import notices
+from durable.telling.notices import PROGRAM
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -50,7 +51,7 @@ def take_over() -> None:
         notices.tell(str(error))
         sys.exit(USAGE)
     program = sys.argv[0] if spec is None else spec.name.removesuffix(".__main__")
-    sys.exit(launch(Invocation(program, tuple(sys.argv[1:]), is_module=spec is not None)))
+    sys.exit(launch(Invocation(program, tuple(sys.argv[1:]), is_module=spec is not None), PROGRAM))
 
 
 def _importer() -> FrameType | None:

@@ -20,6 +20,7 @@ from durable.scripts.programs import find_module, find_script
 from durable.scripts.targets import ProjectSettings, Targets, unknown_target
 from durable.steps.effects import drive
 from durable.telling import notices
+from durable.telling.notices import COMMAND, asked_by
 from durable.telling.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from durable.scripts.programs import Program
+    from durable.telling.notices import Asker
 
 _launched = False
 
@@ -36,10 +38,15 @@ def is_launched() -> bool:
     return _launched
 
 
-def launch(invocation: Invocation) -> Any:
+def launch(invocation: Invocation, asker: Asker = COMMAND) -> Any:
     """Execute a program in the run that its invocation asks for; gives what `sys.exit` is to be called with."""
     global _launched  # noqa: PLW0603 -- a process has one program
     _launched = True
+    with asked_by(asker):
+        return _launch(invocation)
+
+
+def _launch(invocation: Invocation) -> Any:
     try:
         program = find_module(invocation.program) if invocation.is_module else find_script(invocation.program)
         settings = ProjectSettings.load()

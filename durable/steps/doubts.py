@@ -39,6 +39,9 @@ def happened(value: Any = None) -> Happened:
     return Happened(value)
 
 
+_SHOWN_ARGUMENTS = 5
+
+
 def describe_doubt(record: StepRecord, run: RunRecord, reason: str = "It is not idempotent") -> str:
     """Say which step is in doubt, since when, why, and how to decide."""
     since = moment(record.started_at)
@@ -48,11 +51,15 @@ def describe_doubt(record: StepRecord, run: RunRecord, reason: str = "It is not 
         cause = f"called steps that were undone when the run failed (started {since})"
     else:
         cause = f"was left by an exception that does not prove that nothing happened (started {since})"
-    if (expires := Details.read(record.details).expires) is not None:
+    details = Details.read(record.details)
+    if (expires := details.expires) is not None:
         until = moment(expires)
         reason = f"It was idempotent until the receiver forgot its idempotency key ({until})"
+    shown = [f"{name}={argument.preview}" for name, argument in details.arguments.items()]
+    more = ", ..." if len(shown) > _SHOWN_ARGUMENTS else ""
+    called = f" It was called with {', '.join(shown[:_SHOWN_ARGUMENTS])}{more}." if shown else ""
     return (
-        f"Step {record.key!r} of run {run.id} {cause}. {reason}, so it was not executed again. Its "
+        f"Step {record.key!r} of run {run.id} {cause}.{called} {reason}, so it was not executed again. Its "
         f"idempotency key is {idempotency_key(record)}. Find out whether it happened, then decide with: "
         f"{resolve_command(run.id, record.key)} --happened 'JSON' or --did-not-happen."
     )

@@ -29,6 +29,7 @@ from durable.steps.matching import Match
 from durable.steps.plain_steps import PlainStep
 from durable.steps.replaying import replay_at_once
 from durable.steps.steps import Step
+from durable.telling.tracebacks import ShownToCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -133,15 +134,15 @@ def _refuse_or_warn(task: TaskDefinition) -> None:
     defaults = sessions.defaults_of_active_runs()
     if defaults and not all(task.is_idempotent(default) for default in defaults):
         raise OutsideRunError(
-            f"Task {name!r} is not idempotent and was called from a thread or process that carries no run "
-            f"context while a run is active, so it could not be recorded and was not executed. Call it from the "
-            f"workflow, or start the thread with contextvars.copy_context().run."
+            f"Task {name!r} is not idempotent and was called from a thread or process that carries no run context while a run "
+            f"is active, so it could not be recorded and was not executed. Call it from the workflow. {outside.IN_THREADS}"
         )
+    where = "from a thread that carries no run context while a run is active" if defaults else "outside a run"
+    way = outside.IN_THREADS if defaults else "Call it in a @workflow or in `with durable.run(...)`."
     warn_once(
         "outside",
         name,
-        f"Task {name!r} was called outside a run: it is executed as a plain function and nothing is recorded. "
-        f"Call it in a @workflow or in `with durable.run(...)`; threads need contextvars.copy_context().run.",
+        f"Task {name!r} was called {where}: it is executed as a plain function and nothing is recorded. {way}",
     )
 
 
@@ -154,10 +155,11 @@ def call_workflow(
     frame = FRAME.get()
     if frame is None:
         outside.check_workflow(workflow)
-        life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
-        if not workflow.is_async:
-            return drive(life)
-        coroutine: Any = drive_async(life)
+        with ShownToCaller():
+            life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
+            if not workflow.is_async:
+                return drive(life)
+        coroutine: Any = _shown_to_caller(life)
         coroutine.__qualname__ = workflow.qualname
         return coroutine
     frame.body.check()
@@ -166,6 +168,11 @@ def call_workflow(
     match = Match(task, Call(task, instance, args, kwargs), frame)
     step = Step(match, partial(child, workflow, function, instance))
     return as_coroutine(step.life(), workflow, frame) if workflow.is_async else drive(step.life())
+
+
+async def _shown_to_caller(life: Generator[Effect, Any, Any]) -> Any:
+    with ShownToCaller():
+        return await drive_async(life)
 
 
 def _child_life(

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from durable.declarations.definitions import TaskDefinition, WorkflowDefinition
     from durable.runs.execution import Frame
 
+IN_THREADS = (  # how code that starts threads itself gives them the run
+    "A thread carries a run if it is started with contextvars.copy_context().run: "
+    "Thread(target=copy_context().run, args=(function, ...)), or pool.submit(copy_context().run, function, ...)."
+)
+
 
 class Notebook(Protocol):
     """Something whose code is no workflow, but whose calls of tasks are steps of a run all the same."""

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from durable.declarations import registry
-from durable.records import UNFINISHED, RunStatus, StepFlag
+from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
 from durable.runs import sessions
 from durable.steps.details import Details
+from durable.steps.doubts import resolve_command
 from durable.steps.key_windows import is_forgotten
 from durable.steps.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide, is_undone
+from durable.telling.notices import NOTEBOOK, shell_command
 
 if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
-    from durable.runs.handles import Run
 
 _WHY = {
     Verdict.REPLAY: ("replayed", "It succeeded: its stored result is returned and its body is not executed."),
     Verdict.REPLAY_FAILURE: (
         "failure replayed",
-        "It failed and the run went on, so its stored exception is raised again. --retry-failed tries it again.",
+        "It failed and the run went on, so its stored exception is raised again. To try it again: {resume} --retry-failed",
     ),
     Verdict.AWAIT_CANCELLATION: (
         "waits",
-        "It was cancelled and the run went on, so the call waits until it is cancelled again. --retry-failed executes it.",
+        (
+            "It was cancelled and the run went on, so the call waits until it is cancelled again. To execute it: "
+            "{resume} --retry-failed"
+        ),
     ),
-    Verdict.EXECUTE: (
-        "executed",
-        "It is executed in every execution of the run (replay=False), or was never finished.",
-    ),
+    Verdict.EXECUTE: ("executed", "It was never finished."),
     Verdict.EXECUTE_AGAIN: (
         "executed again",
         "It was running when its process ended. It is idempotent, so it is executed again with the same idempotency key.",
@@ -44,15 +46,19 @@ _WHY = {
         "refused: in doubt",
         (
             "It is not idempotent, or the receiver has forgotten its idempotency key, and nobody can know whether its "
-            "effect happened. Decide with durable resolve."
+            "effect happened. Find out, then decide with: {resolve} --happened 'JSON' or --did-not-happen"
         ),
     ),
     Verdict.CRASH_LOOP: (
         "refused: interrupted too often",
-        f"It was interrupted {INTERRUPTIONS_ALLOWED} times in a row. durable resolve --did-not-happen or --retry-failed go on.",
+        (
+            f"It was interrupted {INTERRUPTIONS_ALLOWED} times in a row. When the cause is gone: {{resolve}} --did-not-happen, "
+            "or {resume} --retry-failed"
+        ),
     ),
     Verdict.CODE_CHANGED: ("refused: its body changed", "on_code_change='error' holds."),
 }
+_ENDED_BADLY = (StepStatus.FAILED, StepStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +69,17 @@ class Explanation:
     why: str
 
 
-def explain(run: Run, step: StepRecord) -> Explanation:
-    """Explain one step of a run as the next resume would treat a call with the same content."""
-    record = run.record
-    if record.status == RunStatus.SUCCEEDED:
-        return Explanation("not called", "The run succeeded: a call of the workflow returns its stored result.")
-    verdict = _verdict(step, recorded_past(record, list(run.step_records())))
+def explain(run: RunRecord, past: Past, step: StepRecord, *, failure: bool | None = None) -> Explanation:
+    """Explain a step of a run that nobody executes as the next resume would treat a call with the same content.
+
+    `failure` tells of a result that stands for a failure and ended the run whether nothing happened, None of any other.
+    """
+    if run.status == RunStatus.SUPERSEDED:
+        return Explanation("not called", "A later run took the place of this one, which is not executed again.")
+    if run.status == RunStatus.SUCCEEDED and not json.loads(run.entry).get("block"):
+        return Explanation(
+            "not called", "The run succeeded: its stored result is given, and nothing of it is executed again."
+        )
     if is_undone(step):
         return Explanation(
             "executed", "It was undone when the run failed: the next call is another occurrence, with a key of its own."
@@ -77,7 +88,36 @@ def explain(run: Run, step: StepRecord) -> Explanation:
         return Explanation(
             "refused: value unavailable", "It succeeded, but its result could not be stored; it is not executed."
         )
-    return Explanation(*_WHY[verdict])
+    verdict = _verdict(step, past)
+    if verdict is Verdict.REPLAY and failure is not None:
+        return _explain_answer(run, step, nothing_happened=failure)
+    if verdict is Verdict.EXECUTE and step.flags & StepFlag.ALWAYS:
+        return Explanation("executed", "It is executed in every execution of the run (replay=False).")
+    word, why = _WHY[verdict]
+    if run.workflow == NOTEBOOK and verdict is Verdict.TRY_AGAIN:
+        why = "It failed or was interrupted: in a notebook such a call is executed again."
+    return Explanation(word, why.format(resume=shell_command("resume", run.id), resolve=_resolve_command(run, step)))
+
+
+def _explain_answer(run: RunRecord, step: StepRecord, *, nothing_happened: bool) -> Explanation:
+    """Explain a result by which the last execution ended, and which stands for a failure, as an answer of a web server may."""
+    if nothing_happened:
+        return Explanation(
+            "tried again", "Its result is a failure that says that nothing happened: it is executed again."
+        )
+    if not step.flags & StepFlag.NOT_IDEMPOTENT and not is_forgotten(step.details, sessions.clock()):
+        return Explanation("tried again", "Its result is a failure, and it is idempotent: it is executed again.")
+    return Explanation(
+        "refused: in doubt",
+        f"Its result is a failure, it is not idempotent, and nobody can know whether its effect happened. The next execution "
+        f"of the run stops there; then decide with: {_resolve_command(run, step)} --happened 'JSON' or --did-not-happen",
+    )
+
+
+def _resolve_command(run: RunRecord, step: StepRecord) -> str:
+    return (
+        f"%durable resolve {shlex.quote(step.key)}" if run.workflow == NOTEBOOK else resolve_command(run.id, step.key)
+    )
 
 
 def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
@@ -85,8 +125,11 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
     last_call = max((each.seq for each in steps), default=0)
     last_done = max((each.done or 0 for each in steps), default=0)
     outcome = json.loads(run.outcome or "{}")
+    retry = _with_causes(set(outcome.get("retry", ())), steps)
+    if run.workflow == NOTEBOOK:  # which no failure of a call ends: each is tried again when it is made again
+        retry |= {each.seq for each in steps if each.status in _ENDED_BADLY and not each.parent}
     return Past(
-        retry=_with_causes(set(outcome.get("retry", ())), steps),
+        retry=retry,
         crashed=run.status in UNFINISHED,
         progressed=any((each.done or 0) > run.mark and not each.flags & StepFlag.ALWAYS for each in steps),
         last_call=last_call,

@@ -1,4 +1,4 @@
-"""Lines on stderr for people: which run was resumed or returned, and how to get a new one."""
+"""Lines on stderr for people: which run was resumed or returned, and how to get a new one, as they can ask for it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import os
 import shlex
 import sys
 from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from durable.records import RunRecord
 
@@ -21,10 +23,51 @@ logger = logging.getLogger("durable")
 _LISTED = 5  # keys that are named
 _OFTEN = 3  # per workflow and process: a loop over finished runs does not flood the terminal
 NOTEBOOK = "durable.notebook"  # the workflow that runs of notebooks belong to
-_NOTEBOOKS_WAY = "%durable fresh"
+BLOCK = "durable.run"  # the workflow of runs that are blocks
 _notebooks: set[str] = set()  # whose runs were opened here before: they are given back and claimed again at will
 _shown: Counter[str] = Counter()
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whoever asks for runs: how they ask for a new one, and how they wait for one that is under way."""
+
+    fresh: str
+    waiting: str
+
+
+_AGAIN = "When it has ended, give the same command again. To stop it: {cancel}"
+_CODE = Asker("with_options(fresh=True) or DURABLE_FRESH=1", "To wait for its result: with_options(on_running='join').")
+COMMAND = Asker("--fresh or DURABLE_FRESH=1", _AGAIN)
+PROGRAM = Asker("DURABLE_FRESH=1", _AGAIN)
+_asker: ContextVar[Asker] = ContextVar("durable_asker", default=_CODE)
+
+
+@contextlib.contextmanager
+def asked_by(asker: Asker) -> Iterator[None]:
+    """Advise in the block what is at hand for that one."""
+    token = _asker.set(asker)
+    try:
+        yield
+    finally:
+        _asker.reset(token)
+
+
+def fresh_way(workflow: str = "") -> str:
+    """Say how a new run of a workflow is asked for."""
+    asker = _asker.get()
+    if asker is _CODE and workflow == NOTEBOOK:
+        return "%durable fresh"
+    return "fresh=True or DURABLE_FRESH=1" if asker is _CODE and workflow == BLOCK else asker.fresh
+
+
+def waiting_way(run: RunRecord) -> str:
+    """Say how to get what a run gives that is under way elsewhere."""
+    asker = _asker.get()
+    if asker is _CODE and run.workflow == BLOCK:
+        return f"To wait for its end: durable.run({run.id!r}, on_running='join')."
+    return asker.waiting.format(cancel=shell_command("cancel", run.id))
 
 
 def age(seconds: float) -> str:
@@ -68,15 +111,17 @@ def _since(run: RunRecord, now: float) -> str:
 def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
     """Say that an unfinished run goes on."""
     logger.info("run resumed", extra={"run": run.id, "status": before, "steps": steps})
-    if run.workflow == NOTEBOOK:
-        if run.id in _notebooks:
-            return
-        _notebooks.add(run.id)
-    way = _NOTEBOOKS_WAY if run.workflow == NOTEBOOK else "with_options(fresh=True) or DURABLE_FRESH=1"
+    if run.id in _notebooks:
+        return
     tell(
         f"resuming run {run.id} ({state_of(before)} {_since(run, now)}, {counted(steps, 'step')} recorded). "
-        f"For a new run: {way}."
+        f"For a new run: {fresh_way(run.workflow)}."
     )
+
+
+def tell_no_more(run_id: str) -> None:
+    """Say nothing of a notebook's run when the kernel that had it claims it again."""
+    _notebooks.add(run_id)
 
 
 def tell_returned(run: RunRecord, now: float, saved: Callable[[], str]) -> None:
@@ -88,7 +133,7 @@ def tell_returned(run: RunRecord, now: float, saved: Callable[[], str]) -> None:
     what = saved()
     tell(
         f"run {run.id} succeeded {age(now - (run.ended_at or now))}; returning its stored result, nothing is executed"
-        f"{f': {what}' if what else ''}. For a new run: with_options(fresh=True) or DURABLE_FRESH=1.{rest}"
+        f"{f': {what}' if what else ''}. For a new run: {fresh_way()}.{rest}"
     )
 
 
@@ -101,7 +146,7 @@ def tell_program(run: RunRecord, steps: int, now: float, *, moved: str | None) -
     else:
         what = f"resuming run {run.id} ({state_of(run.status)} {since}, {recorded})"
     where = f" It was begun in {moved}, where its arguments may mean other files." if moved else ""
-    tell(f"{what}. For a new run: --fresh or DURABLE_FRESH=1.{where}")
+    tell(f"{what}. For a new run: {fresh_way()}.{where}")
 
 
 def tell_ended(run_id: str, how: str) -> None:

@@ -156,7 +156,7 @@ def test_a_run_that_another_object_may_have_begun(scene: Scene) -> None:
     """A workflow is a method of objects that count by type and hold data: the warning asks for a key or for a run id."""
     shared = scene.start(close_two)
     assert shared.value == ["ada is closed", "ada is closed"]
-    assert [text for text in shared.warnings if "Account (name)" in text and "run_id=" in text]
+    assert [text for text in shared.warnings if "any other Account" in text and "(name)" in text and "run_id=" in text]
     for told_apart, values in (
         (close_two_with_keys, ["ada is closed", "bob is closed"]),
         (report_on_two, ["report of ada", "report of bob"]),

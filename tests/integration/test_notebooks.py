@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import nbclient
@@ -142,6 +143,39 @@ def test_an_interrupt_in_a_payment(kernels: Kernels, tmp_path: Path) -> None:
     )
 
 
+def test_what_a_cell_raises_shows_the_users_code(kernels: Kernels, tmp_path: Path) -> None:
+    """The traceback of a failed call holds the lines of the cells and none of the library, as long as that is loaded."""
+    kernel = kernels.open(tmp_path)
+    wrong = "@task\ndef wrong(x): return x['m']\n@task\nasync def awrong(x): return x['m']"
+    assert not kernel.run(LOAD, TASKS, wrong).error
+    for cell, line in (
+        ("wrong({})", "return x['m']"),
+        ("await awrong({})", "return x['m']"),
+        ("%durable forget x", "forget"),
+    ):
+        shown = kernel.run(cell)
+        assert shown.error in ("KeyError", "NotFoundError")
+        assert line in (said := _plain(shown.traceback))
+        assert "durable/" not in said
+    assert kernel.run("1 / 0").error == "ZeroDivisionError"
+    assert kernel.run("%unload_ext durable", "wrong({})").error == "KeyError"
+
+
+def test_what_this_kernel_did_is_not_forgotten_by_a_doubt(kernels: Kernels, tmp_path: Path) -> None:
+    """A run that was given back for a decision shows the step in doubt, the others as called here, and no new notice."""
+    kernel = kernels.open(tmp_path)
+    failing = "@task(idempotent=False, key='{x}')\ndef transfer(x): raise TimeoutError"
+    kernel.run(LOAD, TASKS, failing, "double(1)", "transfer(1)")
+    shown = kernel.run("%durable")
+    assert "resuming" not in shown.err
+    rows = [line.split() for line in shown.displays[-1].splitlines()[2:]]
+    assert [row[1:3] for row in rows] == [["succeeded", "executed"], ["in", "doubt"]]
+    kernel.kill()
+    again = kernels.open(tmp_path)
+    again.run(LOAD, TASKS, failing, "double(1)")
+    assert "replayed" in again.run("%durable").displays[-1]
+
+
 def test_awaiting_and_waiting(kernels: Kernels, tmp_path: Path) -> None:
     """Top-level await, gather, sync calls, threads, submitted tasks, generators and workflows work in one kernel."""
     kernel = kernels.open(tmp_path)
@@ -242,3 +276,7 @@ def test_nbclient_twice_over_one_file(tmp_path: Path, monkeypatch: pytest.Monkey
         assert notebook.cells[-1].outputs[-1].data["text/plain"] == "(1, 4)"
         nbformat.write(notebook, path)
     assert ledger(tmp_path) == ["pay 1", "double 2"]
+
+
+def _plain(text: str) -> str:
+    return re.sub("\x1b\\[[0-9;]*m", "", text)

@@ -877,5 +877,5 @@ def test_a_task_called_in_a_foreign_thread_warns() -> None:
         thread.start()
         thread.join()
 
-    with pytest.warns(durable.DurableWarning, match="was called outside a run"):
+    with pytest.warns(durable.DurableWarning, match=r"no run context while a run is active.*copy_context\(\).run"):
         program()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import shlex
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,8 @@ import pytest
 
 import durable
 from durable import task, workflow
+from durable.identity.calls import Call
+from durable.notebooks.open_runs import OpenRun
 from tests.integration.cli.command_line import (
     CommandLine,
     blocked,
@@ -15,7 +18,13 @@ from tests.integration.cli.command_line import (
     failed,
     failed_outer,
     fails,
+    fetch,
     imported,
+    load,
+    pay,
+    reached,
+    released,
+    slow,
 )
 
 if TYPE_CHECKING:
@@ -240,6 +249,48 @@ def test_explain_knows_what_a_resume_would_do(durable_command: CommandLine) -> N
         assert durable_command("explain", "checkout-c", "pay", "--json").data["verdict"] == "refused: in doubt"
         assert durable_command("resume", "checkout-c").code == 76
     assert executed.count("pay c") == 1
+
+
+def test_explain_knows_what_kind_of_run_it_is(durable_command: CommandLine) -> None:
+    """A block that succeeded is executed again with its stored results, a workflow is not; a notebook tries failures again."""
+
+    def verdict(run: str, step: str) -> str:
+        verdict: str = durable_command("explain", run, step, "--json").data["verdict"]
+        return verdict
+
+    imported("a")
+    with durable.run("block"):
+        fetch(1)
+    assert (verdict("import-a", "fetch"), verdict("block", "#1")) == ("not called", "replayed")
+    fails[:] = [True]
+    with durable.run("caught"), contextlib.suppress(ConnectionError):
+        load("b")
+    assert verdict("caught", "#1") == "failure replayed"
+    assert "durable resume caught --retry-failed" in durable_command("explain", "caught", "#1").out
+    opened = OpenRun("cells", lambda _: None, fresh=None)
+    for definition, function in ((load.definition, load.__wrapped__), (pay.definition, pay.__wrapped__)):
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            opened.call(Call(definition, None, ("c",), {}), function)
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        opened.call(Call(fetch.definition, None, (1,), {}), fetch.__wrapped__)
+    opened.release()
+    assert (verdict("cells", "load"), verdict("cells", "pay")) == ("tried again", "refused: in doubt")
+    assert "%durable resolve pay:c" in durable_command("explain", "cells", "pay").out
+    fails.clear()
+
+
+def test_explain_of_a_step_that_is_under_way(durable_command: CommandLine) -> None:
+    """A step whose body is running is not explained as one that was interrupted."""
+    run = slow.start()
+    reached.wait()
+    assert durable_command("explain", "slow", "waits", "--json").data["verdict"] == "under way"
+    released.set()
+    run.result()
+
+
+def test_a_doubt_says_what_the_call_was(durable_command: CommandLine) -> None:
+    """What blocks a run names the arguments, which the key of a step alone does not tell."""
+    assert "It was called with order='d'." in durable_command("show", blocked("d")).out
 
 
 def test_doctor_examines_the_store(durable_command: CommandLine, store: Path) -> None:

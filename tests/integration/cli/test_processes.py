@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,6 +123,28 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
+
+
+LONG = """
+    from durable import task, workflow
+    @task
+    def fetch_the_record_of_a_customer(customer): raise KeyError(customer)
+    @workflow(run_id="nightly-synchronisation-of-all-customers-of-{region}")
+    def nightly(region): fetch_the_record_of_a_customer(region)
+    nightly("eu-west-1")
+"""
+
+
+def test_a_narrow_terminal_cuts_no_id_and_no_key(shell: Shell) -> None:
+    """In few columns the whole ids of runs and keys of steps are printed, with what became of them."""
+    shell.script(textwrap.dedent(LONG))
+    run = "nightly-synchronisation-of-all-customers-of-eu-west-1"
+    listed = shell.durable_in_terminal("ls", COLUMNS="80")
+    assert run in listed
+    assert "failed" in listed
+    shown = shell.durable_in_terminal("show", run, COLUMNS="40")
+    assert re.search(r"1  fetch_the_record_of_a_customer:\w{8}  .*failed", shown)
+    assert "#1 KeyError: 'eu-west-1'" in shown
 
 
 def test_a_killed_script_is_resumed(shell: Shell, durable_command: CommandLine) -> None:

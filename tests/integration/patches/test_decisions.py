@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import subprocess
 import threading
 import urllib.error
 import warnings
@@ -23,6 +25,8 @@ from tests.receivers import Ledger, free_port, web_server
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.integration.cli.command_line import CommandLine
 
     Send = Callable[..., Any]
 
@@ -122,6 +126,33 @@ def test_somebody_says_what_the_answer_was(send: Send, web: str, ledger: Ledger)
         run()
     durable.get_run("cut").resolve(doubt.value.step_key, durable.happened({"paid": True}))
     assert run() == {"paid": True}
+    assert len(ledger.entries) == 1
+
+
+@each_library
+@pytest.mark.parametrize("answer", [[1, 2], None], ids=str)
+def test_whatever_json_the_answer_was(
+    send: Send, answer: object, web: str, ledger: Ledger, durable_command: CommandLine
+) -> None:
+    """Any JSON can be the body of the answer that somebody tells: a list of numbers, and nothing at all."""
+
+    @workflow(run_id="cut")
+    def run() -> Any:
+        answered = send("POST", f"{web}/pay?drop=1", {"cents": 5})
+        if not told:
+            raise ValueError
+        return answered
+
+    told = []
+    with pytest.raises(ERRORS):
+        run()
+    [step] = durable.get_run("cut").steps
+    durable.get_run("cut").resolve(step.key, durable.happened(answer))
+    with pytest.raises(ValueError, match="^$"):
+        run()
+    assert durable_command("explain", "cut", step.key, "--json").data["verdict"] == "replayed"
+    told.append(True)
+    assert run() == answer
     assert len(ledger.entries) == 1
 
 
@@ -330,6 +361,31 @@ def test_a_large_body_is_kept(web: str, ledger: Ledger, tmp_path: Path) -> None:
     assert any(path.stat().st_size >= 1_200_000 for path in tmp_path.rglob("*") if "blob" in str(path.parent))
 
 
+@pytest.mark.parametrize(("library", "is_read"), [("requests", False), ("urllib", False), ("httpx", True)])
+def test_uploads_count_by_what_can_be_read_twice(library: str, is_read: bool, web: str, ledger: Ledger) -> None:
+    """Another content of an upload is another call, but for iterators that are not read before they are sent."""
+    sends: dict[str, Callable[[Any], object]] = {
+        "requests": lambda body: requests.post(f"{web}/a", data=body, timeout=10),
+        "urllib": lambda body: urlopen(Request(f"{web}/a", body)).close(),
+        "httpx": lambda body: httpx.post(f"{web}/a", content=body, verify=False),
+    }
+    contents = [b"one"]
+
+    @workflow(run_id="{kind}")
+    def run(kind: str) -> None:
+        sends[library](io.BytesIO(contents[-1]) if kind == "file" else iter([contents[-1]]))
+        raise ValueError
+
+    for kind, is_another in (("file", True), ("iterator", is_read)):
+        contents[:] = [b"one"]
+        with pytest.raises(ValueError, match="^$"):
+            run(kind)
+        contents.append(b"two")
+        with pytest.raises(durable.InputsChangedError if is_another else ValueError):
+            run(kind)
+    assert [entry.body for entry in ledger.entries] == [b"one", b"one"]
+
+
 def test_a_thread_without_the_run_is_warned_of(web: str, ledger: Ledger) -> None:
     """A POST that cannot be recorded while a run is active is made, and says so once; other calls say nothing."""
 
@@ -349,3 +405,42 @@ def test_a_thread_without_the_run_is_warned_of(web: str, ledger: Ledger) -> None
         run()
     assert [str(each.message).partition(" was called")[0] for each in caught] == ["'requests.post'"]
     assert len(ledger.entries) == 3
+
+
+@each_library
+def test_what_is_explained_is_what_happens(send: Send, web: str, ledger: Ledger, durable_command: CommandLine) -> None:
+    """`durable explain` says of an answer that ended the run whether it is asked for again, in doubt, or replayed."""
+
+    @workflow(run_id="{method}-{status}")
+    def run(method: str, status: int) -> Any:
+        send("GET", f"{web}/before?status=200")
+        return send(method, f"{web}/a?status={status}")
+
+    verdicts = {("GET", 503): "tried again", ("POST", 429): "tried again", ("POST", 500): "refused: in doubt"}
+    for (method, status), verdict in verdicts.items():
+        with pytest.raises(ERRORS):
+            run(method, status)
+        before, after = durable.get_run(f"{method}-{status}").steps
+        assert durable_command("explain", f"{method}-{status}", before.key, "--json").data["verdict"] == "replayed"
+        assert durable_command("explain", f"{method}-{status}", after.key, "--json").data["verdict"] == verdict
+    for (method, status), verdict in verdicts.items():
+        count = len(ledger.entries)
+        with pytest.raises((durable.StepInDoubtError, *ERRORS)):
+            run(method, status)
+        assert (len(ledger.entries) > count) == (verdict == "tried again")
+
+
+def test_a_program_that_failed_is_explained(durable_command: CommandLine) -> None:
+    """A program whose failure ended the run is in doubt, one whose code nobody asked about is not."""
+    durable.patch("subprocess")
+
+    @workflow(run_id="programs")
+    def run() -> None:
+        subprocess.run(["false"], check=False)
+        subprocess.run(["false"], input=b"", check=True)
+
+    with pytest.raises(subprocess.CalledProcessError):
+        run()
+    keys = [step.key for step in durable.get_run("programs").steps]
+    told = [durable_command("explain", "programs", key, "--json").data["verdict"] for key in keys]
+    assert told == ["replayed", "refused: in doubt"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -320,3 +321,17 @@ def test_outside_a_run_nothing_changes(api: PaidServices) -> None:
     """Outside a run the SDKs are what they were."""
     assert ask(of_openai(api)).choices[0].message.content == " ".join(WORDS)
     assert subprocess.run([PYTHON, "-c", ""], check=True).returncode == 0
+
+
+def test_a_paid_call_in_a_thread_without_the_run_is_warned_of(api: PaidServices) -> None:
+    """An answer that is paid for and not recorded is paid for again, so that is said, with the way out."""
+    client = of_openai(api)
+
+    @workflow
+    def run() -> None:
+        thread = threading.Thread(target=client.chat.completions.create, kwargs=ASKED)
+        thread.start()
+        thread.join()
+
+    with pytest.warns(durable.DurableWarning, match=r"nothing is recorded, so it is made again.*copy_context\(\).run"):
+        run()

@@ -43,7 +43,7 @@ def test_a_script_with_the_line_is_a_run(folder: Folder, start: tuple[str, ...])
     assert (first.returncode, first.stdout) == (0, PRINTED)
     assert "durable.auto has no effect" not in first.stderr
     assert (again.returncode, again.stdout) == (0, PRINTED)
-    assert "succeeded" in again.stderr
+    assert "For a new run: DURABLE_FRESH=1." in again.stderr
     assert failed.returncode == 4
     assert (folder.path / "ledger").read_text().split() == ["0", "1", "2"] * 2
 

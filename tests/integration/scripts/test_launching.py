@@ -355,14 +355,68 @@ def test_threads_of_the_script_are_told_of(folder: Folder) -> None:
         "threads.py",
         """
         from concurrent.futures import ThreadPoolExecutor
+        from contextvars import copy_context
         def fetch(x): return x
         def pay(x): return x
         with ThreadPoolExecutor() as pool:
             print(list(pool.map(fetch, [1, 2])))
             try: print(pool.submit(pay, 1).result())
             except Exception as error: print(type(error).__name__)
+            print(pool.submit(copy_context().run, pay, 3).result())
         """,
     )
     done = folder.run("--task", "fetch", "threads.py")
-    assert done.stdout == "[1, 2]\nOutsideRunError\n"
-    assert done.stderr.count("fetch' was called outside a run") == 1
+    assert done.stdout == "[1, 2]\nOutsideRunError\n3\n"
+    assert "1 replayed, 0 executed" in folder.run("--task", "fetch", "threads.py").stderr
+    assert done.stderr.count("fetch' was called from a thread that carries no run context") == 1
+    assert "pool.submit(copy_context().run, function, ...)" in done.stderr
+
+
+BLOCKS = """
+    import os, signal
+    import durable
+
+    @durable.task
+    def work(item):
+        open("ledger", "a").write(f"{item}\\n")
+        if item == "b" and os.environ.get("KILL"): os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    with durable.run("first") as run:
+        print(work("a"), work("b"), run.id)
+    print(len(run.steps))
+    with durable.run("second"):
+        print(work("c"))
+"""
+
+
+def test_blocks_of_a_script_are_runs_of_their_own(folder: Folder) -> None:
+    """A block goes on where it was killed, under `durable run` and under plain Python, and is not executed for both."""
+    folder.write("blocks.py", BLOCKS)
+    assert folder.run("blocks.py", KILL="1").returncode == -signal.SIGKILL
+    for done in (folder.run("blocks.py"), folder.python("blocks.py"), folder.run("blocks.py")):
+        assert (done.returncode, done.stdout) == (0, "a b first\n2\nc\n")
+    assert ledger(folder) == ["a", "b", "b", "c"]
+    assert "called by run blocks-" in folder.durable("show", "first").stdout
+    assert "block first: succeeded\n" in folder.durable("show", "blocks").stdout
+
+
+def test_a_block_in_another_run_is_refused(folder: Folder) -> None:
+    """A block in a task of a script, or in another block, says what to write instead, and nothing of it is executed."""
+    folder.write(
+        "nested.py",
+        """
+        import durable
+        @durable.task
+        def outer():
+            with durable.run("inner"): print("executed")
+        for make in (outer, lambda: durable.run("a").__enter__() and durable.run("b").__enter__()):
+            try: make()
+            except durable.OutsideRunError as error: print(error)
+        """,
+    )
+    refused = folder.run("nested.py")
+    assert "executed" not in refused.stdout
+    assert "durable.run('inner') was not entered: it stands inside run nested-" in refused.stdout
+    assert "For a part of that run use durable.scope('inner')" in refused.stdout
+    assert "it stands inside run a." in refused.stdout

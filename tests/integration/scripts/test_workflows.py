@@ -44,6 +44,7 @@ def test_a_workflow_is_called_with_converted_inputs(folder: Folder) -> None:
     for _ in range(2):
         done = folder.run(*command)
         assert (done.returncode, json.loads(done.stdout)) == (0, [3, False, "2026-01-02"])
+        assert "For a new run: --fresh or DURABLE_FRESH=1." in done.stderr
     assert (folder.path / "ledger").read_text() == "xx"
     assert json.loads(folder.run("--id", "mine", "flows.loading:aload", "--arg", "n=5").stdout) == 5
     assert folder.durable("show", "mine").returncode == 0

@@ -56,6 +56,18 @@ def test_everything_is_escaped(runs: list[durable.Run]) -> None:
         assert re.search(r"&lt;script&gt;alert\(&#x27;&amp;&#x27;\)", html)
 
 
+def test_no_runs() -> None:
+    """An empty list of runs is no empty output."""
+    assert "No runs." in durable.list_runs()._repr_html_()  # type: ignore[attr-defined]
+
+
+def test_an_error_is_shown_with_its_type(runs: list[durable.Run]) -> None:
+    """A run that failed says by which kind of error, and has no column for costs that there were not."""
+    html = runs[0]._repr_html_()
+    assert "ValueError: (sensitive)" in html
+    assert "cost" not in html
+
+
 def test_secrets_are_hidden(runs: list[durable.Run]) -> None:
     """What belongs to a sensitive step is shown neither as a table nor as text."""
     shown = (runs[0]._repr_html_(), repr(RunTable(runs[0])), repr(runs[0]), runs._repr_html_())  # type: ignore[attr-defined]  # known to notebooks only
