@@ -248,7 +248,7 @@ class _Acting(Step):
     def _may_have_ended_the_run(self, record: StepRecord) -> bool:
         """Whether the last execution ended by what came of the result, or recorded nothing after it."""
         past = self.execution.past
-        return past.retry_failed or record.seq in past.retry or record.done == past.last_event
+        return past.retry_failed or record.seq in past.retry or past.is_last(record)
 
     def _outcome(self, record: StepRecord) -> Any:
         """Give what is recorded, of a stream its head."""

@@ -14,13 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, FingerprintError
 from durable.patches.actions import Action, proves_nothing_happened
 from durable.patches.credentials import counted_url, scrub, secrets_of, shown_url
 from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
 _METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -31,6 +31,8 @@ _COUNTED = (
 _BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)\"?", re.IGNORECASE)
 _WHOLE = 1024 * 1024  # bytes up to which a body of known length is read at once
 _OK, _BAD_REQUEST, _SERVER_ERROR = 200, 400, 500
+_REDIRECTS = range(300, _BAD_REQUEST)
+_SENT_AGAIN = frozenset({307, 308})  # redirects that ask for the same request elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +181,19 @@ def content_of(body: Any) -> object:
         return bytes(body)
     try:
         start = body.tell()
-        content = body.read()
-        body.seek(start)
+        body.seek(start)  # before it is read: what cannot be set back is lost to the request
+        content = body.read() if getattr(body, "seekable", lambda: True)() else None
     except (AttributeError, OSError, ValueError):
+        content = None
+    if content is None:
         return f"<{type(body).__qualname__}>"
+    try:
+        body.seek(start)
+    except (AttributeError, OSError, ValueError) as error:
+        raise FingerprintError(
+            f"The body of a request was read to tell what is asked for, and a {type(body).__qualname__} cannot be set back, "
+            f"though it says so: {error}. Nothing was sent. Give the request its bytes: body.read()."
+        ) from error
     return content if isinstance(content, bytes) else str(content).encode()
 
 
@@ -201,13 +212,21 @@ def header_setter(headers: Any) -> Callable[[str, str | None], None]:
 def failure(recorded: Any) -> bool | None:
     """Read off a recorded response whether it is a failure: True where the server refused (4xx), so that nothing happened."""
     status = recorded["status"]
-    return None if status < _BAD_REQUEST else status < _SERVER_ERROR
+    if status < _BAD_REQUEST:
+        return None
+    hops = [each["status"] for each in recorded.get("history", ())]
+    return status < _SERVER_ERROR and not recorded.get("redirected") and not _may_have_acted(hops)
 
 
-def refused(error: BaseException, status: int) -> None:
-    """Note on an exception that stands for a response what the status says about the effect."""
-    if _BAD_REQUEST <= status < _SERVER_ERROR:
+def refused(error: BaseException, status: int, hops: Iterable[int] = ()) -> None:
+    """Note on an exception that stands for a response what the status says about the effect; `hops` are those before it."""
+    if _BAD_REQUEST <= status < _SERVER_ERROR and not _may_have_acted(hops):
         proves_nothing_happened(error)
+
+
+def _may_have_acted(hops: Iterable[int]) -> bool:
+    """Whether a server that answered by a redirect may have done what was asked: it names where to read what came of it."""
+    return any(status in _REDIRECTS and status not in _SENT_AGAIN for status in hops)
 
 
 def resolved(value: Any) -> Any:

@@ -220,7 +220,8 @@ def _head(response: Any) -> dict[str, Any]:
 def _judge(error: Exception) -> None:
     """Note on an exception what is known of the effect of the request."""
     if isinstance(status := getattr(error, "status_code", None), int):
-        refused(error, status)
+        response = getattr(error, "response", None)
+        refused(error, status, hops=[each.status_code for each in getattr(response, "history", ())])
     elif type(error.__cause__).__name__ in _NOT_SENT:
         proves_nothing_happened(error)
 

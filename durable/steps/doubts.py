@@ -43,7 +43,9 @@ def happened(value: Any = None) -> Happened:
 def describe_doubt(record: StepRecord, run: RunRecord, reason: str = "It is not idempotent") -> str:
     """Say which step is in doubt, since when, why, and how to decide."""
     since = datetime.fromtimestamp(record.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    if record.status == "started":
+    if record.status == "started" and record.value is not None:  # as a preset leaves it
+        cause = f"got an answer that does not say whether it was done (started {since})"
+    elif record.status == "started":
         cause = f"was running when its process ended (started {since})"
     elif record.status == "undone":
         cause = f"called steps that were undone when the run failed (started {since})"

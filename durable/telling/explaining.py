@@ -11,7 +11,7 @@ from durable.records import UNFINISHED, RunStatus, StepFlag
 from durable.runs import sessions
 from durable.steps.details import Details
 from durable.steps.key_windows import is_forgotten
-from durable.steps.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide, is_undone
+from durable.steps.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide, is_undone, succeeded_at
 
 if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
@@ -91,6 +91,7 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
         progressed=any((each.done or 0) > run.mark and not each.flags & StepFlag.ALWAYS for each in steps),
         last_call=last_call,
         last_event=max(last_call, last_done),
+        succeeded_at=succeeded_at(run),
     )
 
 

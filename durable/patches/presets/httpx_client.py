@@ -103,7 +103,7 @@ def _judge(error: Exception, request: Any) -> None:
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
         if getattr(error, "_request", None) is request:  # and not one that it was redirected to
             proves_nothing_happened(error)
-    elif isinstance(error, httpx.HTTPStatusError):
+    elif isinstance(error, httpx.HTTPStatusError) and error.request is request:
         refused(error, error.response.status_code)
 
 
