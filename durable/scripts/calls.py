@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from durable.declarations import naming
 from durable.declarations.definitions import WorkflowDefinition
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, InputsChangedError
 from durable.identity.run_calls import RunCall, implicit_id, stored_inputs
 from durable.runs import sessions
 from durable.telling import notices
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
     from typing import Self
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from durable.records import RunRecord
     from durable.runs.sessions import Session
     from durable.scripts.programs import Program
+    from durable.scripts.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,13 @@ def _program(arguments: tuple[str, ...]) -> None:
 class ProgramCall(RunCall):
     """The run that an invocation of a program asks for."""
 
-    def __init__(self, invocation: Invocation, program: Program, *, rerun: bool) -> None:
+    def __init__(
+        self, invocation: Invocation, program: Program, targets: Targets, presets: Sequence[str], *, rerun: bool
+    ) -> None:
         self._invocation = invocation
         self._program = program
+        self._targets = targets
+        self._presets = presets
         title = program.module or naming.script_title(program.path, sessions.current().anchor)
         options = {name: value for name in _OPTIONS if (value := getattr(invocation, name)) is not None}
         workflow = WorkflowDefinition(
@@ -91,10 +97,22 @@ class ProgramCall(RunCall):
             "program": self._program.module or self._program.path,
             "is_module": self._invocation.is_module,
             "folder": os.getcwd(),
-            "tasks": self._invocation.tasks,
-            "patches": self._invocation.patches,
+            "tasks": [*self._targets.own, *self._targets.foreign],
+            "patches": self._presets,
         }
         return json.dumps({**json.loads(super().entry()), "path": self._program.path, "script": script})
+
+    def check_inputs(self, run: RunRecord) -> None:
+        """Refuse, besides other arguments, to execute as plain functions what was recorded as tasks."""
+        super().check_inputs(run)
+        begun = json.loads(run.entry).get("script", {})
+        lacking = [f"--task {target}" for target in self._targets.lacking(begun.get("tasks", ()), self._program)]
+        lacking += [f"--patch {name}" for name in begun.get("patches", ()) if name not in self._presets]
+        if lacking:
+            raise InputsChangedError(
+                f"Run {run.id} was begun with {' '.join(lacking)}, by options or by [tool.durable]. Without it what is recorded "
+                f"would be executed again as plain code. Nothing was executed. Add it, or say --fresh for a new run."
+            )
 
     def new_run(self, run_id: str, now: float) -> RunRecord:
         """Make the record of a new run that this process owns."""

@@ -42,7 +42,9 @@ def launch(invocation: Invocation) -> Any:
     try:
         program = find_module(invocation.program) if invocation.is_module else find_script(invocation.program)
         settings = ProjectSettings.load()
-        code = prepare(program, settings, invocation)
+        targets = Targets.sort(invocation.tasks, settings, program)
+        presets = tuple(dict.fromkeys((*settings.patches, *invocation.patches)))
+        code = prepare(program, targets, presets)
     except ConfigurationError as error:
         return _refuse(error)
     except Exception as error:  # of the program's source, or of the package that it belongs to
@@ -53,17 +55,15 @@ def launch(invocation: Invocation) -> Any:
     if sessions.is_disabled():
         return _end(function, _say_nothing)
     try:
-        call = ProgramCall(invocation, program, rerun=settings.rerun)
+        call = ProgramCall(invocation, program, targets, presets, rerun=settings.rerun)
     except DurableError as error:
         return _refuse(error)
     return _end(partial(_execute, call, function), call.tell_ended)
 
 
-def prepare(program: Program, settings: ProjectSettings, invocation: Invocation) -> CodeType:
+def prepare(program: Program, targets: Targets, presets: Sequence[str]) -> CodeType:
     """Make tasks of what was asked for and compile the program; raises before anything of it is executed."""
-    targets = Targets.sort(invocation.tasks, settings, program)
     code = _marked(program, targets.own) if targets.own else program.code()
-    presets = (*settings.patches, *invocation.patches)
     install(targets.foreign, presets)
     if targets.own or targets.foreign or presets:
         warn_of_spawned_processes([*targets.own, *targets.foreign, *presets])
@@ -75,7 +75,7 @@ def install(targets: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) ->
     if targets or presets:
         from durable import patches  # noqa: PLC0415 -- most programs need none
 
-        patches.install(targets, tuple(dict.fromkeys(presets)))
+        patches.install(targets, presets)
 
 
 def _marked(program: Program, own: Mapping[str, dict[str, Any]]) -> CodeType:

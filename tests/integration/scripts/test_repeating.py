@@ -43,3 +43,33 @@ def test_a_replay_that_is_killed(folder: Folder) -> None:
     replayed = folder.run("pay.py")
     assert (replayed.returncode, replayed.stdout) == (0, "went on: no answer\n"), replayed.stderr
     assert ledger(folder) == ["first", "last"]
+
+
+def test_options_that_were_forgotten(folder: Folder) -> None:
+    """A command without the `--task` or `--patch` that its run was begun with would do all again: it is refused."""
+    folder.write("mail.py", "import os\n\ndef mail(to):\n    open('ledger', 'a').write(f'{to}\\n')\n\nmail('ada')\n")
+    options = ("--task", "mail", "--task", "os.path:basename", "--patch", "smtplib")
+    assert folder.run(*options, "mail.py").returncode == 0
+    for given, missing in (
+        ((), "--task mail --task os.path:basename --patch smtplib"),
+        (options[:4], "--patch smtplib"),
+        (options[2:], "--task mail"),
+    ):
+        refused = folder.run(*given, "mail.py")
+        assert refused.returncode == 1
+        assert f"was begun with {missing}, by options or" in refused.stderr
+    folder.write("pyproject.toml", '[tool.durable]\npatch = ["smtplib"]\n[tool.durable.tasks]\n"mail.py:mail" = {}\n')
+    assert folder.run("--task", "os.path:basename", "mail.py").returncode == 0
+    assert ledger(folder) == ["ada"]
+
+
+def test_a_task_that_has_another_name_now(folder: Folder) -> None:
+    """What the program does not define any more need not be named; a function that is decorated now is a task by itself."""
+    program = "from durable import task\n{}def {}(to):\n    open('ledger', 'a').write(f'{{to}}\\n')\n\n{}('ada')\n"
+    folder.write("mail.py", program.format("", "mail", "mail"))
+    assert folder.run("--task", "mail", "mail.py").returncode == 0
+    folder.write("mail.py", program.format("", "send", "send"))
+    assert folder.run("--task", "send", "mail.py").returncode == 0
+    folder.write("mail.py", program.format("@task\n", "mail", "mail"))
+    assert folder.run("mail.py").returncode == 0
+    assert ledger(folder) == ["ada", "ada"]
