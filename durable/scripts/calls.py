@@ -110,8 +110,8 @@ class ProgramCall(RunCall):
         lacking += [f"--patch {name}" for name in begun.get("patches", ()) if name not in self._presets]
         if lacking:
             raise InputsChangedError(
-                f"Run {run.id} was begun with {' '.join(lacking)}, by options or by [tool.durable]. Without it what is recorded "
-                f"would be executed again as plain code. Nothing was executed. Add it, or say --fresh for a new run."
+                f"Run {run.id} was begun with {' '.join(lacking)}, by options or by [tool.durable]. Without it what is "
+                f"recorded would be executed again as plain code. Nothing was executed. Add it, or say --fresh for a new run."
             )
 
     def new_run(self, run_id: str, now: float) -> RunRecord:
