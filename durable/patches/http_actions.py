@@ -28,6 +28,7 @@ _COUNTED = (
     *("accept", "accept-language", "content-type", "content-encoding", "content-range", "range", "prefer", "depth"),
     *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "soapaction", "x-http-method-override"),
 )
+_ACCOUNT = ("authorization", "x-api-key")
 _BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)\"?", re.IGNORECASE)
 _WHOLE = 1024 * 1024  # bytes up to which a body of known length is read at once
 _OK, _BAD_REQUEST, _SERVER_ERROR = 200, 400, 500
@@ -115,6 +116,7 @@ class Request:
             perform=self._performing(perform, header, **more),
             idempotent=method in _SAFE or ((receipt or header) is not None and _as_long_as_known(receiver)),
             receipt=receipt,
+            account=hash(tuple(headers.get(name) for name in _ACCOUNT)),
             **more,
         )
 
