@@ -12,6 +12,7 @@ from durable.declarations.definitions import WorkflowDefinition
 from durable.errors import ConfigurationError, InputsChangedError
 from durable.identity.run_calls import RunCall, implicit_id, stored_inputs
 from durable.runs import sessions
+from durable.steps.failures import is_interruption
 from durable.telling import notices
 
 if TYPE_CHECKING:
@@ -118,6 +119,10 @@ class ProgramCall(RunCall):
         """Make the record of a new run that this process owns."""
         self._run_id = run_id
         return super().new_run(run_id, now)
+
+    def was_interrupted(self, exit_: SystemExit) -> bool:
+        """Whether a program exits because a step was interrupted: by Ctrl-C, or an exit that a signal asked for."""
+        return is_interruption(exit_, self._run_id)
 
     def tell_ended(self, how: str) -> None:
         """Tell people that the program did not come to its end."""

@@ -53,7 +53,7 @@ def launch(invocation: Invocation) -> Any:
     main = program.take_main()
     function = partial(exec, code, vars(main))
     if sessions.is_disabled():
-        return _end(function, _say_nothing)
+        return _end(partial(_execute_plainly, function), _say_nothing)
     try:
         call = ProgramCall(invocation, program, targets, presets, rerun=settings.rerun)
     except DurableError as error:
@@ -90,30 +90,29 @@ def _marked(program: Program, own: Mapping[str, dict[str, Any]]) -> CodeType:
     return compile(mark(tree, own), program.path, "exec", dont_inherit=True)
 
 
-def _execute(call: ProgramCall, function: Callable[[], object]) -> None:
+def _execute(call: ProgramCall, function: Callable[[], object]) -> SystemExit | None:
+    """Execute a program in its run; gives the exit that it asked for at a place where it had done what it began."""
     ended: list[SystemExit] = []
 
     def body() -> None:
         try:
             function()
         except SystemExit as exit_:
-            if exit_.code not in (None, 0):
+            if exit_.code not in (None, 0) or call.was_interrupted(exit_):
                 raise
             ended.append(exit_)
 
     with scoped_loops():
         drive(run_life(call, body))
-    if ended:
-        raise ended[0]
+    return ended[0] if ended else None
 
 
-def _end(execute: Callable[[], object], tell_ended: Callable[[str], None]) -> Any:
+def _end(execute: Callable[[], SystemExit | None], tell_ended: Callable[[str], None]) -> Any:
     """Execute a program and give what its process is to exit with."""
     try:
-        execute()
+        ended = execute()
     except SystemExit as exit_:
-        if exit_.code not in (None, 0):
-            tell_ended("failed")
+        tell_ended("failed" if exit_.code not in (None, 0) else "stopped in a step")
         return exit_.code
     except RunBlockedError as error:
         return _refuse(error, BLOCKED)
@@ -130,7 +129,11 @@ def _end(execute: Callable[[], object], tell_ended: Callable[[str], None]) -> An
         _show(error)
         tell_ended("failed")
         return FAILED
-    return None
+    return ended.code if ended is not None else None
+
+
+def _execute_plainly(function: Callable[[], object]) -> None:
+    function()
 
 
 def _say_nothing(_: str) -> None: ...

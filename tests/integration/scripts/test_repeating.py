@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.integration.scripts.programs import Folder
 
@@ -73,3 +75,50 @@ def test_a_task_that_has_another_name_now(folder: Folder) -> None:
     folder.write("mail.py", program.format("@task\n", "mail", "mail"))
     assert folder.run("mail.py").returncode == 0
     assert ledger(folder) == ["ada", "ada"]
+
+
+STOPPED = """
+    import os, signal, sys
+
+    def stop(*_):
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+
+    def mail(to):
+        if to == "bob" and os.path.exists("stop"):
+            os.kill(os.getpid(), getattr(signal, open("stop").read()))
+        with open("ledger", "a") as ledger:
+            ledger.write(f"{to}\\n")
+        if to == "eve":
+            raise ConnectionError
+
+    try:
+        for to in ("ada", "bob", sys.argv[1]):
+            mail(to)
+    except (KeyboardInterrupt, ConnectionError):
+        sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_program_that_stops_when_it_is_asked_to(folder: Folder, name: str) -> None:
+    """A step that a signal interrupted has not ended, though the program exits with 0: the same command goes on with it."""
+    folder.write("mail.py", STOPPED)
+    folder.write("stop", name)
+    command = ("--task", "mail", "mail.py", "cyd")
+    stopped = folder.run(*command)
+    assert (stopped.returncode, "stopped in a step; what is recorded stays" in stopped.stderr) == (0, True)
+    (folder.path / "stop").unlink()
+    assert folder.run(*command).returncode == 0
+    assert "succeeded: 3 replayed, 0 executed" in folder.run(*command).stderr
+    assert ledger(folder) == ["ada", "bob", "cyd"]
+
+
+def test_a_program_that_exits_after_an_error_that_it_handled(folder: Folder) -> None:
+    """An exit with 0 after a step that failed is a success: the failure is the program's own affair."""
+    folder.write("mail.py", STOPPED)
+    for said in ("", "succeeded: 3 replayed, 0 executed"):
+        ended = folder.run("--task", "mail", "mail.py", "eve")
+        assert (ended.returncode, said in ended.stderr) == (0, True)
+    assert ledger(folder) == ["ada", "bob", "eve"]
