@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import os
 import socket
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -125,7 +124,7 @@ def is_disabled() -> bool:
     global _told_disabled  # noqa: PLW0603 -- said once per process
     if not _told_disabled:
         _told_disabled = True
-        sys.stderr.write("durable: DURABLE_DISABLE is set: nothing is recorded and nothing is replayed.\n")
+        notices.tell("DURABLE_DISABLE is set: nothing is recorded and nothing is replayed.")
     return True
 
 

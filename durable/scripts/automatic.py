@@ -14,6 +14,7 @@ from durable.configuration import PACKAGE
 from durable.errors import ConfigurationError, DurableWarning
 from durable.scripts.calls import Invocation
 from durable.scripts.launching import is_launched, launch
+from durable.telling import notices
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,7 +46,7 @@ def take_over() -> None:
     try:
         _check_first(path)
     except ConfigurationError as error:
-        sys.stderr.write(f"durable: {error}\n")
+        notices.tell(str(error))
         sys.exit(2)
     program = sys.argv[0] if spec is None else spec.name.removesuffix(".__main__")
     sys.exit(launch(Invocation(program, tuple(sys.argv[1:]), is_module=spec is not None)))

@@ -18,6 +18,7 @@ from durable.scripts.loops import scoped_loops
 from durable.scripts.programs import find_module, find_script
 from durable.scripts.targets import ProjectSettings, Targets, unknown_target
 from durable.steps.effects import drive
+from durable.telling import notices
 from durable.telling.tracebacks import strip_our_frames
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _say_nothing(_: str) -> None: ...
 
 
 def _refuse(error: DurableError, code: int | None = None) -> int:
-    sys.stderr.write(f"durable: {error}\n")
+    notices.tell(str(error))
     return code if code is not None else USAGE if isinstance(error, ConfigurationError) else FAILED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -52,7 +53,7 @@ def tell_resumed(run: RunRecord, before: str, steps: int, now: float) -> None:
         if run.id in _notebooks:
             return
         _notebooks.add(run.id)
-    _tell(
+    tell(
         f"resuming run {run.id} ({how} {age(now - ended)}, {steps} step{'s' * (steps != 1)} recorded). "
         f"For a new run: {_NOTEBOOKS_WAY if run.workflow == NOTEBOOK else 'with_options(fresh=True) or DURABLE_FRESH=1'}."
     )
@@ -65,7 +66,7 @@ def tell_returned(run: RunRecord, now: float, saved: Callable[[], str]) -> None:
     if rest is None:
         return
     what = saved()
-    _tell(
+    tell(
         f"run {run.id} succeeded {age(now - (run.ended_at or now))}; returning its stored result, nothing is executed"
         f"{f': {what}' if what else ''}. For a new run: with_options(fresh=True) or DURABLE_FRESH=1.{rest}"
     )
@@ -84,18 +85,20 @@ def tell_program(run: RunRecord, steps: int, now: float, *, moved: str | None) -
         how = {"running": "interrupted", "waiting": "interrupted"}.get(run.status, run.status)
         what = f"resuming run {run.id} ({how} {age(now - ended)}, {recorded})"
     where = f" It was begun in {moved}, where its arguments may mean other files." if moved else ""
-    _tell(f"{what}. For a new run: --fresh or DURABLE_FRESH=1.{where}")
+    tell(f"{what}. For a new run: --fresh or DURABLE_FRESH=1.{where}")
 
 
 def tell_ended(run_id: str, how: str) -> None:
     """Say that a program did not come to its end, and that nothing is lost."""
-    _tell(f"run {run_id} {how}; what is recorded stays, the same command goes on.")
+    tell(f"run {run_id} {how}; what is recorded stays, the same command goes on.")
+
+
 def tell_done(run: RunRecord, what: str, *, was_resumed: bool) -> None:
     """Say what an execution did: of a resumed run always, of new ones of the same workflow some times."""
     logger.info("run ended", extra={"run": run.id, "status": str(run.status)})
     rest = "" if was_resumed else _allowance(f"{run.workflow} (new)")
     if rest is not None:
-        _tell(f"run {run.id} {run.status}: {what}.{rest}")
+        tell(f"run {run.id} {run.status}: {what}.{rest}")
 
 
 def _allowance(kind: str) -> str | None:
@@ -108,7 +111,7 @@ def _allowance(kind: str) -> str | None:
 
 def tell_left_behind(run_id: str) -> None:
     """Say that the process ends in the middle of a run."""
-    _tell(
+    tell(
         f"this process ends while it executes run {run_id} in the background: the run is interrupted, and resumed when it is "
         f"called again. To wait for its end: run.result()."
     )
@@ -116,7 +119,7 @@ def tell_left_behind(run_id: str) -> None:
 
 def tell_waiting(run_id: str, steps: list[str]) -> None:
     """Say that an interrupted run cannot end yet."""
-    _tell(
+    tell(
         f"run {run_id} was interrupted and ends when {_listed(steps)} have ended: what runs in threads cannot be stopped. To "
         f"end at once kill the process; they are in flight then, as after a crash: kill -9 {os.getpid()}"
     )
@@ -124,7 +127,7 @@ def tell_waiting(run_id: str, steps: list[str]) -> None:
 
 def tell_only_replayed(run_id: str, failures: list[str]) -> None:
     """Say that an execution failed without executing anything."""
-    _tell(
+    tell(
         f"run {run_id} failed again and executed nothing: these recorded failures were replayed: {_listed(failures)}. "
         f"To try them again: {shell_command('resume', run_id)} --retry-failed, with_options(retry_failed=True) or "
         f"DURABLE_RETRY_FAILED=1."
@@ -135,7 +138,9 @@ def _listed(keys: list[str]) -> str:
     return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Write a line; that nobody can read it (a closed pipe, a full disk) is no reason to stop."""
     if sys.stderr is not None:
-        sys.stderr.write(f"durable: {line}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"durable: {line}\n")
+            sys.stderr.flush()

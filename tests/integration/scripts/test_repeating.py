@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.integration.scripts.programs import DURABLE
 
 if TYPE_CHECKING:
     from tests.integration.scripts.programs import Folder
@@ -122,3 +127,20 @@ def test_a_program_that_exits_after_an_error_that_it_handled(folder: Folder) -> 
         ended = folder.run("--task", "mail", "mail.py", "eve")
         assert (ended.returncode, said in ended.stderr) == (0, True)
     assert ledger(folder) == ["ada", "bob", "eve"]
+
+
+def test_nobody_reads_what_is_said(folder: Folder) -> None:
+    """A program whose stderr cannot be written to, since its reader has gone, is resumed and replayed all the same."""
+    folder.write("pay.py", PAYING.replace('if item == "last"', 'if os.path.exists("fail")'))
+    folder.write("fail", "")
+    for code in (1, 0, 0):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, *DURABLE, "run", "--task", "pay", "pay.py"]
+        ended = subprocess.run(
+            command, cwd=folder.path, stderr=writer, stdout=subprocess.DEVNULL, check=False, timeout=60
+        )
+        os.close(writer)
+        assert ended.returncode == code
+        (folder.path / "fail").unlink(missing_ok=True)
+    assert ledger(folder) == ["first", "first", "last"]
