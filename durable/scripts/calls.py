@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable.configuration import find_store
 from durable.declarations import naming
 from durable.declarations.definitions import WorkflowDefinition
-from durable.errors import ConfigurationError, InputsChangedError
+from durable.errors import ConfigurationError, DurableError, InputsChangedError
 from durable.identity.run_calls import RunCall, implicit_id, stored_inputs
 from durable.runs import sessions
 from durable.steps.failures import is_interruption
@@ -118,6 +121,8 @@ class ProgramCall(RunCall):
     def new_run(self, run_id: str, now: float) -> RunRecord:
         """Make the record of a new run that this process owns."""
         self._run_id = run_id
+        if (other := self._store_beside()) is not None:
+            notices.tell_other_store(run_id, sessions.location(), other)
         return super().new_run(run_id, now)
 
     def was_interrupted(self, exit_: SystemExit) -> bool:
@@ -133,10 +138,24 @@ class ProgramCall(RunCall):
         self._run_id = run.id
         notices.tell_program(run, steps, now, moved=self._begun_elsewhere(run))
 
+    def _store_beside(self) -> str | None:
+        """Give the store that a command in the program's own folder would take, if there is one and it is not this one."""
+        if sessions.source() in sessions.NAMED_SOURCES:
+            return None
+        with contextlib.suppress(DurableError):
+            other, _ = find_store(Path(self._program.path).parent, {})
+            if os.path.exists(other) and not _is_same_file(other, sessions.location()):
+                return other
+        return None
+
     def _begun_elsewhere(self, run: RunRecord) -> str | None:
         """Give the folder that the run was begun in, where arguments may mean other files than here."""
         folder = json.loads(run.entry).get("script", {}).get("folder")
         return folder if self._invocation.arguments and folder not in (None, os.getcwd()) else None
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    return os.path.exists(other) and os.path.samefile(one, other)
 
 
 _OPTIONS = ("run_id", "fresh", "on_drift", "retry_failed", "budget")

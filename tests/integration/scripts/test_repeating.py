@@ -144,3 +144,20 @@ def test_nobody_reads_what_is_said(folder: Folder) -> None:
         assert ended.returncode == code
         (folder.path / "fail").unlink(missing_ok=True)
     assert ledger(folder) == ["first", "first", "last"]
+
+
+def test_a_program_that_is_started_in_another_folder(folder: Folder) -> None:
+    """Where another store counts, a program begins anew: that there is one beside the program is said, with the way there."""
+    folder.write("jobs/pay.py", PAYING)
+    folder.write("elsewhere/.git/config", "")
+    assert "another store" not in folder.run("--task", "pay", "jobs/pay.py").stderr
+    program = str(folder.path / "jobs" / "pay.py")
+    said = folder.durable("run", "--task", "pay", program, cwd="elsewhere").stderr
+    assert "another store" not in said  # that of the parent folder counts here, too
+    (folder.path / "elsewhere" / ".durable").mkdir(mode=0o700)
+    begun = folder.durable("run", "--task", "pay", program, cwd="elsewhere").stderr
+    store = folder.path / ".durable" / "durable.db"
+    assert f"There is another store beside the program, {store}: what" in begun
+    assert "another store" not in folder.durable("run", "--task", "pay", program, cwd="elsewhere").stderr
+    assert "another store" not in folder.durable("--db", str(store), "run", "--task", "pay", "jobs/pay.py").stderr
+    assert len(ledger(folder)) == 2
