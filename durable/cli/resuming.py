@@ -68,6 +68,10 @@ def resume(
         from durable.scripts.launching import launch  # noqa: PLC0415 -- needed for programs only
 
         sys.exit(launch(invocation))
+    with usage():
+        from durable.scripts.workflows import install_as_begun  # noqa: PLC0415 -- needed for workflows only
+
+        install_as_begun(run.record)
     drift: Any = on_drift.value if on_drift else None
     resume_run = partial(run.resume, on_drift=drift, retry_failed=retry_failed or None, fresh=fresh, budget=dollars)
     print_result(resume_run, lambda: run.id)
@@ -110,6 +114,8 @@ def fork(
         say(f"it will do again what is not idempotent: {', '.join(again)}")
     say(f"go on with: {shell_command('resume', forked.id)}")
     sys.stdout.write(forked.id + "\n")
+
+
 def send(
     run_id: RunId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the message that the run waits for.")],

@@ -110,13 +110,10 @@ class ProgramCall(RunCall):
         """Refuse, besides other arguments, to execute as plain functions what was recorded as tasks."""
         super().check_inputs(run)
         begun = json.loads(run.entry).get("script", {})
-        lacking = [f"--task {target}" for target in self._targets.lacking(begun.get("tasks", ()), self._program)]
-        lacking += [f"--patch {name}" for name in begun.get("patches", ()) if name not in self._presets]
-        if lacking:
-            raise InputsChangedError(
-                f"Run {run.id} was begun with {' '.join(lacking)}, by options or by [tool.durable]. Without it what is "
-                f"recorded would be executed again as plain code. Nothing was executed. Add it, or say --fresh for a new run."
-            )
+        lacking = dict.fromkeys(self._targets.lacking(begun.get("tasks", ()), self._program), "--task")
+        refuse_lacking(
+            run, lacking | {name: "--patch" for name in begun.get("patches", ()) if name not in self._presets}
+        )
 
     def new_run(self, run_id: str, now: float) -> RunRecord:
         """Make the record of a new run that this process owns."""
@@ -152,6 +149,16 @@ class ProgramCall(RunCall):
         """Give the folder that the run was begun in, where arguments may mean other files than here."""
         folder = json.loads(run.entry).get("script", {}).get("folder")
         return folder if self._invocation.arguments and folder not in (None, os.getcwd()) else None
+
+
+def refuse_lacking(run: RunRecord, lacking: dict[str, str]) -> None:
+    """Raise `InputsChangedError` if a command lacks what its run was begun with; `lacking` gives the option for each."""
+    if lacking:
+        raise InputsChangedError(
+            f"Run {run.id} was begun with {' '.join(f'{option} {name}' for name, option in lacking.items())}, by options or by "
+            f"[tool.durable]. Without it what is recorded would be executed again as plain code. Nothing was executed. Add "
+            f"it, or say --fresh for a new run."
+        )
 
 
 def _is_same_file(one: str, other: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -161,3 +162,42 @@ def test_a_program_that_is_started_in_another_folder(folder: Folder) -> None:
     assert "another store" not in folder.durable("run", "--task", "pay", program, cwd="elsewhere").stderr
     assert "another store" not in folder.durable("--db", str(store), "run", "--task", "pay", "jobs/pay.py").stderr
     assert len(ledger(folder)) == 2
+
+
+SHOP = """
+    import os, subprocess, sys
+    import durable, helper
+    from durable import workflow
+
+    @workflow
+    def order(n: int):
+        subprocess.run([sys.executable, "-c", "open('ledger', 'a').write('program ')"])
+        helper.charge(n)
+        if os.path.exists("fail"):
+            raise ValueError("later")
+        return n
+
+    if __name__ == "__main__":
+        durable.patch("subprocess")
+        durable.patch("helper:charge", idempotent=False)
+        order(1)
+"""
+
+
+@pytest.mark.parametrize("words", [("run", "shop:order", "--arg", "n=1"), ("shop.py",)], ids=["command", "script"])
+def test_what_was_patched_is_patched_when_a_workflow_is_resumed(folder: Folder, words: tuple[str, ...]) -> None:
+    """`durable resume` makes tasks of what was made tasks when the run was begun; a command that forgets it is refused."""
+    folder.write("shop.py", SHOP)
+    folder.write("helper.py", "def charge(n):\n    open('ledger', 'a').write(f'{n} ')\n")
+    folder.write("fail", "")
+    options = ("--patch", "subprocess", "--task", "helper:charge") if words[0] == "run" else ()
+    start = (*DURABLE, words[0], *options, *words[1:]) if options else words
+    assert folder.python(*start).returncode == 1
+    (folder.path / "fail").unlink()
+    if options:
+        refused = folder.python(*DURABLE, *words)
+        assert "was begun with --task helper:charge --patch subprocess, by" in refused.stderr
+    run_id = json.loads(folder.durable("ls", "--json").stdout)[0]["id"]
+    resumed = folder.durable("--db", str(folder.path / ".durable" / "durable.db"), "resume", run_id)
+    assert (resumed.returncode, "2 replayed, 0 executed" in resumed.stderr) == (0, True), resumed.stderr
+    assert ledger(folder) == ["program", "1"]
