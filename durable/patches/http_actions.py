@@ -181,22 +181,26 @@ def content_of(body: Any) -> object:
         return body
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
-    try:
-        start = body.tell()
-        body.seek(start)  # before it is read: what cannot be set back is lost to the request
-        content = body.read() if getattr(body, "seekable", lambda: True)() else None
-    except (AttributeError, OSError, ValueError):
-        content = None
-    if content is None:
+    if not _can_be_set_back(body):
         return f"<{type(body).__qualname__}>"
     try:
+        start, content = body.tell(), body.read()
         body.seek(start)
     except (AttributeError, OSError, ValueError) as error:
         raise FingerprintError(
-            f"The body of a request was read to tell what is asked for, and a {type(body).__qualname__} cannot be set back, "
+            f"The body of a request is read to tell what is asked for, and a {type(body).__qualname__} cannot be set back, "
             f"though it says so: {error}. Nothing was sent. Give the request its bytes: body.read()."
         ) from error
     return content if isinstance(content, bytes) else str(content).encode()
+
+
+def _can_be_set_back(body: Any) -> bool:
+    """Whether a body says so, which is asked before it is read: what cannot be set back is lost to the request."""
+    try:
+        body.seek(body.tell())
+        return bool(getattr(body, "seekable", lambda: True)())
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def header_setter(headers: Any) -> Callable[[str, str | None], None]:
