@@ -68,6 +68,10 @@ def resume(
         from durable.scripts.launching import launch  # noqa: PLC0415 -- needed for programs only
 
         sys.exit(launch(invocation))
+    with usage():
+        from durable.scripts.workflows import install_as_begun  # noqa: PLC0415 -- needed for workflows only
+
+        install_as_begun(run.record)
     drift: Any = on_drift.value if on_drift else None
     resume_run = partial(run.resume, on_drift=drift, retry_failed=retry_failed or None, fresh=fresh, budget=dollars)
     print_result(resume_run, lambda: run.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
 from durable.declarations.definitions import Definition
@@ -47,3 +47,6 @@ class Definitions(Generic[D]):
 
 tasks: Definitions[TaskDefinition] = Definitions()
 workflows: Definitions[WorkflowDefinition] = Definitions()
+patched: dict[
+    str, dict[str, Any] | None
+] = {}  # presets and targets, with options; None: only the program can say those

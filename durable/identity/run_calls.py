@@ -8,6 +8,7 @@ import socket
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from durable.declarations import registry
 from durable.declarations.loading import stop_before_calls
 from durable.declarations.naming import check_run_id, module_name, script_path
 from durable.declarations.programs import is_another, program_digest
@@ -138,6 +139,7 @@ class RunCall:
                 "block": self.is_block,
                 "context": self.context is not ABSENT,
                 **self.budget_entry(),
+                **({"patched": registry.patched} if registry.patched else {}),
                 **({"code": self.workflow.code_hex} if self.workflow.is_anonymous else {}),
                 **({"program": program} if (program := program_digest(self.workflow)) is not None else {}),
             }

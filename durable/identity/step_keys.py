@@ -71,6 +71,10 @@ class Scope:
     def note_submission(self, content: bytes, submission: Submission) -> None:
         """Note that a call was submitted."""
 
+    def repetition(self, content: bytes) -> int | None:  # noqa: ARG002 -- as above
+        """Give how many calls of a library like this one the present cell has made; None where code is no cell."""
+        return None
+
     def has_named(self, container: str) -> bool:
         """Whether the named scope that this path of steps and scopes begins with was asked for here."""
         return self._children is not None and container.partition("/")[0] in self._children

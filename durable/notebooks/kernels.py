@@ -101,8 +101,7 @@ class Kernel:
             with contextlib.suppress(ConfigurationError):  # which is raised where a name is needed
                 set_notebook_path(self.find_name().path)
         if self._open is not None:
-            self._open.execution.code_seen.clear()  # functions may have been edited
-            self._open.called.clear()
+            self._open.begin_cell()
 
     def end_cell(self) -> None:
         """Put what the cell did on disk; if something is in doubt, say what, and give the run back for the decision."""

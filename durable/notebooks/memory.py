@@ -6,6 +6,7 @@ idempotent; one that was set aside is executed as the next occurrence, under a n
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from durable.identity.step_keys import Scope, escape, join
@@ -37,6 +38,7 @@ class Memory(StepHistory):
         self._left: dict[int, StepRecord] = {}
         self._changes_applied: set[int] = set()
         self.taken: set[int] = set()
+        self.made: Counter[tuple[str, bytes]] = Counter()  # calls of libraries in the present cell
         for record in self._recorded():
             self._keep(record)
 
@@ -170,6 +172,14 @@ class MemoryScope(Scope):
         """Give the occurrence that a call of this content is: the last one, unless that was set aside."""
         latest = self._memory.known(self.container, content)
         return 1 if latest is None else latest.occurrence + is_undone(latest)
+
+    def repetition(self, content: bytes) -> int:
+        """Give how many calls of a library like this one the present cell has made: a request may be made to see what
+        changes, and in another name.
+        """
+        made, place = self._memory.made, (self.container, content)
+        made[place] += 1
+        return made[place] - 1
 
     def named(self, name: str) -> Scope:
         """Give the scope of this name below this one; the same object each time."""

@@ -91,6 +91,12 @@ class OpenRun:
         """Whether nothing more can be recorded here."""
         return self.execution.ended or self.execution.run.id not in self.session.active
 
+    def begin_cell(self) -> None:
+        """Forget what counts for the length of a cell."""
+        self.execution.code_seen.clear()  # functions may have been edited
+        self.called.clear()
+        self._memory.made.clear()
+
     def call(self, call: Call, function: Callable[..., Any], *, is_cell: bool = False) -> Any:
         """Call a task, unless an equal call gives its result."""
         frame, key = self._frame(call)

@@ -10,6 +10,7 @@ from durable.concurrency.consumers import items_of, items_of_async
 from durable.concurrency.streams import Stream, StreamAttempts
 from durable.declarations import registry
 from durable.declarations.definitions import TaskDefinition
+from durable.errors import ExecutionStopped
 from durable.identity.calls import Call
 from durable.identity.fingerprints import encode_argument
 from durable.identity.step_keys import content_digest
@@ -17,6 +18,7 @@ from durable.options import ABSENT
 from durable.patches.actions import NothingHappened
 from durable.patches.resumed_bodies import Cut
 from durable.records import StepFlag, StepStatus
+from durable.runs.execution import warn_once
 from durable.steps.attempts import Attempts
 from durable.steps.details import Details
 from durable.steps.doubts import Happened
@@ -28,9 +30,10 @@ from durable.steps.steps import Step
 from durable.steps.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
     from datetime import timedelta
 
+    from durable.identity.step_keys import Scope
     from durable.options import OnCodeChange
     from durable.patches.actions import Action
     from durable.records import StepRecord
@@ -40,25 +43,44 @@ if TYPE_CHECKING:
 
 STEP_OF = "_durable_step"  # attribute of a result: the step that gave it, as run id and number
 _RECEIPT = "idempotency_key"
+_REPETITION = "repetition"
 _labels: set[str] = set()
+_accounts: dict[tuple[str, bytes], int] = {}  # whose calls of cells are, as this process alone can tell
 
 
 def call_action(action: Action, frame: Frame) -> Any:
     """Execute an action as a step of the run that the calling code stands in, or replay it."""
     frame.body.check()
     task = _definition(action.task, action.idempotent, action.is_async, action.is_stream, action.retry)
-    match = _ActionMatch(task, _ActionCall(task, action), frame)
-    if action.is_stream:
-        stream = _ActionStream(match, action)
-        return _read_async(stream) if action.is_async else _read(stream)
-    step = _ActionStep(match, action)
+    call = _ActionCall(task, action)
+    call.tell_apart(frame.scope)
+    match = _ActionMatch(task, call, frame)
     if action.is_async:
-        return _given_async(step, as_coroutine(step.life(), task, frame))
-    return step.result(drive(step.life()))
+        return _given_async(match, action, call)
+    with _told(call):
+        if action.is_stream:
+            return _read(_ActionStream(match, action))
+        step = _ActionStep(match, action)
+        return step.result(drive(step.life()))
 
 
-async def _given_async(step: _ActionStep, life: Awaitable[Any]) -> Any:
-    return step.result(await life)
+async def _given_async(match: _ActionMatch, action: Action, call: _ActionCall) -> Any:
+    with _told(call):
+        if action.is_stream:
+            return await _read_async(_ActionStream(match, action))
+        step = _ActionStep(match, action)
+        return step.result(await as_coroutine(step.life(), match.task, match.frame))
+
+
+@contextlib.contextmanager
+def _told(call: _ActionCall) -> Iterator[None]:
+    """Give a cell the error itself that stopped its run."""
+    try:
+        yield
+    except ExecutionStopped as stopped:
+        if not call.is_of_cell:
+            raise
+        raise stopped.error from None
 
 
 def _read(stream: _ActionStream) -> Any:
@@ -136,7 +158,7 @@ def _definition(
 class _ActionCall(Call):
     """What an action says; a receipt is kept beside it and does not count."""
 
-    __slots__ = ("action",)
+    __slots__ = ("action", "is_of_cell")
 
     def __init__(self, task: TaskDefinition, action: Action) -> None:
         self.task, self.instance, self.args, self.kwargs = task, None, (), {}
@@ -152,6 +174,25 @@ class _ActionCall(Call):
         self.content = content_digest(task.label_prefix, self._data)
         if action.receipt is not None:
             self.arguments.append((_RECEIPT, encode_argument(task.label, _RECEIPT, action.receipt), "given"))
+        self.is_of_cell = False
+
+    def tell_apart(self, scope: Scope) -> None:
+        """Tell it from equal calls of the same cell by their order, as a run tells its calls apart."""
+        repetition = scope.repetition(self.content)
+        self.is_of_cell = repetition is not None
+        if repetition:
+            data = encode_argument(self.task.label, _REPETITION, repetition)
+            self.arguments.append((_REPETITION, data, repetition))
+            self._data += b"%d:%b=%d:%b" % (len(_REPETITION), _REPETITION.encode(), len(data), data)
+            self.content = content_digest(self.task.label_prefix, self._data)
+        account = self.action.account
+        if self.is_of_cell and _accounts.setdefault((scope.container, self.content), account) != account:
+            warn_once(
+                "account",
+                self.task.label,
+                f"{self.task.full_name!r} was called with other credentials than an equal call before, and is that call: "
+                f"credentials do not count. If it is made for somebody else, call it in `with durable.scope(name)`.",
+            )
 
 
 class _ActionMatch(Match):
@@ -246,9 +287,13 @@ class _Acting(Step):
         return Verdict.TRY_AGAIN if may_repeat else Verdict.DOUBT
 
     def _may_have_ended_the_run(self, record: StepRecord) -> bool:
-        """Whether the last execution ended by what came of the result, or recorded nothing after it."""
-        past = self.execution.past
-        return past.retry_failed or record.seq in past.retry or record.done == past.last_event
+        """Whether the last execution ended by what came of the result, or recorded nothing after it; a cell that makes a
+        failed call again asks for another answer.
+        """
+        past, call = self.execution.past, self.match.call
+        if isinstance(call, _ActionCall) and call.is_of_cell:
+            return True
+        return past.retry_failed or record.seq in past.retry or past.is_last(record)
 
     def _outcome(self, record: StepRecord) -> Any:
         """Give what is recorded, of a stream its head."""

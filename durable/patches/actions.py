@@ -66,6 +66,7 @@ class Action:
     With `is_kept` the result is on disk before the caller has it, as that of what is not idempotent always is.
 
     `receipt` is an idempotency key that the caller chose: a call in doubt is repeated only under the one that it had.
+    `account` is the hash of the credentials that are sent, if they are known; it is never stored.
     `failure` tells of something recorded whether it stands for a failure: None if not, True if nothing happened, False if
     nobody knows. A failure that ended the run is tried again, or in doubt.
     """
@@ -79,6 +80,7 @@ class Action:
     idempotent: bool | timedelta = True
     retry: Any = None
     receipt: str | None = None
+    account: int = 0
     failure: Callable[[Any], bool | None] = _no_failure
     resolved: Callable[[Any], Any] = _as_it_is
     is_rebuilt: bool = False

@@ -15,13 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, FingerprintError
 from durable.patches.actions import Action, proves_nothing_happened
 from durable.patches.credentials import counted_url, scrub, secrets_of, shown_url
 from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
 _METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # methods that change nothing
@@ -29,9 +29,12 @@ _COUNTED = (
     *("accept", "accept-language", "content-type", "content-encoding", "content-range", "range", "prefer", "depth"),
     *("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "soapaction", "x-http-method-override"),
 )
+_ACCOUNT = ("authorization", "x-api-key")
 _BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)\"?", re.IGNORECASE)
 _WHOLE = 1024 * 1024  # bytes up to which a body of known length is read at once
 _OK, _BAD_REQUEST, SERVER_ERROR = 200, 400, 500
+_REDIRECTS = range(300, _BAD_REQUEST)
+_SENT_AGAIN = frozenset({307, 308})  # redirects that ask for the same request elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class Request:
             perform=self._performing(perform, header, **more),
             idempotent=method in SAFE or ((receipt or header) is not None and _as_long_as_known(receiver)),
             receipt=receipt,
+            account=hash(tuple(headers.get(name) for name in _ACCOUNT)),
             **more,
         )
 
@@ -178,13 +182,26 @@ def content_of(body: Any) -> object:
         return body
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
-    try:
-        start = body.tell()
-        content = body.read()
-        body.seek(start)
-    except (AttributeError, OSError, ValueError):
+    if not _can_be_set_back(body):
         return f"<{type(body).__qualname__}>"
+    try:
+        start, content = body.tell(), body.read()
+        body.seek(start)
+    except (AttributeError, OSError, ValueError) as error:
+        raise FingerprintError(
+            f"The body of a request is read to tell what is asked for, and a {type(body).__qualname__} cannot be set back, "
+            f"though it says so: {error}. Nothing was sent. Give the request its bytes: body.read()."
+        ) from error
     return content if isinstance(content, bytes) else str(content).encode()
+
+
+def _can_be_set_back(body: Any) -> bool:
+    """Whether a body says so, which is asked before it is read: what cannot be set back is lost to the request."""
+    try:
+        body.seek(body.tell())
+        return bool(getattr(body, "seekable", lambda: True)())
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def header_setter(headers: Any) -> Callable[[str, str | None], None]:
@@ -202,13 +219,21 @@ def header_setter(headers: Any) -> Callable[[str, str | None], None]:
 def failure(recorded: Any) -> bool | None:
     """Read off a recorded response whether it is a failure: True where the server refused (4xx), so that nothing happened."""
     status = recorded["status"]
-    return None if status < _BAD_REQUEST else status < SERVER_ERROR
+    if status < _BAD_REQUEST:
+        return None
+    hops = [each["status"] for each in recorded.get("history", ())]
+    return status < SERVER_ERROR and not recorded.get("redirected") and not _may_have_acted(hops)
 
 
-def refused(error: BaseException, status: int) -> None:
-    """Note on an exception that stands for a response what the status says about the effect."""
-    if _BAD_REQUEST <= status < SERVER_ERROR:
+def refused(error: BaseException, status: int, hops: Iterable[int] = ()) -> None:
+    """Note on an exception that stands for a response what the status says about the effect; `hops` are those before it."""
+    if _BAD_REQUEST <= status < SERVER_ERROR and not _may_have_acted(hops):
         proves_nothing_happened(error)
+
+
+def _may_have_acted(hops: Iterable[int]) -> bool:
+    """Whether a server that answered by a redirect may have done what was asked: it names where to read what came of it."""
+    return any(status in _REDIRECTS and status not in _SENT_AGAIN for status in hops)
 
 
 def resolved(value: Any) -> Any:

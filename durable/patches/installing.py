@@ -6,6 +6,7 @@ Whatever a program names is checked before anything of it is executed.
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from functools import partial
 from threading import RLock
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from durable.declarations import registry
 from durable.declarations.definitions import task_options
 from durable.declarations.wrappers import Task
 from durable.errors import ConfigurationError
@@ -64,10 +66,21 @@ def install(targets: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) ->
             _check(preset)
         for target, options in wanted.items():
             _make_task(target, options)
+        registry.patched.update({text: _as_json(options) for text, options in targets.items()})
         for preset in chosen:
+            registry.patched[preset.name] = {}
             if preset.name not in _presets:
                 _presets.add(preset.name)
                 install_preset(preset)
+
+
+def _as_json(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give options as they can be recorded with runs, None for those that JSON does not hold."""
+    try:
+        read: dict[str, Any] = json.loads(json.dumps(options))
+    except (TypeError, ValueError):
+        return None
+    return read if read == options else None
 
 
 def _check(preset: Preset) -> None:

@@ -83,8 +83,8 @@ def _warn(action: Any) -> None:
         warn_once(
             "outside",
             action.task,
-            f"{action.task!r} was called from a thread that carries no run context while a run is active: it is executed as "
-            f"a plain call and nothing is recorded, so it is made again when the program is. {IN_THREADS}",
+            f"{action.task!r} was called from a thread or process that carries no run context while a run is active: it is "
+            f"executed as a plain call and nothing is recorded, so it is made again when the program is. {IN_THREADS}",
         )
 
 

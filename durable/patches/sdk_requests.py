@@ -213,7 +213,8 @@ def _judging() -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(status := getattr(error, "status_code", None), int):
-            refused(error, status)
+            response = getattr(error, "response", None)
+            refused(error, status, hops=[each.status_code for each in getattr(response, "history", ())])
         elif type(error.__cause__).__name__ in _NOT_SENT:
             proves_nothing_happened(error)
         raise

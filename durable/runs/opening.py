@@ -19,7 +19,7 @@ from durable.runs.claims import Claiming, Opening, before, in_progress, leave
 from durable.runs.execution import Execution, warn_once
 from durable.runs.snapshots import Hydration
 from durable.steps.effects import Invoke
-from durable.steps.verdicts import Past
+from durable.steps.verdicts import Past, succeeded_at
 from durable.telling import notices
 from durable.telling.observers import notify, observe_into_file, observers, run_event
 from durable.telling.progress import watch
@@ -152,6 +152,7 @@ def past_of(claim: Claim, *, retry_failed: bool) -> Past:
         progressed=last_progress > claim.previous.mark,
         last_call=history.last_seq,
         last_event=max(history.last_seq, history.last_done),
+        succeeded_at=succeeded_at(claim.previous),
     )
 
 

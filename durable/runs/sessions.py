@@ -65,6 +65,7 @@ class Session:
 
 
 _SQLITE = "sqlite:///"
+NAMED_SOURCES = ("the program or --db", "DURABLE_DB")  # what chooses a store whatever the folder is
 _sessions: dict[str, Session] = {}
 _guard = threading.Lock()
 _chosen: str | os.PathLike[str] | Store | None = None
@@ -88,7 +89,7 @@ def configure(db: str | os.PathLike[str] | Store | None) -> None:
 
 def source() -> str:
     """Say what chose the store."""
-    return "the program or --db" if _chosen is not None else settings().source
+    return NAMED_SOURCES[0] if _chosen is not None else settings().source
 
 
 def location() -> str:

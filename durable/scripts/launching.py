@@ -50,7 +50,9 @@ def _launch(invocation: Invocation) -> Any:
     try:
         program = find_module(invocation.program) if invocation.is_module else find_script(invocation.program)
         settings = ProjectSettings.load()
-        code = prepare(program, settings, invocation)
+        targets = Targets.sort(invocation.tasks, settings, program)
+        presets = tuple(dict.fromkeys((*settings.patches, *invocation.patches)))
+        code = prepare(program, targets, presets)
     except ConfigurationError as error:
         return _refuse(error)
     except Exception as error:  # of the program's source, or of the package that it belongs to
@@ -59,19 +61,17 @@ def _launch(invocation: Invocation) -> Any:
     main = program.take_main()
     function = partial(exec, code, vars(main))
     if sessions.is_disabled():
-        return _end(function, _say_nothing)
+        return _end(partial(_execute_plainly, function), _say_nothing)
     try:
-        call = ProgramCall(invocation, program, rerun=settings.rerun)
+        call = ProgramCall(invocation, program, targets, presets, rerun=settings.rerun)
     except DurableError as error:
         return _refuse(error)
     return _end(partial(_execute, call, function), call.tell_ended)
 
 
-def prepare(program: Program, settings: ProjectSettings, invocation: Invocation) -> CodeType:
+def prepare(program: Program, targets: Targets, presets: Sequence[str]) -> CodeType:
     """Make tasks of what was asked for and compile the program; raises before anything of it is executed."""
-    targets = Targets.sort(invocation.tasks, settings, program)
     code = _marked(program, targets.own) if targets.own else program.code()
-    presets = (*settings.patches, *invocation.patches)
     install(targets.foreign, presets)
     if targets.own or targets.foreign or presets:
         warn_of_spawned_processes([*targets.own, *targets.foreign, *presets])
@@ -83,7 +83,7 @@ def install(targets: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) ->
     if targets or presets:
         from durable import patches  # noqa: PLC0415 -- most programs need none
 
-        patches.install(targets, tuple(dict.fromkeys(presets)))
+        patches.install(targets, presets)
 
 
 def _marked(program: Program, own: Mapping[str, dict[str, Any]]) -> CodeType:
@@ -98,30 +98,29 @@ def _marked(program: Program, own: Mapping[str, dict[str, Any]]) -> CodeType:
     return compile(mark(tree, own), program.path, "exec", dont_inherit=True)
 
 
-def _execute(call: ProgramCall, function: Callable[[], object]) -> None:
+def _execute(call: ProgramCall, function: Callable[[], object]) -> SystemExit | None:
+    """Execute a program in its run; gives the exit that it asked for at a place where it had done what it began."""
     ended: list[SystemExit] = []
 
     def body() -> None:
         try:
             function()
         except SystemExit as exit_:
-            if exit_.code not in (None, 0):
+            if exit_.code not in (None, 0) or call.was_interrupted(exit_):
                 raise
             ended.append(exit_)
 
     with scoped_loops():
         drive(run_life(call, body))
-    if ended:
-        raise ended[0]
+    return ended[0] if ended else None
 
 
-def _end(execute: Callable[[], object], tell_ended: Callable[[str], None]) -> Any:
+def _end(execute: Callable[[], SystemExit | None], tell_ended: Callable[[str], None]) -> Any:
     """Execute a program and give what its process is to exit with."""
     try:
-        execute()
+        ended = execute()
     except SystemExit as exit_:
-        if exit_.code not in (None, 0):
-            tell_ended("failed")
+        tell_ended("failed" if exit_.code not in (None, 0) else "stopped in a step")
         return exit_.code
     except RunBlockedError as error:
         return _refuse(error, BLOCKED)
@@ -138,7 +137,11 @@ def _end(execute: Callable[[], object], tell_ended: Callable[[str], None]) -> An
         _show(error)
         tell_ended("failed")
         return FAILED
-    return None
+    return ended.code if ended is not None else None
+
+
+def _execute_plainly(function: Callable[[], object]) -> None:
+    function()
 
 
 def _say_nothing(_: str) -> None: ...

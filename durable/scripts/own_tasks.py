@@ -39,6 +39,12 @@ class Names:
     def callables(self) -> list[str]:
         return [*self.functions, *self.imported]
 
+    @property
+    def undecorated(self) -> set[str]:
+        """Those that no `@task` makes tasks."""
+        tasks = (name for name, nodes in self.functions.items() if any(map(_is_decorated, nodes)))
+        return set(self.callables).difference(tasks)
+
 
 def names_of(tree: ast.Module) -> Names:
     """Collect the names that a program binds outside its functions."""
@@ -81,6 +87,11 @@ def check(names: Names, name: str, options: _Options) -> None:
             TaskDefinition(function=_stub(node), **task_options(dict(options)))
         except DefinitionError as error:
             raise DefinitionError(f"Target {name!r} and its options in [tool.durable.tasks]: {error}") from error
+
+
+def _is_decorated(node: _Function) -> bool:
+    names = (_last_name(each.func if isinstance(each, ast.Call) else each) for each in node.decorator_list)
+    return "task" in names
 
 
 def _last_name(decorator: ast.expr) -> str:

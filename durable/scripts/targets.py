@@ -87,6 +87,19 @@ class Targets:
             targets._add(target, program)
         return targets
 
+    def lacking(self, recorded: Iterable[str], program: Program) -> list[str]:
+        """List the targets of an earlier command that are plain functions now."""
+        before = Targets()
+        for target in recorded:
+            before._add(target, program)
+        gone = [name for name in before.own if name not in self.own]
+        if gone:
+            from durable.scripts.own_tasks import names_of  # noqa: PLC0415 -- brings what decorators need
+
+            plain = names_of(program.tree()).undecorated
+            gone = [name for name in gone if name in plain]
+        return gone + [target for target in before.foreign if target not in self.foreign]
+
     def _add(self, target: str, program: Program | None, options: _Options | None = None) -> None:
         head, colon, name = target.rpartition(":")
         if not _DOTTED.fullmatch(name):

@@ -6,19 +6,23 @@ import importlib
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from durable.declarations import registry
 from durable.declarations.wrappers import Workflow
 from durable.errors import ConfigurationError
 from durable.identity.run_calls import RunCall
 from durable.runs.runs import run_life
 from durable.scripts.arguments import converted
+from durable.scripts.calls import refuse_lacking
 from durable.scripts.launching import install
 from durable.scripts.targets import ProjectSettings, Targets
 from durable.steps.effects import drive, drive_async
 from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
+    from durable.records import RunRecord
     from durable.scripts.calls import Invocation
 
 
@@ -27,14 +31,15 @@ class WorkflowCall:
 
     def __init__(self, invocation: Invocation, given: dict[str, str], as_json: str | None) -> None:
         """Raise `ConfigurationError` for what cannot be called so, before anything is executed."""
+        import_from(os.getcwd())
         settings = ProjectSettings.load()
         targets = Targets.sort(invocation.tasks, settings, None)
-        install(targets.foreign, (*settings.patches, *invocation.patches))
+        install(targets.foreign, tuple(dict.fromkeys((*settings.patches, *invocation.patches))))
         definition = find_workflow(invocation.program).definition
         kwargs = converted(definition.plain, given, _object(as_json))
         self._definition = definition.with_options(**invocation.options)
         self._kwargs = kwargs
-        self._call = RunCall(self._definition, None, (), kwargs)
+        self._call = _CommandCall(self._definition, None, (), kwargs)
         self.run_id = self._call.lineage
 
     def __call__(self) -> Any:
@@ -48,11 +53,42 @@ class WorkflowCall:
         return self._definition.plain(**self._kwargs)
 
 
+class _CommandCall(RunCall):
+    """The run of a command, which says anew what is patched."""
+
+    def check_inputs(self, run: RunRecord) -> None:
+        """Refuse, besides other inputs, to execute as plain functions what was recorded as tasks."""
+        super().check_inputs(run)
+        begun = json.loads(run.entry).get("patched", {})
+        refuse_lacking(
+            run, {name: "--task" if ":" in name else "--patch" for name in begun if name not in registry.patched}
+        )
+
+
+def install_as_begun(run: RunRecord) -> None:
+    """Patch for a workflow what was patched when its run was begun, as far as the record tells.
+
+    Raises `ConfigurationError` for what cannot be patched here.
+    """
+    entry = json.loads(run.entry)
+    path = Path(entry.get("path") or "")
+    if path.is_file():
+        import_from(str(path.parents[str(entry["module"]).count(".") + (path.name == "__init__.py")]))
+    begun = {name: options for name, options in entry.get("patched", {}).items() if options is not None}
+    targets = {name: options for name, options in begun.items() if ":" in name}
+    install(targets, tuple(name for name in begun if name not in targets))
+
+
+def import_from(folder: str) -> None:
+    """Let modules of a folder be found, before all others."""
+    if not sys.flags.safe_path and sys.path[0] != folder:
+        sys.path.insert(0, folder)
+
+
 def find_workflow(target: str) -> Workflow[..., Any]:
     """Import `module:workflow` as seen from the current folder; raises `ConfigurationError`."""
     module_name, _, name = target.partition(":")
-    if not sys.flags.safe_path:
-        sys.path[0] = os.getcwd()
+    import_from(os.getcwd())
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:

@@ -45,7 +45,9 @@ _SHOWN_ARGUMENTS = 5
 def describe_doubt(record: StepRecord, run: RunRecord, reason: str = "It is not idempotent") -> str:
     """Say which step is in doubt, since when, why, and how to decide."""
     since = moment(record.started_at)
-    if record.status == "started":
+    if record.status == "started" and record.value is not None:  # as a preset leaves it
+        cause = f"got an answer that does not say whether it was done (started {since})"
+    elif record.status == "started":
         cause = f"was running when its process ended (started {since})"
     elif record.status == "undone":
         cause = f"called steps that were undone when the run failed (started {since})"

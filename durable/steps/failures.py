@@ -47,6 +47,12 @@ def culprits(error: BaseException, run_id: str) -> set[int]:
     return {marked[1] for linked in _linked(error, run_id) if (marked := _marked(linked, run_id)) is not None}
 
 
+def is_interruption(error: BaseException, run_id: str) -> bool:
+    """Whether an exception goes back to one that left a step of this run and is no error: Ctrl-C, or an exit."""
+    linked = _linked(error, run_id)
+    return any(_marked(each, run_id) is not None for each in linked if not isinstance(each, Exception))
+
+
 def _note(error: BaseException, name: str, value: object) -> None:
     try:
         setattr(error, name, value)

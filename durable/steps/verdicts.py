@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from durable.options import OnCodeChange, OnDrift
-    from durable.records import StepRecord
+    from durable.records import RunRecord, StepRecord
 
 INTERRUPTIONS_ALLOWED = 3
 
@@ -42,7 +42,8 @@ class Past:
     """What earlier executions of a run left, as far as replay depends on it.
 
     `retry` holds the steps whose failure ended the last execution; it grows when such a step is tried again by the
-    steps whose failure ended that one.
+    steps whose failure ended that one. `succeeded_at` is the time of the last end, if the run succeeded then: what had
+    failed until then is handled.
     """
 
     retry: set[int] = field(default_factory=set)
@@ -51,6 +52,17 @@ class Past:
     progressed: bool = False
     last_call: int = 0
     last_event: int = 0
+    succeeded_at: float = 0.0
+
+    def is_last(self, record: StepRecord) -> bool:
+        """Whether nothing came after the end of a step: no other step and no success of the run."""
+        is_handled = self.succeeded_at and (record.ended_at or 0.0) <= self.succeeded_at
+        return record.done == self.last_event and not is_handled
+
+
+def succeeded_at(run: RunRecord) -> float:
+    """Read off the record of a run when it succeeded, 0 if its last end was none of success."""
+    return run.ended_at if run.ended_at is not None and run.outcome == "{}" else 0.0
 
 
 def decide(
@@ -115,7 +127,7 @@ def is_tried_again(record: StepRecord, past: Past) -> bool:
         return True
     if record.status == StepStatus.CANCELLED:
         return record.done is None or past.last_call < record.done
-    return past.crashed and record.done == past.last_event
+    return past.crashed and past.is_last(record)
 
 
 def interruptions(record: StepRecord, past: Past) -> int:

@@ -13,7 +13,7 @@ from durable.runs import sessions
 from durable.steps.details import Details
 from durable.steps.doubts import resolve_command
 from durable.steps.key_windows import is_forgotten
-from durable.steps.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide, is_undone
+from durable.steps.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide, is_undone, succeeded_at
 from durable.telling.notices import NOTEBOOK, shell_command
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
         progressed=any((each.done or 0) > run.mark and not each.flags & StepFlag.ALWAYS for each in steps),
         last_call=last_call,
         last_event=max(last_call, last_done),
+        succeeded_at=succeeded_at(run),
     )
 
 

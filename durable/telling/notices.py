@@ -154,6 +154,14 @@ def tell_ended(run_id: str, how: str) -> None:
     tell(f"run {run_id} {how}; what is recorded stays, the same command goes on.")
 
 
+def tell_other_store(run_id: str, location: str, other: str) -> None:
+    """Say that a program begins anew although another store may have its run."""
+    tell(
+        f"run {run_id} is new in {location}. There is another store beside the program, {other}: what that holds of it counts "
+        f"for commands in its folder, or with: {shell_command('--db', other, 'run', '…')}"
+    )
+
+
 def tell_done(run: RunRecord, what: str, *, was_resumed: bool) -> None:
     """Say what an execution did: of a resumed run always, of new ones of the same workflow some times."""
     logger.info("run ended", extra={"run": run.id, "status": str(run.status)})

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from tests.kernels import Kernels
+from tests.receivers import Ledger, web_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -280,3 +281,51 @@ def test_nbclient_twice_over_one_file(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def _plain(text: str) -> str:
     return re.sub("\x1b\\[[0-9;]*m", "", text)
+REQUESTS = """
+import durable, requests
+durable.patch("requests")
+def ask(path, token="a"):
+    response = requests.get(WEB + path, headers={"Authorization": token}, timeout=10)
+    response.raise_for_status()
+    return response.json()["number"]
+def order(path):
+    response = requests.post(WEB + path, json=[1], timeout=10)
+    response.raise_for_status()
+    return response.json()
+"""
+
+
+def test_equal_requests_of_a_cell(kernels: Kernels, tmp_path: Path) -> None:
+    """Requests that say the same are told apart by their order in a cell: it may wait for a change, or ask for two users."""
+    received = Ledger()
+    with web_server(received) as web:
+        first = (LOAD, f"WEB = {web!r}", REQUESTS)
+        poll = "while ask('/job') < 3:\n    pass\nask('/job')"
+        users = "[ask('/me', user) for user in 'ab']"
+        kernel = kernels.open(tmp_path)
+        assert kernel.run(*first, poll).value == "4"
+        assert kernel.run(users).value == "[5, 6]"
+        assert [each.headers["Authorization"] for each in received.entries[4:]] == ["a", "b"]
+        other = kernel.run("async def of(user):\n    return ask('/me', user)", "[await of(user) for user in 'bb']")
+        assert (other.value, "with other credentials" in other.err) == ("[5, 6]", True)
+        kernel.kill()
+        kernel = kernels.open(tmp_path)
+        assert kernel.run(*first, users).value == "[5, 6]"
+        assert kernel.run(poll).value == "4"
+        assert len(received.entries) == 6
+
+
+def test_failed_requests_of_a_cell(kernels: Kernels, tmp_path: Path) -> None:
+    """A cell that is run again asks again for what had failed; a request that may have acted waits for a decision."""
+    received = Ledger()
+    with web_server(received) as web:
+        kernel = kernels.open(tmp_path)
+        assert kernel.run(LOAD, f"WEB = {web!r}", REQUESTS, "ask('/a?status=503,200')").error == "HTTPError"
+        assert kernel.run("ask('/other')", "ask('/a?status=503,200')").value == "3"
+        assert kernel.run("ask('/a?status=503,200')").value == "3"
+        assert kernel.run("order('/pay?status=500')").error == "HTTPError"
+        blocked = kernel.run("ask('/other')", "order('/pay?status=500')")
+        assert (blocked.error, "%durable resolve requests.post:" in blocked.err) == ("StepInDoubtError", True)
+        key = re.findall(r"resolve (requests\.post:\w+)", blocked.err)[0]
+        assert kernel.run(f"%durable resolve {key} --happened '[2]'", "order('/pay?status=500')").value == "[2]"
+        assert len(received.entries) == 4

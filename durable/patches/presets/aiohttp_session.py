@@ -111,7 +111,9 @@ def _judge(error: Exception) -> None:
     """Note on an exception what is known of the effect of the request."""
     import aiohttp
 
-    if isinstance(error, aiohttp.ClientConnectorError) and _hops(error) == 0:
+    if _hops(error) != 0:
+        return
+    if isinstance(error, aiohttp.ClientConnectorError):
         proves_nothing_happened(error)
     elif isinstance(error, aiohttp.ClientResponseError):
         refused(error, error.status)

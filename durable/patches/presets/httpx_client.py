@@ -103,7 +103,8 @@ def _judging(request: Any) -> Iterator[None]:
             proves_nothing_happened(error)
         raise
     except httpx.HTTPStatusError as error:
-        refused(error, error.response.status_code)
+        if error.request is request:
+            refused(error, error.response.status_code)
         raise
 
 

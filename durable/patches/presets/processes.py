@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
@@ -29,7 +30,7 @@ def _describe_run(function: Callable[..., Any], _: Any, args: tuple[Any, ...], k
     def replay(recorded: dict[str, Any]) -> Any:
         completed = subprocess.CompletedProcess(command, **recorded)
         if check:
-            completed.check_returncode()
+            _check(completed.returncode, command, completed.stdout, completed.stderr)
         return completed
 
     return Action(
@@ -39,7 +40,7 @@ def _describe_run(function: Callable[..., Any], _: Any, args: tuple[Any, ...], k
         perform=lambda: _started(function, command, args, unchecked),
         record=record,
         replay=replay,
-        failure=lambda recorded: False if check and recorded["returncode"] else None,
+        failure=lambda recorded: _failure(recorded["returncode"]) if check else None,
         resolved=_resolved,
         idempotent=False,
         is_rebuilt=True,
@@ -57,6 +58,27 @@ def _describe_call(function: Callable[..., Any], _: Any, args: tuple[Any, ...], 
     )
 
 
+def _describe_check_call(_: Callable[..., Any], __: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Action:
+    command: Any = args[0] if args else kwargs.get("args")
+    called = _describe_call(subprocess.call, None, args, kwargs)
+
+    def replay(returncode: int) -> int:
+        _check(returncode, command)
+        return returncode
+
+    return replace(called, replay=replay, failure=_failure, is_rebuilt=True)
+
+
+def _failure(returncode: int) -> bool | None:
+    return False if returncode else None
+
+
+def _check(returncode: int, command: Any, *output: Any) -> None:
+    """Raise as `check=True` does, and tell no more of the command than its program: the error may be stored."""
+    if returncode:
+        raise subprocess.CalledProcessError(returncode, _bare(command), *output)
+
+
 def _inputs(command: Any, kwargs: dict[str, Any]) -> dict[str, object]:
     counted = {name: kwargs[name] for name in _COUNTED if kwargs.get(name) is not None}
     return {"command": command if isinstance(command, str | bytes) else list(command or ()), **counted}
@@ -69,6 +91,11 @@ def _shown(command: Any) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
+def _bare(command: Any) -> Any:
+    """Give the command as it was given, without what comes after the program."""
+    return _shown(command) if isinstance(command, str | bytes) else [_shown(command)]
+
+
 def _started(function: Callable[..., Any], command: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
         return function(*args, **kwargs)
@@ -76,7 +103,7 @@ def _started(function: Callable[..., Any], command: Any, args: tuple[Any, ...], 
         proves_nothing_happened(error)
         raise
     except subprocess.TimeoutExpired as error:
-        error.cmd = _shown(command)
+        error.cmd = _bare(command)
         raise
 
 
@@ -91,6 +118,7 @@ PRESET = Preset(
     patches=(
         Patch(target="subprocess:run", describe=_describe_run),
         Patch(target="subprocess:call", describe=_describe_call),
+        Patch(target="subprocess:check_call", describe=_describe_check_call),
     ),
     tasks=("subprocess.run", "subprocess.call"),
 )

@@ -48,7 +48,7 @@ def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwa
         except Exception as error:
             if _was_not_sent(error, request, session):
                 proves_nothing_happened(error)
-            elif (answer := getattr(error, "response", None)) is not None:  # a hook raised it
+            elif (answer := getattr(error, "response", None)) is not None and answer.request is request:  # by a hook
                 refused(error, answer.status_code)
             raise
 

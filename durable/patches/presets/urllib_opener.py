@@ -94,6 +94,7 @@ def _pieces(open_url: Callable[[], Any], request: OpenedRequest) -> Iterator[Any
             "headers": [(name, str(value)) for name, value in response.headers.items()],
             "url": redirected_url(response.url, request.full_url),
             "raised": raised,
+            "redirected": hasattr(request, "redirect_dict"),
         }
         if is_short(request.get_method(), head["status"], response.headers):
             yield head | {"content": response.read()}

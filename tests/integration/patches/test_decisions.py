@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import json
 import subprocess
 import threading
-import urllib.error
 import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
-import aiohttp
 import httpx
 import pytest
 import requests
@@ -20,6 +16,7 @@ import requests
 import durable
 from durable import task, workflow
 from durable.patches import honours_idempotency_key
+from tests.integration.patches.senders import ERRORS, each_library
 from tests.receivers import Ledger, free_port, web_server
 
 if TYPE_CHECKING:
@@ -27,51 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.integration.cli.command_line import CommandLine
-
-    Send = Callable[..., Any]
-
-
-def by_requests(method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
-    response = requests.request(method, url, json=data, headers=headers, timeout=10)
-    response.raise_for_status()
-    return response.json()
-
-
-def by_httpx(method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
-    response = httpx.request(method, url, json=data, headers=headers, follow_redirects=True, verify=False)
-    return response.raise_for_status().json()
-
-
-def by_async_httpx(method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
-    async def send() -> Any:
-        async with httpx.AsyncClient(verify=False) as client:
-            response = await client.request(method, url, json=data, headers=headers, follow_redirects=True)
-            return response.raise_for_status().json()
-
-    return asyncio.run(send())
-
-
-def by_aiohttp(method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
-    async def send() -> Any:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(method, url, json=data, headers=headers) as response,
-        ):
-            response.raise_for_status()
-            return await response.json()
-
-    return asyncio.run(send())
-
-
-def by_urllib(method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
-    body = json.dumps(data).encode() if data is not None else None
-    with urlopen(Request(url, body, headers or {}, method=method)) as response:
-        return json.load(response)
-
-
-SENDS = [by_requests, by_httpx, by_async_httpx, by_aiohttp, by_urllib]
-ERRORS = (requests.RequestException, httpx.HTTPError, aiohttp.ClientError, urllib.error.URLError, OSError)
-each_library = pytest.mark.parametrize("send", SENDS, ids=lambda send: send.__name__)
+    from tests.integration.patches.senders import Send
 
 
 @pytest.fixture
@@ -143,7 +96,7 @@ def test_whatever_json_the_answer_was(
             raise ValueError
         return answered
 
-    told = []
+    told: list[bool] = []
     with pytest.raises(ERRORS):
         run()
     [step] = durable.get_run("cut").steps

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import anthropic
 import openai
@@ -285,13 +286,21 @@ def test_a_host_that_forgets_keys(api: PaidServices, monkeypatch: pytest.MonkeyP
     assert (api.requests, len(api.charges())) == (2, 1)
 
 
-def test_a_program_that_failed_is_in_doubt(api: PaidServices) -> None:
-    """A program that ended with an error raises the same again where that was handled, and is in doubt where it was not."""
+@pytest.mark.parametrize("kind", ["run", "check_output", "check_call"])
+def test_a_program_that_failed_is_in_doubt(tmp_path: Path, kind: str) -> None:
+    """A program that ended with an error raises the same again where that was handled, and is in doubt where it was not;
+    what its command says is in no record.
+    """
+    folder = tmp_path / "store"
+    folder.mkdir()
+    durable.configure(folder / "durable.db")
+    secret = f"--password={uuid4()}"
 
     @workflow(run_id="programs")
     def run(*, handled: bool) -> Any:
         try:
-            subprocess.run([PYTHON, "-c", "raise SystemExit(3)"], check=True)
+            options = {"check": True} if kind == "run" else {}
+            getattr(subprocess, kind)([PYTHON, "-c", "raise SystemExit(3)", secret], **options)
         except subprocess.CalledProcessError as error:
             if handled:
                 return error.returncode, error.cmd[0]
@@ -301,6 +310,7 @@ def test_a_program_that_failed_is_in_doubt(api: PaidServices) -> None:
     assert run.with_options(run_id="handled")(handled=True) == (3, PYTHON)
     with pytest.raises(subprocess.CalledProcessError):
         run(handled=False)
+    assert not [file for file in folder.rglob("*") if file.is_file() and secret.encode() in file.read_bytes()]
     with pytest.raises(durable.StepInDoubtError):
         run(handled=False)
 
