@@ -10,11 +10,11 @@ from durable.errors import InputsChangedError
 from durable.records import StepStatus
 from durable.runs.execution import NOTHING, warn_once
 from durable.runs.states import state_of
-from durable.steps.attempts import STARTED
 from durable.steps.details import Details
 from durable.steps.effects import Effect, flush
 from durable.steps.plain_steps import Made, PlainStep
 from durable.steps.replaying import recorded_changes
+from durable.steps.step_writers import STARTED
 from durable.steps.steps import Step
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ A definition knows the function and how to name it, and nothing of runs, stores 
 from __future__ import annotations
 
 import inspect
-import os
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from durable.costs.costs import budget_of
-from durable.declarations.naming import check_run_id, is_script, script_path, stable_module_name
+from durable.declarations.naming import check_run_id, is_script, names_script, stable_module_name
 from durable.declarations.signatures import Binding, Signature
 from durable.errors import DefinitionError
 from durable.identity.secrets_of_calls import is_secret_name
@@ -158,11 +157,7 @@ class Definition:
 
     def is_named(self, name: str) -> bool:
         """Whether a full name is that of this function in a script that lies elsewhere beside its store."""
-        if not is_script(self.plain) or not name.endswith(f".{self.qualname}"):
-            return False
-        scripts = name.removesuffix(f".{self.qualname}"), str(script_path(self.plain)).replace(os.sep, "/")
-        there, here = (script.rpartition("/")[2].removesuffix(".py").rpartition(".")[2] for script in scripts)
-        return there == here
+        return names_script(name.removesuffix(f".{self.qualname}"), self.plain) and name.endswith(f".{self.qualname}")
 
     @cached_property
     def label_prefix(self) -> bytes:

@@ -111,3 +111,12 @@ def check_run_id(run_id: object) -> str:
 def is_unicode(text: str) -> bool:
     """Whether a text can be stored: file names and arguments of a program may hold bytes that are not text."""
     return text.encode(errors="replace").decode() == text
+
+
+def names_script(name: str, function: Any) -> bool:
+    """Whether a module name is that of the script which defines a function, as seen from wherever a store lies."""
+    if not is_script(function):
+        return False
+    scripts = name, str(script_path(function)).replace(os.sep, "/")
+    there, here = (script.rpartition("/")[2].removesuffix(".py").rpartition(".")[2] for script in scripts)
+    return there == here

@@ -9,8 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from durable.records import StepFlag
-from durable.steps.attempts import CERTAIN, STARTED, Attempts
+from durable.steps.attempts import CERTAIN, Attempts
 from durable.steps.effects import Effect, carried, drive, flush
+from durable.steps.step_writers import STARTED
 
 if TYPE_CHECKING:
     from durable.runs.execution import Body

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from durable.declarations.definitions import TaskDefinition
     from durable.runs.execution import Execution
-    from durable.steps.attempts import Attempts
+    from durable.steps.step_writers import StepWriter
     from durable.values.serializers import Unserializable
 
 
-def kept(attempts: Attempts, data: bytes, changes: Sequence[Any] = ()) -> bytes:
+def kept(attempts: StepWriter, data: bytes, changes: Sequence[Any] = ()) -> bytes:
     """Give what is stored of a result: of a sensitive step, nothing that can be read without the key."""
     if not attempts.task.sensitive and not changes_secrets(changes):
         return data
