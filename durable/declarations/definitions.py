@@ -278,9 +278,7 @@ class TaskDefinition(Definition):
 
     def is_idempotent(self, default: bool | None) -> bool:
         """Resolve the option against the workflow's default."""
-        if self.idempotent is not None:
-            return self.idempotent is not False
-        return default is not False
+        return (default if self.idempotent is None else self.idempotent) is not False
 
     @cached_property
     def window(self) -> float | None:
@@ -354,10 +352,10 @@ class WorkflowDefinition(Definition):
 
 _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "context", "snapshot", "trust_snapshot"})
 _SUBMIT_OPTIONS = frozenset({"after", "when", "priority"})
-_NO_TASK_OPTIONS = {"function", "anchor", "has_body", "is_child_run"}
-TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - _NO_TASK_OPTIONS - _SUBMIT_OPTIONS
-_NO_OPTIONS = {"function", "anchor", "key", "ignore", "sensitive", "exact_run_id", "is_block", "has_own_budget"}
-_WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _NO_OPTIONS
+_OF_CALLS = {"key", "ignore", "sensitive"}
+_OURS = {"function", "anchor", "has_body", "is_child_run", "exact_run_id", "is_block", "has_own_budget"}
+TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - _SUBMIT_OPTIONS - _OURS
+_WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _OURS - _OF_CALLS
 
 
 def task_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def is_unicode(text: str) -> bool:
     return text.encode(errors="replace").decode() == text
 
 
-def names_script(name: str, function: Any) -> bool:
+def names_script(name: str, function: Callable[..., object]) -> bool:
     """Whether a module name is that of the script which defines a function, as seen from wherever a store lies."""
     if not is_script(function):
         return False
