@@ -126,7 +126,8 @@ class Journal:
         if self.durable >= ticket or self.failure is not None:
             self._tell_waiters()
         elif not self.is_quick:
-            self._rouse()
+            if self._asleep or self._flusher is None:
+                self._rouse()
         elif id(loop) not in self._scheduled:
             self._scheduled.add(id(loop))
             loop.call_soon(self._flush_for, loop)
