@@ -41,10 +41,12 @@ def replay(execution: Execution, record: StepRecord) -> Any:
     """Give the stored result; raises the recorded NotSerializableError if it could not be stored."""
     if record.flags & StepFlag.VALUE_UNAVAILABLE:
         raise replay_failure(execution, record)
-    assert record.value is not None
-    run, step = record.run_id, record.key
+    value, run, step = record.value, record.run_id, record.key
+    assert value is not None
     try:
-        return execution.serializer.decode(execution.session.fetch(record.value, run=run, step=step), run=run, step=step)
+        if value[:1] == b"\0":  # most values stand in their rows
+            value = execution.session.fetch(value, run=run, step=step)
+        return execution.serializer.decode(value, run=run, step=step)
     except CorruptRecordError as error:
         raise execution.stop(error) from error
 

@@ -184,7 +184,7 @@ class Serializer:
 
     def _opened(self, data: bytes, run: str, step: str) -> tuple[bytes, bytes | memoryview]:
         header, at = data[:4], self._body_at
-        if header[:2] != _MAGIC or header[3:] != self._seal:
+        if header not in self._decoders and (header[:2] != _MAGIC or header[3:] != self._seal):
             _refuse_header(header, run, step)
         body = data[at:] if len(data) < _COPIED else memoryview(data)[at:]
         if self._keys:
