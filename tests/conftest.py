@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 import durable
+from durable.declarations import registry
 from durable.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ settings.load_profile("untimed")
 
 # the tests start hundreds of interpreters: those need not compile the package again each time
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture(autouse=True)
+def _patched() -> Iterator[None]:
+    """Runs of a test note only what was patched in it."""
+    before = dict(registry.patched)
+    yield
+    registry.patched.clear()
+    registry.patched.update(before)
 
 
 @pytest.fixture

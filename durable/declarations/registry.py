@@ -47,6 +47,5 @@ class Definitions(Generic[D]):
 
 tasks: Definitions[TaskDefinition] = Definitions()
 workflows: Definitions[WorkflowDefinition] = Definitions()
-patched: dict[
-    str, dict[str, Any] | None
-] = {}  # presets and targets, with options; None: only the program can say those
+# presets and targets, with options; None: only the program can say those
+patched: dict[str, dict[str, Any] | None] = {}

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -314,27 +313,24 @@ def test_a_counter_goes_on_where_it_was(scene: Scene) -> None:
 
 
 opened = threading.Event()
-ended: list[Callable[[], bool]] = []
+looked = threading.Event()
 
 
 @task
 def named(name: str) -> None:
-    opened.wait()
-    while name == "slow" and not ended[0]():
-        time.sleep(0.001)
+    (looked if name == "slow" else opened).wait()
     durable.state["last"] = name
     durable.state.add("names", [name])
 
 
 @workflow(run_id="ordered")
 def ordered() -> Any:
-    ended.clear()
     slow, quick = named.submit("slow"), named.submit("quick")
     before = durable.state.get("last")
-    ended.append(quick.done)
     opened.set()
     quick.result()
     first = durable.state["last"]
+    looked.set()
     slow.result()
     saved("")
     did(f"{before} {first} {durable.state['last']} {durable.state['names']}")

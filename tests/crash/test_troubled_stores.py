@@ -56,7 +56,7 @@ def test_a_damaged_record_is_an_error(scene: Scene, table: str, column: str, dam
         scene.kill("ada half", parts, "ada")
     scene.kill("bob half", parts, "bob")
     with contextlib.closing(sqlite3.connect(scene.db)) as db, db:
-        whose = "id = 'run-ada'" if table == "runs" else "run = (SELECT pk FROM runs WHERE id = 'run-ada')"
+        whose = "id = 'run-ada'" if table == "runs" else "id >> 32 = (SELECT pk FROM runs WHERE id = 'run-ada')"
         changed = damage.format(column)
         db.execute(f"UPDATE {table} SET {column} = CAST({changed} AS BLOB) WHERE {whose} AND {column} IS NOT NULL")
     scene.forget()
