@@ -36,6 +36,9 @@ class Opening:
         self._is_open = False
 
     def __enter__(self) -> None:
+        active = self._session.active.get(self._run.id)
+        if active is not None:
+            active.end_if_abandoned()
         try:
             with self._session.guard:
                 self._enter()

@@ -230,6 +230,12 @@ class Execution:
         )
         self.receive("cancel")
 
+    def end_if_abandoned(self) -> None:
+        """End an execution that can never go on: its event loop was closed in its middle, and with it all that it awaits."""
+        task = self.root_task
+        if task is not None and not task.done() and task.get_loop().is_closed():
+            task.get_coro().close()
+
     def disown(self) -> None:
         """In a forked child: this is the parent's, whose threads and steps in flight do not exist here."""
         self.is_disowned = True

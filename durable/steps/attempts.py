@@ -139,7 +139,9 @@ class Attempts(StepWriter):
             self._interrupt(error)
             return None
         no_effect = isinstance(error, task.no_effect_on)
-        cancelled = isinstance(error, CANCELLATIONS) and (not task.is_async or was_cancelled())
+        cancelled = isinstance(error, GeneratorExit) or (
+            isinstance(error, CANCELLATIONS) and (not task.is_async or was_cancelled())
+        )
         self.tries += 1
         self.interruptions = 0
         execution.unsuccessful += 1

@@ -357,3 +357,43 @@ def test_two_loops_in_two_threads_do_not_disturb_each_other(store: Path) -> None
     for thread in threads:
         thread.join(30)
     assert outcomes == [["first", "b1", "b2", "last"]] * 3
+
+
+@workflow(run_id="abandoned")
+async def abandoned(ledger: str, seconds: float, wait: Any) -> str:
+    done = await quick(ledger, "quick")
+    charged: str = await wait(ledger, "charged", seconds)
+    return done + charged
+
+
+@task
+async def wait_long(ledger: str, name: str, seconds: float) -> str:
+    _write(ledger, name)
+    await asyncio.sleep(seconds)
+    return name
+
+
+@pytest.mark.filterwarnings("ignore:Task was destroyed")
+@pytest.mark.parametrize("wait", [wait_long, charge], ids=["idempotent", "not idempotent"])
+def test_a_loop_that_was_closed_in_the_middle(tmp_path: Path, wait: Any) -> None:
+    """A run whose event loop was closed in its middle can be called again at once: what had ended is replayed, what was under
+    way is executed again, or in doubt."""
+    ledger = tmp_path / "ledger"
+
+    async def until_charged() -> None:
+        while "charged" not in _names(ledger):
+            await asyncio.sleep(0.001)
+
+    loop = asyncio.new_event_loop()
+    left = loop.create_task(abandoned.with_options(run_id="left")(str(ledger), 3600 if wait is charge else 0.5, wait))
+    loop.run_until_complete(until_charged())
+    loop.close()
+    if wait is charge:
+        with pytest.raises(durable.StepInDoubtError):
+            asyncio.run(abandoned.with_options(run_id="left")(str(ledger), 3600, wait))
+        assert _names(ledger) == ["quick", "charged"]
+    else:
+        again = asyncio.run(abandoned.with_options(run_id="left")(str(ledger), 0.5, wait))
+        assert again == "quickcharged"
+        assert _names(ledger) == ["quick", "charged", "charged"]
+    del left
