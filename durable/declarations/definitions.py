@@ -246,9 +246,8 @@ class TaskDefinition(Definition):
     @cached_property
     def takes_one(self) -> bool:
         """Whether the function has a single parameter, and that one positional."""
-        parameters = list(inspect.signature(self.plain).parameters.values())
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return len(parameters) == 1 and parameters[0].kind in kinds
+        kinds = [parameter.kind for parameter in inspect.signature(self.plain).parameters.values()]
+        return kinds in ([inspect.Parameter.POSITIONAL_ONLY], [inspect.Parameter.POSITIONAL_OR_KEYWORD])
 
     @cached_property
     def replays_at_once(self) -> bool:
@@ -257,10 +256,14 @@ class TaskDefinition(Definition):
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether nothing but the body makes a first call of the task wait, and its intent says all that is asked for."""
-        waits = self.timeout is not None or self.retry is not None or self.is_async or not self.has_body
-        notes = bool(self.cache) or self.cost is not None or self.window is not None or self.may_be_undone
-        return not (waits or notes)
+        """Whether nothing but the body makes a first call of the task wait: it is sync, and no option asks for more."""
+        asks = self.timeout is not None or self.retry is not None or self.cache or self.notes_more
+        return self.has_body and not (asks or self.is_async)
+
+    @cached_property
+    def notes_more(self) -> bool:
+        """Whether options ask for something beside the intent: a cost, the end of a key's window, a compensation."""
+        return self.cost is not None or self.window is not None or self.may_be_undone
 
     @property
     def _is_checked_for_changes(self) -> bool:
@@ -352,10 +355,9 @@ class WorkflowDefinition(Definition):
 
 _CALL_OPTIONS = frozenset({"fresh", "on_running", "retry_failed", "context", "snapshot", "trust_snapshot"})
 _SUBMIT_OPTIONS = frozenset({"after", "when", "priority"})
-_OF_CALLS = {"key", "ignore", "sensitive"}
 _OURS = {"function", "anchor", "has_body", "is_child_run", "exact_run_id", "is_block", "has_own_budget"}
 TASK_OPTIONS = frozenset(TaskDefinition.__dataclass_fields__) - _SUBMIT_OPTIONS - _OURS
-_WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _OURS - _OF_CALLS
+_WORKFLOW_OPTIONS = frozenset(WorkflowDefinition.__dataclass_fields__) - _CALL_OPTIONS - _OURS - {"key", "ignore", "sensitive"}
 
 
 def task_options(options: dict[str, Any]) -> dict[str, Any]:

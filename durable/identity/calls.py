@@ -108,10 +108,9 @@ class Call:
         for (name, prefix, default), value in zip(self._binding.parameters, self._bound):  # noqa: B905 -- as many by construction
             if prefix is None:
                 continue
-            kind = type(value)
-            if kind not in _IMMUTABLE:
+            scalar = SCALARS.get(type(value))
+            if scalar is None and type(value) not in _IMMUTABLE:
                 self.immutable = False
-            scalar = SCALARS.get(kind)
             try:
                 data = scalar(value) if scalar is not None else encode_argument(label, name, value)
             except FingerprintError:

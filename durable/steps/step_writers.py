@@ -97,7 +97,7 @@ class StepWriter:
             self._flags |= StepFlag.NOT_IDEMPOTENT
             if execution.lacks_context:  # its body may ask for it when its effect has begun
                 raise execution.stop(missing_context(execution))
-        if record is not None or not task.is_plain:
+        if record is not None or task.notes_more:
             self._note_more(record)
 
     def _note_more(self, record: StepRecord | None) -> None:

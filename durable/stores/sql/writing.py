@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.records import Batch, Claim, Message, RunRecord, RunStatus, StepRecord
@@ -14,24 +13,20 @@ from durable.stores.sql.reading import load_history, load_run
 from durable.stores.sql.statements import UPSERT_CHUNK, run_insert, run_update, step_ids, step_upsert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 _Row = tuple[Any, ...]
 _CONTENT, _ENDED_AT = StepRecord._fields.index("content"), StepRecord._fields.index("ended_at")
-_RUN_ID = -3  # of a step's row, and then the epoch and the owner
 _T = TypeVar("_T")
 
 
 def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset[str]:
     """Write a batch and give the runs whose fence no longer holds."""
-    rows = []
-    for step in batch.steps:
-        rows.append(_row(step, blobs, batch.fences[step.run_id]))  # noqa: PERF401 -- a comprehension costs a call
-    if batch.created or batch.ended or batch.received or len(rows) > UPSERT_CHUNK:
-        return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch, rows)))
+    if batch.created or batch.ended or batch.received or len(batch.steps) > UPSERT_CHUNK:
+        return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch)))
     if db.in_transaction:
         _roll_back(db)
-    return _upsert(db, rows)  # one statement is its own transaction, and half the price
+    return _upsert(db, blobs, batch.steps, batch.fences)  # one statement is its own transaction, and half the price
 
 
 def _row(step: StepRecord, blobs: Blobs, fence: tuple[int, str]) -> _Row:
@@ -80,11 +75,12 @@ def _roll_back(db: sqlite3.Connection) -> None:
         pass  # SQLite has rolled back by itself, or cannot: the store accepts no write after a failure
 
 
-def _write_whole(db: sqlite3.Connection, blobs: Blobs, batch: Batch, rows: list[_Row]) -> set[str]:
+def _write_whole(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> set[str]:
     lost = {run.id for run in batch.created if not _create(db, blobs, run)}
     lost |= {run.id for run in batch.ended if not _holds(db, run.id, batch.fences[run.id])}
-    for start in range(0, len(rows), UPSERT_CHUNK):
-        lost |= _upsert(db, [row for row in rows[start : start + UPSERT_CHUNK] if row[_RUN_ID] not in lost])
+    for start in range(0, len(batch.steps), UPSERT_CHUNK):
+        chunk = [step for step in batch.steps[start : start + UPSERT_CHUNK] if step.run_id not in lost]
+        lost |= _upsert(db, blobs, chunk, batch.fences)
     for step, message in batch.received:
         if step.run_id not in lost:
             db.execute("UPDATE messages SET step = ?, payload = x'' WHERE number = ?", (step.seq, message))
@@ -98,12 +94,15 @@ def _run_row(blobs: Blobs, run: RunRecord) -> _Row:
     return tuple(blobs.shrink(getattr(run, name)) if name in RUN_VALUES else getattr(run, name) for name in RUN_FIELDS)
 
 
-def _upsert(db: sqlite3.Connection, rows: list[_Row]) -> frozenset[str]:
-    if not rows or db.execute(step_upsert(len(rows)), tuple(chain.from_iterable(rows))).rowcount == len(rows):
+def _upsert(
+    db: sqlite3.Connection, blobs: Blobs, steps: Sequence[StepRecord], fences: Mapping[str, tuple[int, str]]
+) -> frozenset[str]:
+    values: list[Any] = []
+    for step in steps:
+        values += _row(step, blobs, fences[step.run_id])
+    if not steps or db.execute(step_upsert(len(steps)), values).rowcount == len(steps):
         return frozenset()
-    return frozenset(
-        run_id for run_id, epoch, owner in {row[_RUN_ID:] for row in rows} if not _holds(db, run_id, (epoch, owner))
-    )
+    return frozenset(run_id for run_id in {step.run_id for step in steps} if not _holds(db, run_id, fences[run_id]))
 
 
 def _holds(db: sqlite3.Connection, run_id: str, fence: tuple[int, str]) -> bool:
