@@ -20,9 +20,8 @@ class ShufflingLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         ready: Any = self._ready  # type: ignore[attr-defined]  # where asyncio keeps what the next pass calls
         if len(ready) > 1:
-            callbacks = list(ready)
+            callbacks = [ready.popleft() for _ in range(len(ready))]  # other threads may append meanwhile
             self._seed.shuffle(callbacks)
-            ready.clear()
             ready.extend(callbacks)
         super()._run_once()  # type: ignore[misc]  # as above
 
