@@ -83,10 +83,13 @@ class Submission:
         "life",
         "loop",
         "needs",
+        "number",
         "order",
+        "seq",
         "step",
         "value",
         "waits",
+        "was_written",
     )
 
     def __init__(
@@ -98,7 +101,11 @@ class Submission:
         group: Group | None,
         needs: Needs | None,
     ) -> None:
-        """`context` is copied where the body begins; `loop` is None for threads."""
+        """`context` is copied where the body begins; `loop` is None for threads.
+
+        `number` of its completion, `seq` of its record (None and 0 if there are none) and whether this execution wrote it are
+        known when it has ended.
+        """
         self.flow = flow
         self.step = step
         self.order: int = flow.next_order()
@@ -113,8 +120,11 @@ class Submission:
         self.value: Any = None
         self.error: BaseException | None = None
         self.culprit: Submission | None = None
+        self.number: int | None = None
+        self.seq = 0
         self.waits = 0
         self.is_taken = self.is_settled = self.is_looked_at = self.is_ending = self.has_slot = self.has_place = False
+        self.was_written = False
 
     @property
     def body(self) -> Body:
@@ -127,20 +137,6 @@ class Submission:
         match = self.step.match
         label = match.call.label if match.occurrence == 1 else f"{match.call.label}~{match.occurrence}"
         return join(match.scope.container, match.scope.branch, label)
-
-    @property
-    def number(self) -> int | None:
-        """Number of its completion, once it is settled; None if it has none."""
-        if self.step.attempts is not None:
-            return self.step.attempts.done
-        return self.step.match.record.done if self.step.match.record is not None else None
-
-    @property
-    def seq(self) -> int:
-        """Number of the step's record, 0 if there is none."""
-        if self.step.attempts is not None:
-            return self.step.attempts.seq
-        return self.step.match.record.seq if self.step.match.record is not None else 0
 
     @property
     def reference(self) -> StepReference:
@@ -261,7 +257,7 @@ class Submission:
         self.culprit = culprit
         self.is_ending = True
         self.flow.under_way.add(self)
-        stands = record is not None and record.status == StepStatus.SKIPPED and culprit.step.attempts is None
+        stands = record is not None and record.status == StepStatus.SKIPPED and not culprit.was_written
         if not stands:
             self.step.skip(error)
         self.end(None, error)
@@ -340,6 +336,11 @@ class Submission:
         """Note the outcome; `Flow.settle` makes it known."""
         self.value, self.error = value, error
         self.life = self.effect = None
+        written, self.step.attempts = self.step.attempts, None  # of thousands, what was written last would be held
+        self.was_written = written is not None
+        record = self.step.match.record if written is None else written.record
+        if record is not None:
+            self.number, self.seq = record.done, record.seq
 
 
 def submission_of(future: object, what: str) -> Submission:
