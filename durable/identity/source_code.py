@@ -63,12 +63,42 @@ def _innermost(function: Any) -> FunctionType | None:
 # Equal code objects of two files may come from different sources, hence the file name.
 @functools.lru_cache(maxsize=4096)
 def _digest_of_code(filename: str, code: CodeType) -> bytes | None:
-    source = "".join(linecache.getlines(filename))
+    lines, is_lambda = linecache.getlines(filename), code.co_name == "<lambda>"
     try:
-        definition = _find_definition(_definitions_by_line(source, lambdas=code.co_name == "<lambda>"), code)
+        definition = None if is_lambda else _definition_alone(lines, code)
+        if definition is None:
+            definition = _find_definition(_definitions_by_line("".join(lines), lambdas=is_lambda), code)
         return None if definition is None else _digest_of_definition(definition)
     except RecursionError:  # an expression nested beyond what the interpreter can walk
         return None
+
+
+def _definition_alone(lines: list[str], code: CodeType) -> _Definition | None:
+    """Find a function with a name by parsing its own lines, for a long file takes long; None if that does not succeed.
+
+    They go up to the first line beyond its code that is not indented deeper. Were that within a string or a bracket, what
+    is cut off there would be no valid source.
+    """
+    start, end = code.co_firstlineno - 1, _last_line(code)
+    if end > len(lines):
+        return None
+    indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())]
+    while end < len(lines) and _is_deeper(lines[end], indent):
+        end += 1
+    tree = _parse(f"{'if 0:' if indent else ''}\n{''.join(lines[start:end])}")
+    found = next((node for node in _statements(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), None)
+    return found if found is not None and _has_signature_of(found, code) else None
+
+
+def _last_line(code: CodeType) -> int:
+    """Give the number of the last line that compiled to something, in the code or in what is defined in it."""
+    inner = [_last_line(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return max([code.co_firstlineno, *inner, *(end for _, end, _, _ in code.co_positions() if end is not None)])
+
+
+def _is_deeper(line: str, indent: str) -> bool:
+    rest = line.lstrip()
+    return not rest or rest[0] == "#" or (line.startswith(indent) and line[len(indent)].isspace())
 
 
 @functools.lru_cache(maxsize=8)
@@ -82,7 +112,6 @@ def _definitions_by_line(source: str, *, lambdas: bool) -> dict[int, list[_Defin
     return found
 
 
-@functools.lru_cache(maxsize=8)
 def _parse(source: str) -> ast.Module:
     try:
         return ast.parse(source)

@@ -61,6 +61,26 @@ def test_what_matters(source: str) -> None:
     assert code_digest(define(source)) != code_digest(define(ORIGINAL))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    x = 1\n# at the margin\n\n    return x\n",
+        '    text = """\nat the margin\n"""\n    return text\n',
+        '    return """\nat the margin"""\n',
+        '    def g():\n        return """\nat the margin"""\n    return g\n',
+        '    x = 1\n    """\nA constant that compiles to nothing.\n"""\n    pass\n',
+        "    x = [\n1,\n]\n    x = x + \\\n1\n    global z\n",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "if False:\n    pass\nelse:\n  "], ids=["margin", "indented"])
+def test_whole_body_matters_whatever_its_indentation(body: str, before: str) -> None:
+    """What follows a function leaves no trace in its digest, and nothing that belongs to it is left out."""
+    alone, followed = define(f"def f():\n{body}"), define(f"{before}def f():\n{body}\nother = 1\n\ndef f2(): pass\n")
+    assert code_digest(alone) is not None
+    assert code_digest(followed) == code_digest(alone)
+    assert code_digest(define(f"def f():\n{body}    return 2\n")) != code_digest(alone)
+
+
 def test_nested_decorators_matter() -> None:
     """A decorator within the body is part of what the function does."""
     plain = define("def f():\n    def g(): pass\n    return g\n")
