@@ -17,12 +17,13 @@ from durable.identity.fingerprints import cheap_label
 from durable.identity.step_keys import escape
 from durable.runs.execution import FRAME, Frame
 from durable.steps.effects import drive_async
+from durable.steps.plain_steps import live_plainly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
 
-_STEP_CODE = drive_async.__code__
+_STEP_CODES = (drive_async.__code__, live_plainly.__code__)
 _DEPTH = 4
 
 
@@ -46,7 +47,7 @@ class _Factory:
         frame = FRAME.get() if context is None else context.get(FRAME)
         if frame is None or (execution := (body := frame.body).execution).ended:
             return self._make(coro, loop=loop, **options)
-        if context is not None or getattr(coro, "cr_code", None) is _STEP_CODE:
+        if context is not None or getattr(coro, "cr_code", None) in _STEP_CODES:
             task = self._make(coro, loop=loop, **options)
         else:
             context = contextvars.copy_context()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.branches import scoped_tasks
 from durable.concurrency.futures import TaskFuture
-from durable.concurrency.submitted_steps import PlainLife, StepReference
+from durable.concurrency.submitted_steps import StepReference
 from durable.errors import (
     ConfigurationError,
     ExecutionStopped,
@@ -25,6 +25,7 @@ from durable.errors import (
 from durable.identity.step_keys import join
 from durable.records import StepStatus
 from durable.steps.effects import Arrival, Durable, Execute, Quiet, Sleep, carried, uncarried
+from durable.steps.plain_steps import PlainLife
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +10,16 @@ from durable.records import StepStatus
 from durable.runs.execution import NOTHING, warn_once
 from durable.runs.states import state_of
 from durable.steps.details import Details
-from durable.steps.effects import Effect, flush
-from durable.steps.plain_steps import Made, PlainStep
+from durable.steps.plain_steps import PlainLife
 from durable.steps.replaying import recorded_changes
-from durable.steps.step_writers import STARTED
 from durable.steps.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from durable.records import StepRecord
-    from durable.runs.execution import Body
     from durable.steps.attempts import Attempts
+    from durable.steps.effects import Effect
     from durable.steps.matching import Match
 
 
@@ -66,7 +63,7 @@ class SubmittedStep(Step):
         """Do what every step does, but execute it again if it was recorded with other results of its dependencies."""
         execution = self.execution
         is_new = self.match.record is None and execution.history is NOTHING
-        if is_new and self.task.is_plain and execution.ledger is None and not execution.standby.is_paused:
+        if is_new and self.task.is_plain:
             self.attempts = life = PlainLife(self.match, self._function)
             return life
         return self._decided_life()
@@ -113,64 +110,3 @@ class SubmittedStep(Step):
             return False
         self.match.prefer_equal_arguments()
         return self.is_delivered(self.match.record) and not self.is_outdated
-
-
-class PlainLife(PlainStep, Effect):
-    """The life of a plain step that goes on when it is told to, like a generator; its own first effect is its attempt.
-
-    `ticket` is that of its intent. Where anything but the body makes it wait, the life of any step takes over.
-    """
-
-    __slots__ = ("_begun", "_body", "_rest", "ticket")
-
-    def __next__(self) -> Effect:
-        """Append the intent."""
-        self._begun = time.monotonic()
-        self._body: Body | None = None
-        self._rest: Generator[Effect, Any, Any] | None = None
-        self.execution.in_flight[self] = self.frame.body
-        self._attempts = 1
-        try:
-            self.ticket = self._append(STARTED)
-        except BaseException as error:
-            return self.throw(error)
-        return self
-
-    def act(self) -> Any:
-        """Execute the body as soon as the intent is on disk."""
-        flush(self.execution, self.ticket)
-        self.execution.executed += 1
-        self._body = body = self.open_body()
-        with body:
-            return self._function(*self.call.args, **self.call.kwargs)
-
-    def send(self, value: Any) -> Effect:
-        """Record the result; raises StopIteration with it, or gives what to wait for next."""
-        if self._rest is not None:
-            return self._rest.send(value)
-        execution, body = self.execution, self._body
-        assert body is not None
-        assert execution.flow is not None
-        if execution.state is not None or execution.ledger is not None or body in execution.flow.submitted:
-            return self._take_over(Made(body, self._begun, value))
-        try:
-            result = self._finish(value)
-        finally:
-            execution.in_flight.pop(self, None)
-        raise StopIteration(result)
-
-    def throw(self, error: BaseException) -> Effect:
-        """Record the failure, or that the intent was given up; raises it, or gives what to wait for next."""
-        if self._rest is not None:
-            return self._rest.throw(error)
-        if self._body is not None:
-            return self._take_over(Made(self._body, self._begun, error=error))
-        try:
-            self._withdraw(error)
-        finally:
-            self.execution.in_flight.pop(self, None)
-        raise error
-
-    def _take_over(self, made: Made) -> Effect:
-        self._rest = self._execute(made=made)
-        return next(self._rest)

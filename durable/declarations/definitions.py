@@ -256,9 +256,9 @@ class TaskDefinition(Definition):
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether nothing but the body makes a first call of the task wait: it is sync, and no option asks for more."""
+        """Whether nothing but the body makes a first call of the task wait: no option asks for more."""
         asks = self.timeout is not None or self.retry is not None or self.cache or self.notes_more
-        return self.has_body and not (asks or self.is_async)
+        return self.has_body and not asks
 
     @cached_property
     def notes_more(self) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.errors import StoreError
 from durable.steps.awaitables import Effect
 from durable.steps.timed_bodies import await_for_good, await_or_leave, execute_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from durable.runs.execution import Body, Execution
 
@@ -28,6 +28,7 @@ __all__ = [
     "Effect",
     "Execute",
     "Invoke",
+    "Life",
     "Quiet",
     "Sleep",
     "advance",
@@ -35,11 +36,19 @@ __all__ = [
     "drive",
     "drive_async",
     "flush",
+    "flush_async",
     "uncarried",
     "uninterrupted",
 ]
 
 _LOOK = 0.005  # seconds between two looks at steps that end in other threads
+
+
+class Life(Protocol):
+    """What goes on as generators do: told how its last effect ended, it gives the next one or raises StopIteration."""
+
+    def send(self, value: Any, /) -> Effect: ...
+    def throw(self, error: BaseException, /) -> Effect: ...
 
 
 class Carried(BaseException):
@@ -60,7 +69,7 @@ def uncarried(error: BaseException) -> BaseException:
     return error.error if isinstance(error, Carried) else error
 
 
-def advance(life: Generator[Effect, Any, Any], effect: Effect) -> Effect:
+def advance(life: Life, effect: Effect) -> Effect:
     """Perform an effect, blocking, and give the next one; raises StopIteration at the end of the life."""
     try:
         answer = effect.act()
@@ -69,7 +78,7 @@ def advance(life: Generator[Effect, Any, Any], effect: Effect) -> Effect:
     return life.send(answer)
 
 
-def drive(life: Generator[Effect, Any, Any]) -> Any:
+def drive(life: Life) -> Any:
     """Perform the effects of a life one after the other, blocking.
 
     Whatever is raised here, be it by a signal handler between two lines, goes to the life: it alone can end itself.
@@ -94,7 +103,7 @@ def drive(life: Generator[Effect, Any, Any]) -> Any:
     raise stop
 
 
-async def drive_async(life: Generator[Effect, Any, Any]) -> Any:
+async def drive_async(life: Life) -> Any:
     """Perform the effects of a life one after the other, awaiting; see `drive`."""
     go_on: Callable[[Any], Effect] = life.send
     answer: Any = None
@@ -121,6 +130,20 @@ def flush(execution: Execution, ticket: int) -> None:
     execution.check()
 
 
+async def flush_async(execution: Execution, ticket: int, *, certain: bool = False) -> None:
+    """Do what `flush` does without blocking the event loop; `certain`: whatever cancels the waiting task."""
+    journal = execution.journal
+    try:
+        if journal.durable < ticket:
+            alone = not execution.tasks
+            if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= ticket):
+                waiting = journal.durable_in(asyncio.get_running_loop(), ticket)
+                await (uninterrupted(waiting) if certain else waiting)
+    except StoreError:  # see above
+        pass
+    execution.check()
+
+
 class Durable(Effect):
     """Everything that the execution appended up to the ticket is on disk."""
 
@@ -135,17 +158,7 @@ class Durable(Effect):
         flush(self._execution, self.ticket)
 
     async def act_async(self) -> None:
-        execution = self._execution
-        journal = execution.journal
-        try:
-            if journal.durable < self.ticket:
-                alone = not execution.tasks
-                if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= self.ticket):
-                    waiting = journal.durable_in(asyncio.get_running_loop(), self.ticket)
-                    await (uninterrupted(waiting) if self._certain else waiting)
-        except StoreError:  # see above
-            pass
-        execution.check()
+        await flush_async(self._execution, self.ticket, certain=self._certain)
 
 
 class Execute(Effect):

@@ -26,7 +26,7 @@ from durable.runs.runs import run_life
 from durable.steps import outside
 from durable.steps.effects import Execute, advance, drive, drive_async
 from durable.steps.matching import Match
-from durable.steps.plain_steps import PlainStep
+from durable.steps.plain_steps import PlainStep, live_plainly
 from durable.steps.replaying import replay_at_once
 from durable.steps.steps import Step
 from durable.telling.tracebacks import ShownToCaller
@@ -58,10 +58,12 @@ def call_task(
     if instance is not None:
         refuse_other_object(match)
     if task.is_async:
+        if task.is_plain and match.execution.history is NOTHING and match.execution.workflow.is_async:
+            return _named(live_plainly(match, function), task)
         return as_coroutine(Step(match, function).life(), task, frame)
     if match.record is not None and (value := replay_at_once(match, match.record)) is not NotImplemented:
         return value
-    if task.is_plain and match.record is None and match.execution.history is NOTHING:
+    if task.is_plain and match.execution.history is NOTHING:
         return PlainStep(match, function).perform()
     return drive(Step(match, function).life())
 
@@ -100,7 +102,10 @@ def _matched(task: TaskDefinition, instance: Any, args: Arguments, kwargs: dict[
 def as_coroutine(life: Generator[Effect, Any, Any], definition: Definition, frame: Frame) -> Any:
     """Give the life of a step as a coroutine that is named after what is called."""
     execution = frame.body.execution
-    coroutine: Any = drive_async(life) if execution.workflow.is_async else _drive_scoped(life)
+    return _named(drive_async(life) if execution.workflow.is_async else _drive_scoped(life), definition)
+
+
+def _named(coroutine: Any, definition: Definition) -> Any:
     coroutine.__qualname__ = definition.qualname
     return coroutine
 
@@ -159,9 +164,7 @@ def call_workflow(
             life = run_life(RunCall(workflow, instance, args, kwargs), partial(function, *args, **kwargs))
             if not workflow.is_async:
                 return drive(life)
-        coroutine: Any = _shown_to_caller(life)
-        coroutine.__qualname__ = workflow.qualname
-        return coroutine
+        return _named(_shown_to_caller(life), workflow)
     frame.body.check()
     child = _async_child if workflow.is_async else _child
     task = workflow.at(frame.body.execution.anchor).as_step

@@ -1,4 +1,4 @@
-"""A plain step is executed without a generator, since nothing but its body makes it wait; all else is left to its life.
+"""A plain step is executed without generators, since nothing but its body makes it wait; all else is left to `Attempts`.
 
 It is the life of any step with the first attempt made beforehand: same records, in the same order.
 """
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from durable.records import StepFlag
 from durable.steps.attempts import CERTAIN, Attempts
-from durable.steps.effects import Effect, carried, drive, flush
+from durable.steps.effects import Effect, advance, carried, drive, drive_async, flush, flush_async
 from durable.steps.step_writers import STARTED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from durable.runs.execution import Body
+    from durable.steps.matching import Match
 
 
 class Made(Effect):
@@ -77,3 +80,100 @@ class PlainStep(Attempts):
         if not self.call.immutable:
             self._warn_of_mutation()
         return value
+
+
+class PlainLife(PlainStep, Effect):
+    """The life of a plain step that goes on when it is told to, like a generator; its own first effect is its attempt.
+
+    `ticket` is that of its intent. Where anything but the body makes it wait, the life of any step takes over.
+    """
+
+    __slots__ = ("_begun", "_body", "_is_over", "_rest", "ticket")
+
+    def __init__(self, match: Match, function: Callable[..., Any]) -> None:
+        super().__init__(match, function)
+        self.ticket = 0
+        self._body: Body | None = None
+        self._rest: Generator[Effect, Any, Any] | None = None
+        self._is_over = False
+
+    @property
+    def gi_frame(self) -> object:
+        """Something until it has ended, as generators have it."""
+        if self._rest is not None:
+            return getattr(self._rest, "gi_frame", None)
+        return None if self._is_over else self
+
+    def __next__(self) -> Effect:
+        """Append the intent."""
+        execution = self.execution
+        if execution.ledger is not None or execution.standby.is_paused:
+            self._rest = self.execute()
+            return next(self._rest)
+        self._begun = time.monotonic()
+        execution.in_flight[self] = self.frame.body
+        self._attempts = 1
+        try:
+            self.ticket = self._append(STARTED)
+        except BaseException as error:
+            return self.throw(error)
+        return self
+
+    def act(self) -> Any:
+        """Execute the body as soon as the intent is on disk."""
+        flush(self.execution, self.ticket)
+        with self._begin():
+            return self._function(*self.call.args, **self.call.kwargs)
+
+    async def act_async(self) -> Any:
+        """Await the body as soon as the intent is on disk."""
+        await flush_async(self.execution, self.ticket)
+        with self._begin():
+            return await self._function(*self.call.args, **self.call.kwargs)
+
+    def _begin(self) -> Body:
+        self.execution.executed += 1
+        self._body = body = self.open_body()
+        return body
+
+    def send(self, value: Any) -> Effect:
+        """Record the result; raises StopIteration with it, or gives what to wait for next."""
+        if self._rest is not None:
+            return self._rest.send(value)
+        execution, body = self.execution, self._body
+        if body is None:
+            return next(self)
+        is_awaited = self.task.is_async and self._flags & CERTAIN
+        submitted = execution.flow.submitted if execution.flow is not None else ()
+        if is_awaited or body in submitted or execution.state is not None or execution.ledger is not None:
+            return self._take_over(Made(body, self._begun, value))
+        try:
+            result = self._finish(value)
+        finally:
+            self._end()
+        raise StopIteration(result)
+
+    def throw(self, error: BaseException) -> Effect:
+        """Record the failure, or that the intent was given up; raises it, or gives what to wait for next."""
+        if self._rest is not None:
+            return self._rest.throw(error)
+        if self._body is not None:
+            return self._take_over(Made(self._body, self._begun, error=error))
+        try:
+            self._withdraw(error)
+        finally:
+            self._end()
+        raise error
+
+    def _take_over(self, made: Made) -> Effect:
+        self._rest = self._execute(made=made)
+        return advance(self._rest, next(self._rest))
+
+    def _end(self) -> None:
+        self._is_over = True
+        self.execution.in_flight.pop(self, None)
+
+
+async def live_plainly(match: Match, function: Callable[..., Any]) -> Any:
+    """Execute an async plain step; its number is drawn when it is awaited."""
+    return await drive_async(PlainLife(match, function))

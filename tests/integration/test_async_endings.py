@@ -77,15 +77,25 @@ async def test_a_charge_in_flight_when_its_sibling_fails_is_made_once(store: Pat
     assert [step.status for step in durable.get_run("checked").steps if "charge" in step.key] != ["succeeded"]
 
 
+_begun, _given_up = threading.Event(), threading.Event()
+
+
 @task
 def slow(ledger: str) -> None:
-    time.sleep(0.1)
+    _begun.set()
+    _given_up.wait(60)
+    time.sleep(0.05)
     _write(ledger, "late")
 
 
 @workflow(run_id="in-thread")
 async def in_thread(ledger: str) -> None:
-    await asyncio.wait_for(asyncio.to_thread(slow, ledger), 0.01)
+    thread = asyncio.create_task(asyncio.to_thread(slow, ledger))
+    await asyncio.to_thread(_begun.wait, 60)
+    try:
+        await asyncio.wait_for(thread, 0.01)
+    finally:
+        _given_up.set()
 
 
 async def test_the_end_waits_for_a_step_in_another_thread(store: Path) -> None:
@@ -138,7 +148,7 @@ async def test_branches_that_spin_or_call_sync_tasks_do_not_hang_a_replay(store:
 @workflow(run_id="fallback")
 async def with_fallback(ledger: str) -> str:
     try:
-        return await asyncio.wait_for(primary(ledger), 0.05)
+        return await asyncio.wait_for(primary(ledger), 0.7)  # long enough for it to begin
     except TimeoutError:
         found = await quick(ledger, "fallback")
     await send(ledger, "save")
