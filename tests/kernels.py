@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
+from tests.patience import LIMIT, until
+
 if TYPE_CHECKING:
     from typing import Self
 
 _ROOT = Path(__file__).parents[1]
-_LIMIT = 60  # seconds after which a cell is taken to hang
 KILLED = "Killed"
 
 
@@ -76,7 +77,7 @@ class Kernel:
 
     def _await_answer(self) -> None:
         """Wait until the kernel answers and what it says arrives."""
-        deadline = time.monotonic() + _LIMIT
+        deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             assert _is_alive(self.pid), "the kernel died"
             self._client.kernel_info()
@@ -107,13 +108,13 @@ class Kernel:
         """Wait until a cell that was begun has printed this."""
         said = Shown()
         while text not in said.out:
-            said.take(self._client.get_iopub_msg(timeout=_LIMIT))
+            said.take(self._client.get_iopub_msg(timeout=LIMIT))
 
     def await_display(self, text: str) -> None:
         """Wait until a cell that was begun has displayed this."""
         said = Shown()
         while not any(text in display for display in said.displays):
-            said.take(self._client.get_iopub_msg(timeout=_LIMIT))
+            said.take(self._client.get_iopub_msg(timeout=LIMIT))
 
     def finish(self, begun: str) -> Shown:
         """Wait for the end of a cell that was begun."""
@@ -125,7 +126,7 @@ class Kernel:
         self._follow(self._client.execute(cell), shown)
 
     def _follow(self, request: str, shown: Shown) -> None:
-        deadline = time.monotonic() + _LIMIT
+        deadline = time.monotonic() + LIMIT
         while True:
             try:
                 message = self._client.get_iopub_msg(timeout=0.1)
@@ -153,10 +154,7 @@ class Kernel:
         self._await_end()
 
     def _await_end(self) -> None:
-        deadline = time.monotonic() + _LIMIT
-        while _is_alive(self.pid):
-            assert time.monotonic() < deadline, "the kernel does not end"
-            time.sleep(0.005)
+        until(lambda: not _is_alive(self.pid))
         self._client.stop_channels()
 
 
@@ -193,7 +191,7 @@ class Kernels:
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(10)
+        self._process.wait(LIMIT)
         self._sockets.cleanup()
 
     def open(self, folder: Path, notebook: str | None = "work.ipynb", **environ: str) -> Kernel:

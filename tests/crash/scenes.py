@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from durable.errors import ExecutionStopped
 from tests.crash.zygote import KILLED, ForkEndedError, Zygote
+from tests.patience import LIMIT, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ROOT = Path(__file__).parents[2]
-_LIMIT = 60  # seconds after which an interpreter is taken to hang
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class Scene:
             check=False,
             capture_output=True,
             text=True,
-            timeout=_LIMIT,
+            timeout=LIMIT,
         )
 
     def begin(self, *arguments: str | Path, **environ: str) -> subprocess.Popen[str]:
@@ -137,10 +136,7 @@ class Scene:
 
 
 def _send(blow: signal.Signals, waiting: Path) -> None:
-    deadline = time.monotonic() + _LIMIT
-    while not waiting.exists():
-        assert time.monotonic() < deadline, "nobody waits for a signal"
-        time.sleep(0.002)
+    until(waiting.exists)
     pid = int(waiting.read_text())
     waiting.unlink()
     os.kill(pid, blow)
@@ -168,12 +164,3 @@ def _perform(environ: dict[str, str], program: Callable[..., Any], args: tuple[A
 
 async def _awaited(value: Any) -> Any:
     return await value
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Look until something holds, and give what was found; nobody knows how long a busy machine takes."""
-    deadline = time.monotonic() + _LIMIT
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.005)
-    return found

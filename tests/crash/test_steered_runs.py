@@ -16,8 +16,9 @@ from durable import task, workflow
 from durable.runs import sessions
 from durable.stores.sql.sqlite import SQLiteStore
 from tests.crash.effects import did
-from tests.crash.scenes import Scene, until
+from tests.crash.scenes import Scene
 from tests.crash.zygote import KILLED, Zygote
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

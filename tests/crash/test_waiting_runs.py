@@ -16,7 +16,7 @@ from durable import task, workflow
 from durable.runs import sessions
 from durable.steps.details import Details
 from tests.crash.effects import did, effects
-from tests.crash.scenes import until
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,6 +23,7 @@ import durable
 import durable.steps.engine
 from durable.records import RunFilter
 from durable.stores import open_store
+from tests.patience import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 KILLED = "killed"
 INTERRUPTED = "interrupted"
 _Blow = tuple[float, signal.Signals]  # after so many seconds; which signal
-_LIMIT = 60  # seconds after which a fork is taken to hang
+_LIMIT = 240  # seconds after which a fork is taken to hang: before the test that waits for it
 _ROOT = Path(__file__).parents[2]
 
 
@@ -63,7 +64,7 @@ class Zygote:
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(10)
+        self._process.wait(LIMIT)
 
     def run(self, function: Callable[..., Any], *args: Any, blow: _Blow | None = None) -> Any:
         """Give what the function returned, KILLED if its process was killed, INTERRUPTED if Ctrl-C left the function;

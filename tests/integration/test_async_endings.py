@@ -3,18 +3,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import durable
 from durable import task, workflow
 from tests.crash.zygote import KILLED, Zygote
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
+from tests.patience import LIMIT
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -49,9 +46,14 @@ async def charge(ledger: str, name: str, seconds: float) -> str:
 
 
 @task
-async def refuse(seconds: float) -> None:
-    await asyncio.sleep(seconds)
+async def refuse(ledger: str) -> None:
+    await _until_written(ledger, "charge")
     raise ValueError("refused")
+
+
+async def _until_written(ledger: str, name: str, times: int = 1) -> None:
+    while _names(Path(ledger)).count(name) < times:
+        await asyncio.sleep(0.001)
 
 
 @task(idempotent=False, key="{name}")
@@ -64,7 +66,7 @@ async def send(ledger: str, name: str) -> str:
 
 @workflow(run_id="checked")
 async def checked(ledger: str) -> list[Any]:
-    return list(await asyncio.gather(refuse(0.01), charge(ledger, "charge", 0.1)))
+    return list(await asyncio.gather(refuse(ledger), charge(ledger, "charge", LIMIT)))
 
 
 async def test_a_charge_in_flight_when_its_sibling_fails_is_made_once(store: Path) -> None:
@@ -77,32 +79,31 @@ async def test_a_charge_in_flight_when_its_sibling_fails_is_made_once(store: Pat
     assert [step.status for step in durable.get_run("checked").steps if "charge" in step.key] != ["succeeded"]
 
 
-_begun, _given_up = threading.Event(), threading.Event()
+given_up = threading.Event()
 
 
 @task
 def slow(ledger: str) -> None:
-    _begun.set()
-    _given_up.wait(60)
-    time.sleep(0.05)
+    _write(ledger, "begun")
+    assert given_up.wait(LIMIT)
     _write(ledger, "late")
 
 
 @workflow(run_id="in-thread")
 async def in_thread(ledger: str) -> None:
-    thread = asyncio.create_task(asyncio.to_thread(slow, ledger))
-    await asyncio.to_thread(_begun.wait, 60)
+    in_thread = asyncio.ensure_future(asyncio.to_thread(slow, ledger))
+    await _until_written(ledger, "begun")
     try:
-        await asyncio.wait_for(thread, 0.01)
+        await asyncio.wait_for(in_thread, 0.01)
     finally:
-        _given_up.set()
+        asyncio.get_running_loop().call_later(0.01, given_up.set)  # when the workflow has ended
 
 
 async def test_the_end_waits_for_a_step_in_another_thread(store: Path) -> None:
     """A run whose workflow gave up on a thread is released only when the step there is recorded."""
     with pytest.raises(TimeoutError):
         await in_thread(str(store / "ledger"))
-    assert _names(store / "ledger") == ["late"]
+    assert _names(store / "ledger") == ["begun", "late"]
     assert [step.status for step in durable.get_run("in-thread").steps] == ["succeeded"]
 
 
@@ -137,7 +138,7 @@ async def test_branches_that_spin_or_call_sync_tasks_do_not_hang_a_replay(store:
     with pytest.raises(KeyError):
         await spinning_branches(str(ledger), True)
     before = _names(ledger)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT):
         with pytest.raises(durable.InputsChangedError):
             await spinning_branches(str(ledger), False)
         with pytest.raises(KeyError):
@@ -148,7 +149,7 @@ async def test_branches_that_spin_or_call_sync_tasks_do_not_hang_a_replay(store:
 @workflow(run_id="fallback")
 async def with_fallback(ledger: str) -> str:
     try:
-        return await asyncio.wait_for(primary(ledger), 0.7)  # long enough for it to begin
+        return await asyncio.wait_for(primary(ledger), float(os.environ["SECONDS"]))
     except TimeoutError:
         found = await quick(ledger, "fallback")
     await send(ledger, "save")
@@ -158,12 +159,12 @@ async def with_fallback(ledger: str) -> str:
 @task
 async def primary(ledger: str) -> str:
     _write(ledger, "primary")
-    await asyncio.sleep(30)
+    await asyncio.sleep(LIMIT)
     return "primary"
 
 
-def _call_fallback(folder: str, kill: str) -> str:
-    os.environ["KILL"] = kill
+def _call_fallback(folder: str, kill: str, seconds: str) -> str:
+    os.environ.update(KILL=kill, SECONDS=seconds)
     durable.configure(f"{folder}/other.db")
     try:
         return asyncio.run(with_fallback(f"{folder}/ledger"))
@@ -175,9 +176,14 @@ def _call_fallback(folder: str, kill: str) -> str:
 def test_a_step_that_was_cancelled_while_the_run_went_on_is_cancelled_again(store: Path) -> None:
     """After a crash behind a time-out, the slow call is not made again and the fallback is replayed."""
     with Zygote("tests.integration.test_async_endings") as zygote:
-        assert zygote.run(_call_fallback, str(store), "save") == KILLED
-        assert zygote.run(_call_fallback, str(store), "") == "fallback"
-    assert _names(store / "ledger") == ["primary", "fallback", "save", "save"]
+        for seconds in ("0.05", "1", "20"):  # until the body begins before its time is over
+            folder = store / seconds
+            folder.mkdir()
+            assert zygote.run(_call_fallback, str(folder), "save", seconds) == KILLED
+            if "primary" in _names(folder / "ledger"):
+                break
+        assert zygote.run(_call_fallback, str(folder), "", seconds) == "fallback"
+    assert _names(folder / "ledger") == ["primary", "fallback", "save", "save"]
 
 
 @workflow(run_id="two")
@@ -306,7 +312,7 @@ async def test_a_run_that_fails_in_the_background_raises_where_it_is_waited_for(
 def test_an_async_workflow_started_without_a_loop_gets_a_thread(store: Path) -> None:
     """`start` returns at once, and `result` waits for it."""
     run = sequence.start(str(store / "ledger"))
-    assert run.result(20) == ["first", "b1", "b2", "last"]
+    assert run.result(LIMIT) == ["first", "b1", "b2", "last"]
     assert run.status == "succeeded"
 
 
@@ -319,13 +325,14 @@ async def test_a_sync_workflow_runs_in_and_beside_a_loop(store: Path) -> None:
     """Called in the loop's thread it just runs; started it has a thread of its own."""
     assert sync_sequence(str(store / "ledger")) == ["one", "two"]
     run = sync_sequence.with_options(run_id="sync-2").start(str(store / "other"))
-    assert await run.wait(20) == ["one", "two"]
+    assert await run.wait(LIMIT) == ["one", "two"]
     assert _names(store / "other") == ["one", "two"]
 
 
 @workflow(run_id="closed")
 async def left_open(ledger: str) -> str:
     await quick(ledger, "before")
+    _write(ledger, "waiting")
     await asyncio.get_running_loop().create_future()
     return await quick(ledger, "after")
 
@@ -335,18 +342,18 @@ async def test_a_closed_coroutine_leaves_a_run_that_resumes(store: Path) -> None
     ledger = store / "ledger"
     coroutine = left_open(str(ledger))
     running = asyncio.ensure_future(coroutine)
-    await asyncio.sleep(0.1)
+    await _until_written(str(ledger), "waiting")
     coroutine.close()
     running.cancel()
     with pytest.raises(RuntimeError, match="cannot reuse"):
         await running
     assert durable.get_run("closed").status == "cancelled"
     again = asyncio.ensure_future(left_open(str(ledger)))
-    await asyncio.sleep(0.1)
+    await _until_written(str(ledger), "waiting", 2)
     again.cancel()
     with pytest.raises(asyncio.CancelledError):
         await again
-    assert _names(ledger) == ["before"]
+    assert _names(ledger) == ["before", "waiting", "waiting"]
 
 
 def test_two_loops_in_two_threads_do_not_disturb_each_other(store: Path) -> None:
@@ -365,7 +372,7 @@ def test_two_loops_in_two_threads_do_not_disturb_each_other(store: Path) -> None
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join()
     assert outcomes == [["first", "b1", "b2", "last"]] * 3
 
 
@@ -390,20 +397,16 @@ def test_a_loop_that_was_closed_in_the_middle(tmp_path: Path, wait: Any) -> None
     way is executed again, or in doubt."""
     ledger = tmp_path / "ledger"
 
-    async def until_charged() -> None:
-        while "charged" not in _names(ledger):
-            await asyncio.sleep(0.001)
-
     loop = asyncio.new_event_loop()
-    left = loop.create_task(abandoned.with_options(run_id="left")(str(ledger), 3600 if wait is charge else 0.5, wait))
-    loop.run_until_complete(until_charged())
+    left = loop.create_task(abandoned.with_options(run_id="left")(str(ledger), 3600 if wait is charge else 0.2, wait))
+    loop.run_until_complete(_until_written(str(ledger), "charged"))
     loop.close()
     if wait is charge:
         with pytest.raises(durable.StepInDoubtError):
             asyncio.run(abandoned.with_options(run_id="left")(str(ledger), 3600, wait))
         assert _names(ledger) == ["quick", "charged"]
     else:
-        again = asyncio.run(abandoned.with_options(run_id="left")(str(ledger), 0.5, wait))
+        again = asyncio.run(abandoned.with_options(run_id="left")(str(ledger), 0.2, wait))
         assert again == "quickcharged"
         assert _names(ledger) == ["quick", "charged", "charged"]
     del left

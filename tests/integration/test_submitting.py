@@ -11,6 +11,7 @@ import pytest
 
 import durable
 from durable import task, workflow
+from tests.patience import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,7 @@ def total(numbers: list[int]) -> int:
 @task
 def wait_for_gate(name: str) -> str:
     executed.append(name)
-    assert gate.wait(30)
+    assert gate.wait(LIMIT)
     return name
 
 
@@ -289,7 +290,7 @@ def test_as_many_at_once_as_allowed() -> None:
 
     @task
     def meet(number: int) -> int:
-        barrier.wait(30)
+        barrier.wait(LIMIT)
         return number
 
     @workflow(max_workers=3)
@@ -306,7 +307,7 @@ def test_priorities_decide_who_is_next(is_async: bool) -> None:
 
     @task
     def hold() -> None:
-        assert gate.wait(30)
+        assert gate.wait(LIMIT)
 
     @workflow(max_workers=1)
     def program() -> None:
@@ -355,7 +356,7 @@ def test_completion_order_is_replayed(is_async: bool) -> None:
 
     @task
     def after(name: str, other: str) -> str:
-        assert not other or events[other].wait(30)
+        assert not other or events[other].wait(LIMIT)
         executed.append(name)
         return name
 
@@ -495,12 +496,12 @@ def test_a_timeout_is_a_failure_and_is_executed_again() -> None:
     @task(timeout=0.05)
     def slow() -> str:
         executed.append("slow")
-        assert gate.wait(30)
+        assert gate.wait(LIMIT)
         return "done"
 
     @workflow
     def program() -> str:
-        future = slow.submit()
+        future = (slow.with_options(timeout=LIMIT) if gate.is_set() else slow).submit()
         try:
             return future.result()
         finally:
@@ -650,7 +651,7 @@ def test_waiting_for_oneself_is_an_error() -> None:
 
     @task
     def narcissus() -> None:
-        assert gate.wait(30)
+        assert gate.wait(LIMIT)
         own[0].result()
 
     @workflow
