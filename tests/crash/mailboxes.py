@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import durable
 from durable import task, workflow
 from tests.crash.killing_stores import KillingStore
+from tests.patience import until
 
 if TYPE_CHECKING:
     from durable.records import Message
@@ -116,6 +117,5 @@ def begin(box: Box, run_id: str = "receiver") -> None:
     """Make the run of the receiver, and be killed when it waits."""
     durable.configure(box.db)
     run = (branches if run_id == "branches" else async_receiver if box.is_async else receiver).start()
-    while run.status != "waiting":
-        pass
+    until(lambda: run.status == "waiting")
     os.kill(os.getpid(), signal.SIGKILL)

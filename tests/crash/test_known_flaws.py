@@ -33,11 +33,15 @@ async def summarize(name: str, text: str) -> str:
 
 @workflow
 async def two_chains() -> list[str]:
+    is_through = asyncio.Event()
+
     async def chain(name: str) -> str:
         text = await fetch(name)
-        await asyncio.sleep(0.05 * ((name == "a") == is_first_start()))  # b is first at first, then a
+        if (name == "a") == is_first_start():  # b is first at first, then a
+            await is_through.wait()
         summary = await summarize(name, text)
         saved(f"chain {name}")
+        is_through.set()
         return summary
 
     return list(await asyncio.gather(chain("a"), chain("b")))

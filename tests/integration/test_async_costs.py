@@ -91,7 +91,9 @@ def test_nested_calls_at_the_limit_do_not_wait_for_each_other() -> None:
     @task
     async def outer(number: int) -> int:
         durable.spend(usd=1)
-        await asyncio.sleep(0.01)
+        ended.append(number)
+        while len(ended) < 4:
+            await asyncio.sleep(0.001)
         return await ask(number)
 
     @workflow(name="nested", budget=2)

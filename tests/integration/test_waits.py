@@ -13,6 +13,7 @@ import pytest
 
 import durable
 from durable import task, workflow
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +66,7 @@ def steps(run_id: str) -> list[tuple[str, str]]:
 
 
 def until_waiting(run: durable.Run) -> None:
-    while run.status != "waiting":
-        pass
+    until(lambda: run.status == "waiting")
 
 
 def test_first_in_first_out() -> None:
@@ -97,8 +97,7 @@ def test_waiting_is_shown_until_it_is_over() -> None:
     run = inbox.start("a", "b")
     until_waiting(run)
     run.send("a", 1)
-    while len(run.steps) < 3:
-        pass
+    until(lambda: len(run.steps) == 3)
     until_waiting(run)
     run.send("b", 2)
     assert run.result() == [1, 2]

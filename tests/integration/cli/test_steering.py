@@ -9,6 +9,7 @@ import pytest
 import durable
 from durable import workflow
 from tests.integration.cli.command_line import blocked, executed, failed, imported, reached, released, slow
+from tests.patience import until
 
 if TYPE_CHECKING:
     from tests.integration.cli.command_line import CommandLine
@@ -21,8 +22,7 @@ def approval(order: str) -> Any:
 
 def waiting(order: str) -> durable.Run:
     run = approval.start(order)
-    while run.status != "waiting":
-        pass
+    until(lambda: run.status == "waiting")
     return run
 
 
@@ -81,8 +81,7 @@ def test_pause_and_resume(durable_command: CommandLine) -> None:
     assert (done.code, done.out) == (0, "")
     assert "slow is paused; go on with: durable resume slow" in done.err
     released.set()
-    while [step.status for step in run.steps] != ["succeeded"]:
-        pass
+    until(lambda: [step.status for step in run.steps] == ["succeeded"])
     shown = durable_command("show", "slow")
     assert "paused" in shown.out
     assert "durable resume slow" in shown.err
