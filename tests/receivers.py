@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiosmtpd.controller import Controller
 
+from tests.patience import LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -167,20 +169,33 @@ class _Mailbox:
         return "250 OK"
 
 
-def free_port() -> int:
-    """Give a port that nobody listens on."""
+@contextlib.contextmanager
+def held_port() -> Iterator[socket.socket]:
+    """Hold a port that nobody listens on, and that nobody else gets meanwhile; a server of ours may take it."""
     with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
+        yield held
+
+
+class _MailServer(Controller):
+    """Listens on a port that is held for it."""
+
+    def __init__(self, ledger: Ledger, held: socket.socket) -> None:
+        self._held = held
+        super().__init__(_Mailbox(ledger), hostname="127.0.0.1", port=held.getsockname()[1], ready_timeout=LIMIT)
+
+    def _create_server(self) -> Any:
+        return self.loop.create_server(self._factory_invoker, sock=self._held)
 
 
 @contextlib.contextmanager
 def mail_server(ledger: Ledger) -> Iterator[int]:
     """Take mails, and give the port."""
-    port = free_port()
-    controller = Controller(_Mailbox(ledger), hostname="127.0.0.1", port=port)
-    controller.start()
-    try:
-        yield port
-    finally:
-        controller.stop()
+    with held_port() as held:
+        controller = _MailServer(ledger, held)
+        controller.start()
+        try:
+            yield controller.port
+        finally:
+            controller.stop()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable
-from tests.receivers import Ledger, mail_server, web_server
+from tests.receivers import Ledger, held_port, mail_server, web_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,13 @@ def web(ledger: Ledger) -> Iterator[str]:
     """The address of a web server."""
     with web_server(ledger) as address:
         yield address
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that nobody listens on."""
+    with held_port() as held:
+        yield held.getsockname()[1]
 
 
 @pytest.fixture

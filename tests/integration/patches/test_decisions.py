@@ -17,7 +17,7 @@ import durable
 from durable import task, workflow
 from durable.patches import honours_idempotency_key
 from tests.integration.patches.senders import ERRORS, each_library
-from tests.receivers import Ledger, free_port, web_server
+from tests.receivers import Ledger, web_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
     from tests.integration.cli.command_line import CommandLine
     from tests.integration.patches.senders import Send
-
-
-@pytest.fixture
-def port() -> int:
-    """A port that nobody listens on."""
-    return free_port()
 
 
 @each_library

@@ -16,7 +16,6 @@ import requests
 
 import durable
 from durable import workflow
-from tests.receivers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,10 +120,10 @@ ERRORS = (requests.RequestException, httpx.HTTPError, aiohttp.ClientError, urlli
 @pytest.mark.parametrize("use", [use_requests, use_httpx, use_aiohttp, use_urllib], ids=lambda use: use.__name__)
 @pytest.mark.parametrize("is_raised", [False, True], ids=["handled", "raised"])
 def test_no_credential_is_stored(
-    use: Callable[[str, str, Secret], Iterator[Any]], is_raised: bool, web: str, tmp_path: Path
+    use: Callable[[str, str, Secret], Iterator[Any]], is_raised: bool, web: str, port: int, tmp_path: Path
 ) -> None:
     """Two hundred secrets in all: the store holds none of them, whether errors are handled or end the run."""
-    secret, nowhere = Canaries(), f"http://127.0.0.1:{free_port()}"
+    secret, nowhere = Canaries(), f"http://127.0.0.1:{port}"
     folder = tmp_path / "store"
     folder.mkdir()
     durable.configure(folder / "durable.db")

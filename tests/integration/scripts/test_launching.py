@@ -46,8 +46,10 @@ MIRROR = '''
         print(asyncio.run(main()), asyncio.new_event_loop().run_until_complete(main()))
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             print(pool.map(square, [2]))
-        thread = threading.Timer(0.2, lambda: print("thread", __name__))
-        thread.start()
+        def end():
+            threading.main_thread().join()
+            print("thread", __name__)
+        threading.Thread(target=end).start()
         atexit.register(lambda: print("at exit", point.x))
         print(sys.stdin.read())
 '''
@@ -265,7 +267,7 @@ def test_ctrl_c_ends_with_130_and_is_resumed(folder: Folder) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
-    _, words = process.communicate(timeout=30)
+    _, words = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "KeyboardInterrupt\n" in words
     assert "wait.py" in words
@@ -292,13 +294,17 @@ LOOP = """
         await asyncio.sleep(0)
         return len(open("ledger").readlines())
 
-    async def branch(name):
-        order = "abc" if fails() else "cba"
-        await asyncio.sleep(order.index(name) / 10)
-        return name, await number()
+    async def branch(name, turns):
+        turn = ("abc" if fails() else "cba").index(name)
+        await turns[turn].wait()
+        found = await number()
+        turns[turn + 1].set()
+        return name, found
 
     async def main():
-        return await asyncio.gather(*map(branch, "abc"))
+        turns = [asyncio.Event() for _ in range(4)]
+        turns[0].set()
+        return await asyncio.gather(*(branch(name, turns) for name in "abc"))
 
     print(asyncio.run(main()))
     if fails():
