@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import durable
 from durable.declarations import registry
@@ -13,8 +13,9 @@ from durable.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-settings.register_profile("untimed", deadline=None)  # other processes may have the processor for a while
-settings.load_profile("untimed")
+# the same examples each time, however busy the machine is: a failure concerns what was changed
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 # the tests start hundreds of interpreters: those need not compile the package again each time
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

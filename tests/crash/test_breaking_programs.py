@@ -14,6 +14,7 @@ import pytest
 import durable
 from durable import task, workflow
 from tests.crash.effects import did, effects, is_first_start, saved
+from tests.patience import LIMIT, until
 
 if TYPE_CHECKING:
     from tests.crash.scenes import Scene
@@ -149,7 +150,7 @@ _lost = threading.Event()
 @task
 def alone() -> str:
     did("alone")
-    assert _lost.wait(20)
+    assert _lost.wait(LIMIT)
     return "result"
 
 
@@ -219,8 +220,7 @@ def test_two_processes_start_a_run_at_once(scene: Scene) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    while all(process.poll() is None for process in racers):
-        time.sleep(0.01)
+    until(lambda: any(process.poll() is not None for process in racers))
     loser, winner = sorted(racers, key=lambda process: process.poll() is None)
     assert "RunInProgressError" in loser.communicate()[1]
     assert joiner.stdin is not None
@@ -240,12 +240,10 @@ def test_a_process_joins_one_that_is_killed(scene: Scene) -> None:
         assert first.stdin is not None
         first.stdin.write("\n")
         first.stdin.flush()
-        while not scene.ledger:
-            assert first.poll() is None
-            time.sleep(0.01)
+        until(lambda: scene.ledger or first.poll() is not None)
         with scene.begin(script, "join", RELEASE="yes") as joiner:
             assert joiner.communicate("\n")[0] == "ready\nresult\n"
-        assert first.wait(60) == -signal.SIGKILL
+        assert first.wait(LIMIT) == -signal.SIGKILL
     assert scene.ledger == ["alone", "alone"]
 
 

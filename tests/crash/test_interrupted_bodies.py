@@ -334,7 +334,7 @@ def _read_while_interrupted() -> list[int]:
     for number in range(400):
         with contextlib.suppress(KeyboardInterrupt):
             # once more if Python ignores the first one, as it does in what the garbage collector calls
-            signal.setitimer(signal.ITIMER_REAL, 1e-6 + number * 5e-6, 0.2)
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 + number * 5e-6, 5)
             while True:
                 for run in durable.list_runs():
                     assert run.steps

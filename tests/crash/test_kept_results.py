@@ -19,6 +19,7 @@ import pytest
 import durable
 from durable import task, workflow
 from tests.crash.effects import did, is_first_start, saved
+from tests.patience import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,8 +216,8 @@ def test_two_runs_of_one_workflow_at_once(scene: Scene) -> None:
     script = scene.folder / "batch.py"
     script.write_text(BATCHES)
     with scene.begin(script, "ada", KILL_AT="ada half") as ada, scene.begin(script, "bob", KILL_AT="ada half") as bob:
-        assert ada.wait(60) == -signal.SIGKILL
-        assert bob.communicate(timeout=60)[0] == "bob 3\n"
+        assert ada.wait(LIMIT) == -signal.SIGKILL
+        assert bob.communicate(timeout=LIMIT)[0] == "bob 3\n"
     assert scene.python(script, "ada").stdout == "ada 3\n"
     assert scene.python(script, "bob").stdout == "bob 3\n"
     assert sorted(scene.ledger) == ["ada 1", "ada 2", "bob 1", "bob 2"]

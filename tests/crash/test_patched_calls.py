@@ -49,11 +49,11 @@ def mail(number: int) -> EmailMessage:
 def payments(web: str) -> list[Any]:
     """Pay in each way, as a script would."""
     found: list[Any] = []
-    found.append(requests.post(f"{web}/pay/requests", json={"a": 1}, timeout=10).json()["number"])
+    found.append(requests.post(f"{web}/pay/requests", json={"a": 1}, timeout=60).json()["number"])
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {random.random()}"
-        found += [session.post(f"{web}/pay/session-{n}", json={}, timeout=10).json()["number"] for n in range(2)]
-        with session.post(f"{web}/pay/stream?pieces=30", stream=True, timeout=10) as streamed:
+        found += [session.post(f"{web}/pay/session-{n}", json={}, timeout=60).json()["number"] for n in range(2)]
+        with session.post(f"{web}/pay/stream?pieces=30", stream=True, timeout=60) as streamed:
             found.append(list(streamed.iter_lines())[-1].decode())
     found.append(httpx.post(f"{web}/pay/httpx", json={}, verify=False).json()["number"])
     with httpx.stream("POST", f"{web}/pay/httpx-stream?pieces=30", verify=False) as lines:

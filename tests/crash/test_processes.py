@@ -12,6 +12,7 @@ import pytest
 import durable
 from durable import task, workflow
 from tests.crash.effects import did, effects, reach
+from tests.patience import until
 
 if TYPE_CHECKING:
     from tests.crash.scenes import Scene
@@ -41,8 +42,7 @@ async def pay_async(number: int) -> int:
 
 @task
 def kill_when_begun(number: str) -> None:
-    while f"begin {number}" not in effects():
-        time.sleep(0.005)
+    until(lambda: f"begin {number}" in effects())
     reach("all begun")
 
 

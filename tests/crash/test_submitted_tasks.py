@@ -16,6 +16,7 @@ from durable.runs import sessions
 from tests.crash import graphs
 from tests.crash.effects import did, effects, is_first_start
 from tests.crash.zygote import KILLED, Zygote
+from tests.patience import LIMIT, until
 
 if TYPE_CHECKING:
     from tests.crash.scenes import Scene
@@ -169,10 +170,7 @@ def test_worker_processes_end_with_the_process_of_the_run(scene: Scene) -> None:
     """When the process of a run is killed, a body that runs in a worker process does not outlive it for long."""
     scene.kill("waiting", remote_wait)
     pid = int(effects_of(scene)[0].split()[1])
-    deadline = time.monotonic() + 30
-    while _is_alive(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not _is_alive(pid))
 
 
 def effects_of(scene: Scene) -> list[str]:
@@ -190,13 +188,12 @@ def _is_alive(pid: int) -> bool:
 @task(executor="processes")
 def wait_remotely() -> None:
     did(f"begun {os.getpid()}")
-    time.sleep(60)
+    time.sleep(LIMIT)
 
 
 @task
 def kill_when_begun() -> None:
-    while not any(effect.startswith("begun") for effect in effects()):
-        time.sleep(0.005)
+    until(lambda: any(effect.startswith("begun") for effect in effects()))
     did("waiting")
 
 

@@ -16,6 +16,7 @@ import pytest
 import durable
 from durable import task, workflow
 from tests.crash.effects import did
+from tests.patience import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-LIMIT = 30  # seconds after which the other process is taken to be lost
 _NUMBERS = struct.Struct("=i")
 
 

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.patience import LIMIT, until
 
 if TYPE_CHECKING:
     from tests.crash.scenes import Scene
@@ -65,7 +66,7 @@ class Flows:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LIMIT,
         )
 
     def kill(self, at: str, *arguments: str) -> None:
@@ -78,9 +79,8 @@ class Flows:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        while not self._reached.exists():
-            assert flow.poll() is None, "it ended before"
-            time.sleep(0.01)
+        until(lambda: self._reached.exists() or flow.poll() is not None)
+        assert flow.poll() is None, "it ended before"
         os.killpg(flow.pid, signal.SIGKILL)
         flow.wait()
         self._reached.unlink()

@@ -285,11 +285,11 @@ REQUESTS = """
 import durable, requests
 durable.patch("requests")
 def ask(path, token="a"):
-    response = requests.get(WEB + path, headers={"Authorization": token}, timeout=10)
+    response = requests.get(WEB + path, headers={"Authorization": token}, timeout=60)
     response.raise_for_status()
     return response.json()["number"]
 def order(path):
-    response = requests.post(WEB + path, json=[1], timeout=10)
+    response = requests.post(WEB + path, json=[1], timeout=60)
     response.raise_for_status()
     return response.json()
 """

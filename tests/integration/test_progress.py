@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import subprocess
@@ -80,13 +81,14 @@ class Terminal:
         )
         os.close(theirs)
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # what is read at once may end within a character
 
     def until(self, *texts: str) -> None:
         """Read on until these were shown one after the other."""
         for text in texts:
             begun = len(self.shown)
             while text not in self.shown[begun:]:
-                self.shown += os.read(self._ours, 1000).decode()
+                self.shown += self._decoder.decode(os.read(self._ours, 1000))
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.crash.plays import Ledger
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.rmtree(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+@settings(max_examples=150)
 @given(plan=_plans, crashes=st.lists(st.integers(1, 40), min_size=1, max_size=2), is_async=st.booleans())
 def test_a_run_that_is_killed_and_resumed_ends_like_one_that_was_not(
     zygote: Zygote, folder: str, plan: Plan, crashes: list[int], is_async: bool

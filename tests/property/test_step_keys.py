@@ -153,8 +153,8 @@ class SQLiteHistoryMachine(HistoryMachine):
     is_sqlite = True
 
 
-HistoryMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-SQLiteHistoryMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=30, deadline=None)
+HistoryMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
+SQLiteHistoryMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=30)
 TestHistory = HistoryMachine.TestCase
 TestSQLiteHistory = SQLiteHistoryMachine.TestCase
 

@@ -44,55 +44,55 @@ def said_by_requests(response: requests.Response) -> tuple[Any, ...]:
 
 
 def requests_plain(web: str) -> Iterator[Any]:
-    yield said_by_requests(requests.get(f"{web}/a", params={"b": "c"}, timeout=10))
-    response = requests.get(f"{web}/json", timeout=10)
+    yield said_by_requests(requests.get(f"{web}/a", params={"b": "c"}, timeout=60))
+    response = requests.get(f"{web}/json", timeout=60)
     yield response.json()
-    yield said_by_requests(requests.post(f"{web}/form?gzip=1", data={"a": "b"}, timeout=10))
-    yield said_by_requests(requests.put(f"{web}/put", json={"a": 1}, timeout=10))
-    yield said_by_requests(requests.patch(f"{web}/patch", data=b"bytes", timeout=10))
-    yield said_by_requests(requests.delete(f"{web}/delete", timeout=10))
-    yield said_by_requests(requests.head(f"{web}/head", timeout=10))
-    yield said_by_requests(requests.options(f"{web}/options", timeout=10))
-    yield said_by_requests(requests.request("POST", f"{web}/file", files={"f": ("a.txt", b"text")}, timeout=10))
-    yield said_by_requests(requests.post(f"{web}/open", data=io.BytesIO(b"file"), timeout=10))
-    yield said_by_requests(requests.get(f"{web}/go?to=/end", timeout=10))
-    yield said_by_requests(requests.get(f"{web}/go?to=/end", allow_redirects=False, timeout=10))
+    yield said_by_requests(requests.post(f"{web}/form?gzip=1", data={"a": "b"}, timeout=60))
+    yield said_by_requests(requests.put(f"{web}/put", json={"a": 1}, timeout=60))
+    yield said_by_requests(requests.patch(f"{web}/patch", data=b"bytes", timeout=60))
+    yield said_by_requests(requests.delete(f"{web}/delete", timeout=60))
+    yield said_by_requests(requests.head(f"{web}/head", timeout=60))
+    yield said_by_requests(requests.options(f"{web}/options", timeout=60))
+    yield said_by_requests(requests.request("POST", f"{web}/file", files={"f": ("a.txt", b"text")}, timeout=60))
+    yield said_by_requests(requests.post(f"{web}/open", data=io.BytesIO(b"file"), timeout=60))
+    yield said_by_requests(requests.get(f"{web}/go?to=/end", timeout=60))
+    yield said_by_requests(requests.get(f"{web}/go?to=/end", allow_redirects=False, timeout=60))
 
 
 def requests_sessions(web: str) -> Iterator[Any]:
-    yield said_by_requests(SESSION.get(f"{web}/before", timeout=10))
+    yield said_by_requests(SESSION.get(f"{web}/before", timeout=60))
     with requests.Session() as session:
         session.headers["X-Custom"] = "1"
         session.auth = ("user", "password")
-        yield said_by_requests(session.get(f"{web}/inside", timeout=10))
+        yield said_by_requests(session.get(f"{web}/inside", timeout=60))
         yield dict(session.cookies)
         prepared = session.prepare_request(requests.Request("POST", f"{web}/prepared", json=[1]))
-        yield said_by_requests(session.send(prepared, timeout=10))
+        yield said_by_requests(session.send(prepared, timeout=60))
     adapted = requests.Session()
     adapted.mount("http://", HTTPAdapter(max_retries=2))
-    yield said_by_requests(adapted.get(f"{web}/adapted", timeout=10))
+    yield said_by_requests(adapted.get(f"{web}/adapted", timeout=60))
 
 
 def requests_streams(web: str) -> Iterator[Any]:
-    with requests.get(f"{web}/s?pieces=40", stream=True, timeout=10) as response:
+    with requests.get(f"{web}/s?pieces=40", stream=True, timeout=60) as response:
         yield list(response.iter_lines())
-    with requests.get(f"{web}/t?pieces=40", stream=True, timeout=10) as response:
+    with requests.get(f"{web}/t?pieces=40", stream=True, timeout=60) as response:
         yield b"".join(response.iter_content(8192))
-    with requests.get(f"{web}/u?gzip=1", stream=True, timeout=10) as response:
+    with requests.get(f"{web}/u?gzip=1", stream=True, timeout=60) as response:
         yield response.json()
-    with requests.get(f"{web}/v?pieces=40", stream=True, timeout=10) as response:
+    with requests.get(f"{web}/v?pieces=40", stream=True, timeout=60) as response:
         yield next(response.iter_lines())
-    response = requests.get(f"{web}/w", stream=True, timeout=10)
+    response = requests.get(f"{web}/w", stream=True, timeout=60)
     yield response.raw.read()
 
 
 def requests_errors(web: str) -> Iterator[Any]:
     try:
-        requests.get(f"{web}/none?status=404", timeout=10).raise_for_status()
+        requests.get(f"{web}/none?status=404", timeout=60).raise_for_status()
     except requests.HTTPError as error:
         yield str(error), error.response is not None and error.response.status_code
     try:
-        requests.post(f"{NOWHERE}/nobody", timeout=10)
+        requests.post(f"{NOWHERE}/nobody", timeout=60)
     except requests.ConnectionError as error:
         yield type(error).__name__
 
@@ -287,7 +287,7 @@ def said_by_urllib(response: Any) -> tuple[Any, ...]:
 def urllib_plain(web: str) -> Iterator[Any]:
     with urlopen(f"{web}/a") as response:
         yield said_by_urllib(response)
-    yield said_by_urllib(urlopen(f"{web}/form", urllib.parse.urlencode({"a": "b"}).encode(), timeout=10))
+    yield said_by_urllib(urlopen(f"{web}/form", urllib.parse.urlencode({"a": "b"}).encode(), timeout=60))
     yield said_by_urllib(urlopen(Request(f"{web}/put", b"bytes", {"X-Custom": "1"}, method="PUT")))
     yield said_by_urllib(urlopen(Request(f"{web}/head", method="HEAD")))
     yield said_by_urllib(urlopen(f"{web}/go?to=/end"))

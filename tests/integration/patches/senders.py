@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def by_requests(method: str, url: str, data: Any = None, headers: dict[str, str] | None = None) -> Any:
-    response = requests.request(method, url, json=data, headers=headers, timeout=10)
+    response = requests.request(method, url, json=data, headers=headers, timeout=60)
     response.raise_for_status()
     return response.json()
 

@@ -78,10 +78,10 @@ def test_a_body_that_cannot_be_set_back_is_sent(web: str, ledger: Ledger) -> Non
 
     @workflow
     def run() -> None:
-        requests.post(f"{web}/a", data=Once(b"text"), timeout=10)
+        requests.post(f"{web}/a", data=Once(b"text"), timeout=60)
         urlopen(Request(f"{web}/b", Once(b"text"), {"Content-Length": "4"})).close()
-        with requests.get(f"{web}/c?quiet=1", stream=True, timeout=10) as answer:
-            requests.post(f"{web}/d", data=answer.raw, timeout=10)
+        with requests.get(f"{web}/c?quiet=1", stream=True, timeout=60) as answer:
+            requests.post(f"{web}/d", data=answer.raw, timeout=60)
 
     run()
     assert [each.body for each in ledger.entries] == [b"text", b"text", b"", b'{"number": 3}']

@@ -276,7 +276,7 @@ def test_a_stream_that_is_read_further_is_asked_for_again(web: str, ledger: Ledg
 
     @workflow
     def run() -> bytes:
-        with requests.get(f"{web}/s?pieces=40&same=1", stream=True, timeout=10) as response:
+        with requests.get(f"{web}/s?pieces=40&same=1", stream=True, timeout=60) as response:
             if count := reads.pop(0):
                 response.raw.read(count)
                 raise ValueError
@@ -295,7 +295,7 @@ def test_a_large_body_is_kept(web: str, ledger: Ledger, tmp_path: Path) -> None:
 
     @workflow
     def run() -> None:
-        sizes.append(len(requests.get(f"{web}/s?pieces=60000", timeout=10).content))
+        sizes.append(len(requests.get(f"{web}/s?pieces=60000", timeout=60).content))
         with httpx.stream("GET", f"{web}/s?pieces=60000", verify=False) as response:
             sizes.append(sum(map(len, response.iter_bytes())))
         raise ValueError
@@ -312,7 +312,7 @@ def test_a_large_body_is_kept(web: str, ledger: Ledger, tmp_path: Path) -> None:
 def test_uploads_count_by_what_can_be_read_twice(library: str, is_read: bool, web: str, ledger: Ledger) -> None:
     """Another content of an upload is another call, but for iterators that are not read before they are sent."""
     sends: dict[str, Callable[[Any], object]] = {
-        "requests": lambda body: requests.post(f"{web}/a", data=body, timeout=10),
+        "requests": lambda body: requests.post(f"{web}/a", data=body, timeout=60),
         "urllib": lambda body: urlopen(Request(f"{web}/a", body)).close(),
         "httpx": lambda body: httpx.post(f"{web}/a", content=body, verify=False),
     }
@@ -337,9 +337,9 @@ def test_a_thread_without_the_run_is_warned_of(web: str, ledger: Ledger) -> None
     """A POST that cannot be recorded while a run is active is made, and says so once; other calls say nothing."""
 
     def work() -> None:
-        requests.get(f"{web}/a", timeout=10)
-        requests.post(f"{web}/b", timeout=10)
-        requests.post(f"{web}/b", timeout=10)
+        requests.get(f"{web}/a", timeout=60)
+        requests.post(f"{web}/b", timeout=60)
+        requests.post(f"{web}/b", timeout=60)
 
     @workflow
     def run() -> None:
