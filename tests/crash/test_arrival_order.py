@@ -7,12 +7,16 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.crash.arrival_programs import POINTS, SHAPES, Stage, is_unique, perform
 from tests.crash.plays import Ledger
 from tests.crash.zygote import Zygote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow
 
@@ -44,26 +48,34 @@ def _judge(stage: Stage, result: list[str], undisturbed: list[str]) -> tuple[lis
     return faults, ledger.drifted
 
 
+@pytest.fixture(scope="module")
+def zygotes() -> Iterator[tuple[Zygote, Zygote]]:
+    """Two, so that two runs are played at the same time."""
+    with Zygote(*_PRELOADED) as one, Zygote(*_PRELOADED) as other:
+        yield one, other
+
+
 @pytest.mark.parametrize("is_paid", [False, True], ids=["idempotent", "paid"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_order_of_arrival_makes_a_finished_step_look_new(shape: str, is_paid: bool, memory_folder: str) -> None:
+def test_no_order_of_arrival_makes_a_finished_step_look_new(
+    shape: str, is_paid: bool, zygotes: tuple[Zygote, Zygote], memory_folder: str
+) -> None:
     """Killed anywhere, resumed with other delays: nothing finished is repeated, every branch keeps what it was given,
     and only what was in flight is in doubt. Half of the runs take the same course on any machine: few of them drift."""
-    with Zygote(*_PRELOADED) as one, Zygote(*_PRELOADED) as other, ThreadPoolExecutor(2) as pool:
-        [undisturbed] = one.run(perform, [Stage(memory_folder, shape, is_paid, -1)], 0, 0)
+    [undisturbed] = zygotes[0].run(perform, [Stage(memory_folder, shape, is_paid, -1)], 0, 0)
 
-        def play(zygote: Zygote, seeds: range) -> list[tuple[list[str], bool]]:
-            folder = Path(memory_folder, str(seeds.start))  # a store of their own, where nobody else writes
-            folder.mkdir()
-            stages = [Stage(str(folder), shape, is_paid, seed, is_steady=seed % 2 == 0) for seed in seeds]
-            return [
-                outcome
-                for start in range(0, len(stages), TOGETHER)
-                for outcome in _disturb(zygote, stages[start : start + TOGETHER], undisturbed)
-            ]
+    def play(zygote: Zygote, seeds: range) -> list[tuple[list[str], bool]]:
+        folder = Path(memory_folder, str(seeds.start))  # a store of their own, where nobody else writes
+        folder.mkdir()
+        stages = [Stage(str(folder), shape, is_paid, seed, is_steady=seed % 2 == 0) for seed in seeds]
+        return [
+            outcome
+            for start in range(0, len(stages), TOGETHER)
+            for outcome in _disturb(zygote, stages[start : start + TOGETHER], undisturbed)
+        ]
 
-        halves = pool.map(play, (one, other), (range(0, SEEDS, 2), range(1, SEEDS, 2)))
-        steady, timed = halves
+    with ThreadPoolExecutor(2) as pool:
+        steady, timed = pool.map(play, zygotes, (range(0, SEEDS, 2), range(1, SEEDS, 2)))
     assert [fault for faults, _ in (*steady, *timed) for fault in faults] == []
     twice, once = steady[::2], steady[1::2]
     assert sum(drifted for _, drifted in once) <= DRIFTED * len(once)

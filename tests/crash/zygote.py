@@ -1,21 +1,26 @@
 """A process that forks others on request: each job runs in a fork that opened nothing before, and may be killed.
 
-Importing the library takes far longer than forking, so thousands of real crashes take minutes, not hours. The zygote
-itself has one thread, opens no store and starts no loop.
+Importing the library takes far longer than forking, so thousands of real crashes take minutes, not hours. A zygote has
+imported what its tests need beyond that; it is itself a fork of the one process that has imported the library. Both have
+one thread, open no store and start no loop.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
+import gc
 import os
 import pickle
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 
 KILLED = "killed"
 INTERRUPTED = "interrupted"
+_FORKED = b"."
 _Blow = tuple[float, signal.Signals]  # after so many seconds; which signal
 _LIMIT = 240  # seconds after which a fork is taken to hang: before the test that waits for it
 _ROOT = Path(__file__).parents[2]
@@ -48,23 +54,17 @@ class Zygote:
     """Runs module-level functions in forks of a fresh interpreter."""
 
     def __init__(self, *preloaded: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.zygote", *preloaded],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=_ROOT,
-        )
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            socket.send_fds(_ancestor(), [pickle.dumps(preloaded)], [theirs.fileno()])
+            assert _ancestor().recv(1) == _FORKED
+            self._line = ours.makefile("rwb")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait(LIMIT)
+        self._line.close()
 
     def run(self, function: Callable[..., Any], *args: Any, blow: _Blow | None = None) -> Any:
         """Give what the function returned, KILLED if its process was killed, INTERRUPTED if Ctrl-C left the function;
@@ -72,21 +72,53 @@ class Zygote:
 
         With `blow` the process gets a signal after so many seconds, wherever it is then.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        pickle.dump((function, args, blow), self._process.stdin)
-        self._process.stdin.flush()
-        returned, answer = pickle.load(self._process.stdout)
+        pickle.dump((function, args, blow), self._line)
+        self._line.flush()
+        returned, answer = pickle.load(self._line)
         if not returned:
             raise ForkEndedError(answer) if isinstance(answer, int) else AssertionError(answer)
         return answer
 
 
-def _serve() -> None:
+@cache
+def _ancestor() -> socket.socket:
+    """Give the line to the process that zygotes are forks of; it ends when this one does."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.zygote", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=_ROOT,
+            pass_fds=[theirs.fileno()],
+        )
+    atexit.register(process.wait, LIMIT)
+    atexit.register(ours.close)
+    return ours
+
+
+def _fork_zygotes(line: socket.socket) -> None:
+    """Fork a zygote for each line that comes in, with the names of the modules that it imports."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for zygotes
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it means the functions alone
+    while True:
+        names, descriptors, _, _ = socket.recv_fds(line, 65536, 1)
+        if not names:
+            return
+        if not os.fork():
+            line.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _import_all(pickle.loads(names))
+            _serve(socket.socket(fileno=descriptors[0]))
+            os._exit(0)
+        os.close(descriptors[0])
+        line.send(_FORKED)
+
+
+def _serve(line: socket.socket) -> None:
     """Fork for each job that comes in, and answer with its outcome."""
-    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it means the function alone
+    jobs, answers = line.makefile("rb"), line.makefile("wb")
     while True:
         try:
             function, args, blow = pickle.load(jobs)
@@ -131,10 +163,8 @@ def _interruptible(function: Callable[..., Any], *args: Any) -> Any:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _warm_up(modules: list[str]) -> None:
+def _warm_up() -> None:
     """Do once what every fork would do first; nothing stays open."""
-    for module in modules:
-        __import__(module)
     for name in durable.__all__:
         getattr(durable, name)
     with tempfile.TemporaryDirectory() as folder:
@@ -142,12 +172,19 @@ def _warm_up(modules: list[str]) -> None:
         store.runs(RunFilter(lineage="none"))
         store.runs(RunFilter(prefix="none", limit=6))
         store.close()
+    os.chdir("/")  # where no project has settings
+
+
+def _import_all(modules: list[str]) -> None:
+    """Import modules, and look at the code of the tasks in them."""
     for module in modules:
+        __import__(module)
         for value in vars(sys.modules[module]).values():
             if isinstance(value, durable.Task):
                 assert value.definition.code
+    gc.freeze()  # what the forks share stays shared
 
 
 if __name__ == "__main__":
-    _warm_up(sys.argv[1:])
-    _serve()
+    _warm_up()
+    _fork_zygotes(socket.socket(fileno=int(sys.argv[1])))
