@@ -72,6 +72,7 @@ def test_branches_killed_at_every_commit(zygote: Zygote, memory_folder: str, whe
         assert zygote.run(receive_in_branches, box) == ALL
         if not was_killed:
             break
+    assert number > COUNT
 
 
 @both_kinds

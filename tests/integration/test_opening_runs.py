@@ -85,9 +85,9 @@ async def test_a_run_that_was_cancelled_while_it_was_opened_is_free(tmp_path: Pa
             opening = asyncio.ensure_future(asked())
             for _ in range(passes):
                 await asyncio.sleep(0)
-            if opening.cancel():
-                with pytest.raises(asyncio.CancelledError):
-                    await opening
+            assert opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
             assert zygote.run(_resume_elsewhere, db) == "answer"
 
 
