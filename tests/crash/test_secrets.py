@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT = Path(__file__).parents[2]
+COMMANDS = """
+import sys
+from durable.cli import main
+
+for words in ("ls", "show main", "show main --json", "costs", "graph main", "show async", "explain main #1 --json"):
+    sys.argv[1:] = words.split()
+    try:
+        main()
+    except SystemExit as end:
+        print("exit code", end.code or 0)
+"""
 _CANARY = re.compile(rb"canary\d{3}!")
 _ENCODED = re.compile(rb"[A-Za-z0-9!#$%&()*+\-;<=>?@^_`{|}~/]{30,}")
 
@@ -71,10 +82,9 @@ def test_200_secrets_are_nowhere(tmp_path: Path, key: str) -> None:
     said.append(start(tmp_path, python, *program, **environ))
     made = [int(line) for text in said for line in text.splitlines() if line.isdigit()]
     assert min(made) >= 200, said[0][-2000:]
-    durable = (python, "-c", "from durable.cli import main; main()")
-    for words in ("ls", "show main", "show main --json", "costs", "graph main", "show async", "explain main #1 --json"):
-        said.append(start(tmp_path, *durable, *words.split(), **environ))
-        assert "Traceback" not in said[-1]
+    said.append(start(tmp_path, python, "-c", COMMANDS, **environ))
+    assert "Traceback" not in said[-1]
+    assert said[-1].count("exit code 0\n") == 7, said[-1]
     files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert {"durable.db", "events", "log", "ledger"} <= files.keys()
     assert {name: sorted(found) for name, data in files.items() if (found := found_in(data))} == {}
