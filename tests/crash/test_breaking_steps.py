@@ -286,12 +286,12 @@ def with_a_timeout() -> str:
 def _end_when_told() -> str:
     """Let the first body end when it is said that the second attempt waits for it."""
 
-    def tell(message: object, *_: object) -> None:
+    def tell(message: Warning | str, *_: object) -> None:
         if "executed again when it has ended" in str(message):
             did("told")
             told.set()
 
-    warnings.showwarning = tell
+    warnings.showwarning = tell  # type: ignore[assignment]  # it looks at the message alone
     return with_a_timeout()
 
 
