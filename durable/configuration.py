@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from durable.errors import ConfigurationError, StoreUnusableError
 from durable.options import OnDrift
@@ -24,8 +22,7 @@ _FOLDER, _FILE = ".durable", "durable.db"
 _PROJECT_KEYS = {"db", "after_success", "patch", "tasks"}
 
 
-@dataclass(frozen=True, slots=True)
-class Switches:
+class Switches(NamedTuple):
     """What the environment says about the next call; cheap to read."""
 
     fresh: bool
@@ -49,8 +46,7 @@ class Switches:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Where the store is, where that comes from, and the keys that seal its values."""
 
     db: str
@@ -99,10 +95,10 @@ def project_table(start: Path) -> tuple[str, dict[str, Any]]:
 def _project_table(path: Path) -> dict[str, Any] | None:
     """Read the `[tool.durable]` of a file, None if it has none."""
     try:
-        project = tomllib.loads(path.read_text(encoding="utf-8"))
+        project = _parsed(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # it is neither UTF-8 nor TOML
         raise ConfigurationError(f"{path} cannot be read: {error}.") from error
     tool: Any = project.get("tool", {})
     table: Any = tool.get("durable") if isinstance(tool, dict) else tool
@@ -115,6 +111,12 @@ def _project_table(path: Path) -> dict[str, Any] | None:
             f"{path}: [tool.durable] has no setting {min(unknown)!r}. Known: {', '.join(sorted(_PROJECT_KEYS))}."
         )
     return table
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 -- slow to import, and many scripts stand in no project
+
+    return tomllib.loads(text)
 
 
 def _project_store(path: Path) -> str | None:

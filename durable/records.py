@@ -6,7 +6,7 @@ numbered by one counter per run (`seq`, `done`), so the order in which things ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -153,8 +153,7 @@ class RunRecord:
     lineage: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """What a store knows of a run's steps when the run is claimed: enough to read them page by page.
 
     `steps` and `succeeded` count no `ITEMS`. `last_progress` is the `last_done` of those that are not executed in every
@@ -168,18 +167,16 @@ class History:
     last_progress: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Answer to a claim: the run as it is now and, if it was granted, as it was before."""
 
     run: RunRecord
     granted: bool
     previous: RunRecord | None = None
-    history: History = field(default_factory=History)
+    history: History = History()
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Something sent to a run: its name, its payload, and when it was sent, in seconds since 1970.
 
     `key` names the sending, so that one that is repeated counts once; None: each counts. `number` is the store's: it grows
@@ -254,8 +251,7 @@ class StepQuery:
     lean: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunFilter:
+class RunFilter(NamedTuple):
     """Which runs to list; all conditions must hold. `prefix` is of the id, `other_than` a workflow that is left out, times
     are seconds since 1970.
     """
@@ -270,8 +266,7 @@ class RunFilter:
     limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunSummary:
+class RunSummary(NamedTuple):
     """One line of a list of runs: the run and how many of its steps, without `ITEMS`, are in which status."""
 
     run: RunRecord

@@ -44,7 +44,7 @@ Options:
   --arg, --json   Inputs of a workflow, converted by its type hints.
   -h, --help      Show this and exit.
 """
-_WORKFLOW = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_WORKFLOW = r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*"
 _VALUED = {"--id": "run_id", "--task": "tasks", "--patch": "patches", "--budget": "budget"}  # option: field of Options
 _SEVERAL = {"--task", "--patch"}
 
@@ -110,7 +110,7 @@ def run(db: str | None, words: list[str]) -> Any:
 
 def _names_workflow(target: str) -> bool:
     is_file = os.path.exists(target) or target.partition(":")[0].endswith(".py")
-    return _WORKFLOW.fullmatch(target) is not None and not is_file
+    return not is_file and re.fullmatch(_WORKFLOW, target) is not None
 
 
 def parse(words: list[str]) -> tuple[Options, list[str]]:

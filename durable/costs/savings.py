@@ -6,8 +6,8 @@ Replayed steps are counted when the run ends, so that replaying itself costs not
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable.costs.costs import Cost, cost_of, dollars, packed, total_of, unpacked
 from durable.costs.recorded_costs import cost_steps, run_cost, saved_cost
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 _TALLY = "tally"  # in the outcome of a run
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """Steps that were replayed and executed, what was spent, and what was not spent again: money and seconds of steps.
 
     A replayed step counts as one, whatever was called in it; `cost` is what the run cost in all its executions.
@@ -34,9 +33,9 @@ class Tally:
     replayed: int = 0
     executed: int = 0
     seconds: float = 0.0
-    spent: Cost = field(default_factory=Cost)
-    saved: Cost = field(default_factory=Cost)
-    cost: Cost = field(default_factory=Cost)
+    spent: Cost = Cost()
+    saved: Cost = Cost()
+    cost: Cost = Cost()
 
     def __bool__(self) -> bool:
         """Whether there is anything to tell."""
@@ -56,8 +55,7 @@ class Tally:
 
     def joined(self, below: Tally) -> Tally:
         """Add what was done in a run that this one called; its costs are counted here already."""
-        return replace(
-            self,
+        return self._replace(
             replayed=self.replayed + below.replayed,
             executed=self.executed + below.executed,
             seconds=self.seconds + below.seconds,
@@ -81,11 +79,10 @@ def tally_of(execution: Execution) -> Tally:
         if is_resumed:
             for history in list(execution.histories.values()):
                 replayed, seconds = _replayed(store, execution, history)
-                tally = replace(tally, replayed=tally.replayed + replayed, seconds=tally.seconds + seconds)
+                tally = tally._replace(replayed=tally.replayed + replayed, seconds=tally.seconds + seconds)
         if ledger is not None:
             execution.journal.flush_all()
-            tally = replace(
-                tally,
+            tally = tally._replace(
                 spent=cost_of(ledger.spent),
                 cost=run_cost(store, execution.id, alive=True),
                 saved=_saved(store, execution.id, ledger.replayed) if ledger.replayed else Cost(),

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import threading
 import time
-import uuid
 from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,9 @@ class PlainBody:
     def __init__(self, run: PlainRun, *, is_async: bool) -> None:
         self.run = run
         self.is_async = is_async
-        self.idempotency_key = str(uuid.uuid4())
+        from uuid import uuid4  # noqa: PLC0415 -- slow to import, and seldom needed
+
+        self.idempotency_key = str(uuid4())
 
 
 BODY: contextvars.ContextVar[PlainBody | None] = contextvars.ContextVar("durable_plain_body", default=None)
@@ -102,7 +104,7 @@ def plain_run(workflow: WorkflowDefinition, args: tuple[Any, ...], kwargs: dict[
     body = BODY.get()
     inherited = body.run.context if body is not None else ABSENT
     context = inherited if workflow.context is ABSENT else workflow.context
-    return PlainRun(run_id or f"{workflow.title}-{uuid.uuid4().hex[:16]}", context)
+    return PlainRun(run_id or f"{workflow.title}-{os.urandom(8).hex()}", context)
 
 
 def post(run_id: str, name: str, payload: Any) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN_DIGITS = 8
 _SHOWN_KEY_LENGTH = 120
 _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "~": "%7E", ":": "%3A", "\0": "%00", "\n": "%0A", "\r": "%0D"})
-_SURROGATE = re.compile("[\ud800-\udfff]")  # as in file names that were not written in UTF-8
+_SURROGATE = "[\ud800-\udfff]"  # as in file names that were not written in UTF-8
 
 
 class Scope:
@@ -126,7 +126,7 @@ def encloses(outer: str, inner: str) -> bool:
 def escape(text: str) -> str:
     """Make a text a single segment of a path: separators are percent-encoded, and what UTF-8 does not hold."""
     escaped = text.translate(_ESCAPES)
-    return escaped if escaped.isascii() else _SURROGATE.sub(_escape_surrogate, escaped)
+    return escaped if escaped.isascii() else re.sub(_SURROGATE, _escape_surrogate, escaped)
 
 
 def _escape_surrogate(found: re.Match[str]) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable.configuration import find_store
 from durable.declarations import naming
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     from durable.scripts.targets import Targets
 
 
-@dataclass(frozen=True)
-class Invocation:
+class Invocation(NamedTuple):
     """What a command asks for: a program by its path, or by its name if it is a module, and how it is to be run."""
 
     program: str

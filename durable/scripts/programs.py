@@ -11,10 +11,9 @@ import builtins
 import importlib.util
 import os
 import sys
-from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable.errors import ConfigurationError
 from durable.suggestions import suggestion
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 _former_main: list[ModuleType] = []  # a module that is let go loses its variables
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """A script, or a module that was named by -m; `path` is the absolute path of its file, `argv0` its `sys.argv[0]`."""
 
     path: str

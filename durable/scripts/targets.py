@@ -10,7 +10,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable.configuration import project_table
 from durable.declarations.definitions import TASK_OPTIONS
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 
     from durable.scripts.programs import Program
 
-_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _IN_DECORATORS_ONLY = {"no_effect_on", "reconcile", "retry", "undo", "cost"}  # TOML has no functions and classes
 _OPTIONS = sorted(TASK_OPTIONS - _IN_DECORATORS_ONLY)
 _CLOSE = " (did you mean {!r}?)"
 _Options = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class ProjectSettings:
+class ProjectSettings(NamedTuple):
     """What `[tool.durable]` says about programs."""
 
     path: str
@@ -102,11 +101,11 @@ class Targets:
 
     def _add(self, target: str, program: Program | None, options: _Options | None = None) -> None:
         head, colon, name = target.rpartition(":")
-        if not _DOTTED.fullmatch(name):
+        if not re.fullmatch(_DOTTED, name):
             raise ConfigurationError(f"Target {target!r} names no function: write mod:func or mod:Class.method.")
         if program is not None and (not colon or _means(head, program)):
             self.own.setdefault(name, {}).update(options or {})
-        elif head.endswith(".py") or not _DOTTED.fullmatch(head):
+        elif head.endswith(".py") or not re.fullmatch(_DOTTED, head):
             other = "the script that is executed" if head.endswith(".py") else "a module"
             raise ConfigurationError(f"Target {target!r}: {head!r} is not {other}. Write mod:func or mod:Class.method.")
         else:

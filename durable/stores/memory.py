@@ -204,7 +204,7 @@ class MemoryStore:
                     return earlier.number
             if run is None or run.status in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
                 return 0
-            sent.append(replace(message, number=next(self._numbers)))
+            sent.append(message._replace(number=next(self._numbers)))
             return sent[-1].number
 
     def next_message(self, run_id: str, name: str, *, after: int = 0) -> Message | None:

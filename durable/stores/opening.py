@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from durable.errors import ConfigurationError
@@ -35,6 +34,8 @@ def open_store(location: str | os.PathLike[str]) -> Store:
                 f"{url!r} names no file. Write sqlite:///relative/path or sqlite:////absolute/path."
             )
         return SQLiteStore(path)
+    from importlib import metadata  # noqa: PLC0415 -- slow to import, needed for stores of other packages only
+
     for point in metadata.entry_points(group=_GROUP, name=scheme):
         opened: Store = point.load()(url)
         return opened

@@ -9,9 +9,8 @@ import shlex
 import sys
 from collections import Counter
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +28,7 @@ _shown: Counter[str] = Counter()
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(NamedTuple):
     """Whoever asks for runs: how they ask for a new one, and how they wait for one that is under way."""
 
     fresh: str

@@ -134,10 +134,10 @@ class MessagesContract(StoreCase):
         self.consume(store, run, make_step(1), number)
         assert store.post_message(message) == number
         assert store.next_message("run", "go") is None
-        assert store.post_message(replace(message, run_id="other")) != number
+        assert store.post_message(message._replace(run_id="other")) != number
         store.write(Batch(ended=(replace(run, status=RunStatus.SUCCEEDED, owner=""),), fences=self.fences(run)))
         assert store.post_message(message) == number
-        assert store.post_message(replace(message, key="new")) == 0
+        assert store.post_message(message._replace(key="new")) == 0
         self.close(store)
 
     def test_notice_of_messages(self) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import traceback
 from base64 import b85decode, b85encode
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable.errors import CorruptRecordError, ReplayedError
 from durable.values.codecs import Unserializable, storable_parts
@@ -25,8 +24,7 @@ _HIDDEN = "(sensitive)"
 _MAX_CHAIN = 10  # causes of causes, groups in groups
 
 
-@dataclass(frozen=True)
-class StoredError:
+class StoredError(NamedTuple):
     """What can be shown of a stored exception without decoding any object; `members` are those of a group."""
 
     type_name: str
@@ -82,8 +80,7 @@ def _full_name(stored: dict[str, Any]) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(NamedTuple):
     """Between an exception and what JSON holds of it."""
 
     serializer: Serializer

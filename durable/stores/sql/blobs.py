@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -44,7 +43,7 @@ class Blobs:
         return b"\0" + digest
 
     def _write(self, path: Path, value: bytes) -> None:
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        partial = path.with_name(f".{path.name}.{os.urandom(16).hex()}")
         try:
             with os.fdopen(open_private(partial), "wb") as file:
                 file.write(value)

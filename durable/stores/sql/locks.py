@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import lock_descriptor, unlock_descriptor
@@ -91,7 +90,7 @@ class Owners:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.token = uuid.uuid4().hex
+        self.token = os.urandom(16).hex()
         self._path = folder / self.token
         self._descriptor = -1
         self._sign_on()
