@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from durable.identity.fingerprints import cheap_label
-from durable.identity.step_keys import escape
+from durable.identity.labels import escape
 from durable.runs.execution import FRAME, Frame
 from durable.steps.effects import drive_async
 from durable.steps.plain_steps import live_plainly

@@ -11,12 +11,11 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from durable.costs.costs import budget_of
 from durable.declarations.naming import check_run_id, is_script, names_script, stable_module_name
 from durable.declarations.signatures import Binding, Signature
 from durable.errors import DefinitionError
+from durable.identity.labels import escape, label_prefix
 from durable.identity.secrets_of_calls import is_secret_name
-from durable.identity.step_keys import escape, label_prefix
 from durable.options import ABSENT, as_tuple, check_known, check_task, check_workflow, template_fields
 
 if TYPE_CHECKING:
@@ -395,6 +394,8 @@ def _converted(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(given.get("timeout"), timedelta):
         given["timeout"] = given["timeout"].total_seconds()
     if given.get("budget") is not None:
+        from durable.costs.costs import budget_of  # noqa: PLC0415 -- few workflows have a budget
+
         try:
             given["budget"] = budget_of(given["budget"])
         except ValueError as error:

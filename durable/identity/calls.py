@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from durable.errors import ConfigurationError, FingerprintError
 from durable.identity.encoding import SCALARS, encode_type
 from durable.identity.fingerprints import encode, encode_argument, encode_self
-from durable.identity.step_keys import content_digest, label_prefix, shown_label
+from durable.identity.labels import label_prefix
+from durable.identity.step_keys import content_digest, shown_label
 from durable.steps.details import short_digest
 
 if TYPE_CHECKING:

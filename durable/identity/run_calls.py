@@ -14,10 +14,11 @@ from durable.declarations.naming import check_run_id, module_name, script_path
 from durable.declarations.programs import is_another, program_digest
 from durable.errors import ConfigurationError, CorruptRecordError, InputsChangedError
 from durable.identity.calls import Call
+from durable.identity.labels import escape
 from durable.identity.namesakes import refuse_foreign_run
 from durable.identity.run_inputs import warn_of_inputs_without_value
 from durable.identity.secrets_of_calls import holds_secrets, secret_texts
-from durable.identity.step_keys import content_digest, escape
+from durable.identity.step_keys import content_digest
 from durable.options import ABSENT
 from durable.records import RunRecord, RunStatus
 from durable.runs import sessions

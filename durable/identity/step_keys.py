@@ -6,10 +6,10 @@ occurrence counts calls of the same content in the same scope.
 
 from __future__ import annotations
 
-import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from durable.identity.labels import escape
 from durable.records import StepFlag
 from durable.steps.details import Details
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _SHOWN_DIGITS = 8
 _SHOWN_KEY_LENGTH = 120
-_ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "~": "%7E", ":": "%3A", "\0": "%00", "\n": "%0A", "\r": "%0D"})
-_SURROGATE = "[\ud800-\udfff]"  # as in file names that were not written in UTF-8
 
 
 class Scope:
@@ -121,22 +119,6 @@ def join(*parts: str) -> str:
 def encloses(outer: str, inner: str) -> bool:
     """Whether a path is another one or leads to it."""
     return not outer or inner == outer or inner.startswith(f"{outer}/")
-
-
-def escape(text: str) -> str:
-    """Make a text a single segment of a path: separators are percent-encoded, and what UTF-8 does not hold."""
-    escaped = text.translate(_ESCAPES)
-    return escaped if escaped.isascii() else re.sub(_SURROGATE, _escape_surrogate, escaped)
-
-
-def _escape_surrogate(found: re.Match[str]) -> str:
-    return f"%u{ord(found[0]):X}"
-
-
-def label_prefix(label: str) -> bytes:
-    """Frame a task's label as the beginning of what a call says."""
-    name = label.encode()
-    return len(name).to_bytes(4, "big") + name
 
 
 def content_digest(prefix: bytes, discriminator: bytes) -> bytes:

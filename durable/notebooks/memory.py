@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from durable.identity.step_keys import Scope, escape, join
+from durable.identity.labels import escape
+from durable.identity.step_keys import Scope, join
 from durable.records import StepFlag, StepQuery, StepStatus
 from durable.step_pages import all_steps, step_at
 from durable.steps.history import StepHistory

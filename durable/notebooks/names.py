@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.declarations.naming import check_run_id
 from durable.errors import ConfigurationError
-from durable.identity.step_keys import escape
+from durable.identity.labels import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from durable.identity.step_keys import Scope, escape, idempotency_key, join
+from durable.identity.labels import escape
+from durable.identity.step_keys import Scope, idempotency_key, join
 from durable.records import StepFlag, StepRecord, StepStatus
 from durable.steps.history import StepHistory
 from durable.steps.verdicts import Drift, Past, Verdict, decide, decide_drift

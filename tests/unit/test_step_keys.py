@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from durable.identity.step_keys import Scope, content_digest, escape, idempotency_key, join, label_prefix, shown_label
+from durable.identity.labels import escape, label_prefix
+from durable.identity.step_keys import Scope, content_digest, idempotency_key, join, shown_label
 from durable.steps.history import StepHistory
 from durable.stores.memory import MemoryStore
 from tests.unit.histories import make_step
