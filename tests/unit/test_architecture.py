@@ -17,6 +17,8 @@ from durable import errors
 
 PACKAGE = Path(durable.__file__).parent
 HEAVY = ("sqlalchemy", "dill", "tenacity", "filelock", "typer", "rich")
+OF_RUNS = ("durable.records", "durable.costs", "durable.steps", "durable.runs", "durable.values", "durable.stores")
+OF_OTHER_PROGRAMS = ("wrapt", "importlib.metadata", "tomllib", "uuid", "durable.patches", "durable.notebooks")
 ERRORS = [value for value in vars(errors).values() if inspect.isclass(value) and value.__module__ == errors.__name__]
 
 
@@ -61,10 +63,24 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_the_package_is_light() -> None:
-    """`from durable import task, workflow` imports none of the heavy dependencies."""
-    program = f"import sys; from durable import task, workflow; print([m for m in {HEAVY!r} if m in sys.modules])"
+    """`from durable import task, workflow` imports none of the heavy dependencies, and nothing that runs need."""
+    program = f"import sys; from durable import task, workflow; print([m for m in {HEAVY + OF_RUNS!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_program_waits_for_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    """`durable run` imports, for a program without tasks, none of the slow modules that only others need."""
+    (tmp_path / ".durable").mkdir(mode=0o700)
+    (tmp_path / "program.py").write_text("import sys; print(*sys.modules)")
+    command = ("-m", "durable", "run")
+    plain, ours = (
+        subprocess.run(
+            [sys.executable, *start, "program.py"], capture_output=True, text=True, check=True, cwd=tmp_path
+        ).stdout.split()
+        for start in ((), command)
+    )
+    assert {*ours} & {*HEAVY, *OF_OTHER_PROGRAMS} - {*plain, "filelock"} == set()
 
 
 def test_imports_form_layers() -> None:
