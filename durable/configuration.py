@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from durable.errors import ConfigurationError, StoreUnusableError
@@ -113,7 +114,9 @@ def _project_table(path: Path) -> dict[str, Any] | None:
     return table
 
 
+@lru_cache(maxsize=8)
 def _parsed(text: str) -> dict[str, Any]:
+    """Parse a file that is asked for again and again while a run begins."""
     import tomllib  # noqa: PLC0415 -- slow to import, and many scripts stand in no project
 
     return tomllib.loads(text)

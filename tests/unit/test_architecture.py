@@ -64,7 +64,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_importing_the_package_is_light() -> None:
     """`from durable import task, workflow` imports none of the heavy dependencies, and nothing that runs need."""
-    program = f"import sys; from durable import task, workflow; print([m for m in {HEAVY + OF_RUNS!r} if m in sys.modules])"
+    program = (
+        f"import sys; from durable import task, workflow; print([m for m in {HEAVY + OF_RUNS!r} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

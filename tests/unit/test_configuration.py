@@ -127,6 +127,13 @@ def test_errors_in_the_project_file(project: Path, text: str, reason: str) -> No
     assert str(project / "pyproject.toml") in str(caught.value)
 
 
+def test_an_edited_project_file_counts_at_once(project: Path) -> None:
+    """What was read of a project file before does not outlive an edit."""
+    for name in ("one.db", "two.db"):
+        (project / "pyproject.toml").write_text(f"[tool.durable]\ndb = '{name}'\n")
+        assert find_store(project, {})[0] == str(project / name)
+
+
 def test_project_file_that_is_not_text(project: Path) -> None:
     """Bytes that are not UTF-8 are a mistake in the file, not a crash."""
     (project / "pyproject.toml").write_bytes(b"\xff\xfe")
