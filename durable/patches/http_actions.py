@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from durable.errors import ConfigurationError, FingerprintError
@@ -37,8 +37,7 @@ _REDIRECTS = range(300, _BAD_REQUEST)
 _SENT_AGAIN = frozenset({307, 308})  # redirects that ask for the same request elsewhere
 
 
-@dataclass(frozen=True, slots=True)
-class KnownReceiver:
+class KnownReceiver(NamedTuple):
     """A host that honours idempotency keys: in which header, and for how many seconds it remembers them (None: unknown)."""
 
     header: str = "Idempotency-Key"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import smtplib
-from email import message_from_bytes, policy
+from email import message_from_bytes
 from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action, proves_nothing_happened
@@ -28,7 +28,7 @@ def _describe(
     sendmail: Callable[..., Any], server: smtplib.SMTP, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Action:
     sender, recipients, message = _arguments(*args, **kwargs)
-    parsed = message_from_bytes(message, policy=policy.compat32)
+    parsed = message_from_bytes(message)
 
     def perform() -> Any:
         is_connected = getattr(server, "sock", None) is not None
