@@ -25,9 +25,9 @@ _SHOWN_KEY_LENGTH = 120
 class Scope:
     """A place in the run's tree that calls are made from; counts the occurrences of each content.
 
-    `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` is
-    set once a step in it that was recorded as failed or cancelled had to be executed again, `renewed` once one with a
-    recorded result was.
+    `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` holds the
+    keys of the steps in it that were recorded as failed or cancelled and had to be executed again, `renewed` is set once one
+    with a recorded result was.
     """
 
     __slots__ = ("_children", "_counts", "branch", "container", "history", "outer", "renewed", "tried_again")
@@ -37,7 +37,7 @@ class Scope:
         self.branch = branch
         self.history = history
         self.outer = outer
-        self.tried_again = False
+        self.tried_again: set[str] | None = None
         self.renewed = False
         self._counts: dict[bytes, int] = {}
         self._children: dict[str, Scope] | None = None
@@ -91,14 +91,24 @@ class Scope:
 
     def deviates(self, *, idempotent: bool) -> bool:
         """Whether calls here may rightly differ from the recorded ones: after a step in this scope, or in one around it,
-        that was tried again; for an idempotent call also after one that is executed in every execution.
+        that was tried again; for an idempotent call also inside that step, and after one that is executed in every execution.
         """
         scope: Scope | None = self
+        inside = ""
         while scope is not None:
-            if scope.tried_again or (idempotent and scope.renewed):
+            if idempotent and (scope.tried_again or scope.renewed):
                 return True
+            if scope.tried_again and not scope.tried_again <= {inside}:
+                return True
+            inside = scope.container
             scope = scope.outer
         return False
+
+    def note_another_try(self, key: str) -> None:
+        """Note that the step of this key had failed or was cancelled, and is executed again."""
+        if self.tried_again is None:
+            self.tried_again = set()
+        self.tried_again.add(key)
 
 
 def items_container(key: str) -> str:

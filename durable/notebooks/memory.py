@@ -48,6 +48,10 @@ class Memory(StepHistory):
         """Whether nothing is recorded; what cells called before in this kernel counts, too."""
         return not self._latest
 
+    def is_earlier(self, record: StepRecord) -> bool:  # noqa: ARG002 -- the kernel's execution does not end with a cell
+        """Whether a call was made by a cell before."""
+        return True
+
     def note(self, record: StepRecord) -> None:
         """Take note of a record that is on its way to disk."""
         self._keep(record, left=(StepStatus.CANCELLED,))
@@ -144,13 +148,8 @@ class MemoryScope(Scope):
         self._memory = memory
         self._submissions: dict[bytes, Submission] = {}
 
-    @property
-    def tried_again(self) -> bool:
-        """Whether other calls may differ because one was tried again: never, since cells do not follow each other."""
-        return False
-
-    @tried_again.setter
-    def tried_again(self, _: bool) -> None: ...
+    def note_another_try(self, key: str) -> None:
+        """Note nothing: no other call may differ because one was tried again, since cells do not follow each other."""
 
     @property
     def renewed(self) -> bool:

@@ -102,7 +102,7 @@ class Execution:
         self.streams: dict[Any, Any] = {}
         self.stopped: DurableError | None = None
         self.on_stop: Callable[[], None] | None = None
-        self.ended = self.is_disowned = False
+        self.ended = self.is_disowned = self.lacks_context = False
         self.is_stored = not self.is_new
         self.executed = self.unsuccessful = self.failed = self.renewed = 0  # bodies, attempts, steps, recorded steps
         self.repeated = 0  # attempts that another one followed
@@ -115,11 +115,11 @@ class Execution:
         self.objects: dict[bytes, tuple[ref[object], dict[str, bytes]]] = {}
         self.drifted: set[str] = set()
         self.reused: set[int] = set()
+        self.taken_over: dict[tuple[str, str, bytes, int], StepRecord] = {}  # by the calls that did
         self.undoubted: set[tuple[str, str, str]] = set()
         self.state: RunState | None = None
         self.context: Any = ABSENT
         self.secrets: list[str] = []
-        self.lacks_context = False
         self.labels_elsewhere: list[str] = []
         self.root_task: asyncio.Task[Any] | None = None
         self.history = self.open_history(0, past.last_event)

@@ -23,6 +23,7 @@ from durable.telling.notices import shell_command
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from durable.identity.step_keys import Scope
     from durable.options import OnDrift
     from durable.records import StepRecord
     from durable.runs.execution import Body
@@ -35,21 +36,24 @@ if TYPE_CHECKING:
 def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     """Decide about a call without a record: it goes on as a new one, takes a record over, or stops the execution.
 
+    What a call has taken over it gets in every attempt of the step around it.
     Gives the record of the latest call that it may be if a crash interrupted that one.
     """
     execution, task = match.execution, match.task
-    if match.is_idempotent and task.key is not None:
+    match.record = execution.taken_over.get(_place(match))
+    if match.record is not None or (match.is_idempotent and task.key is not None):
         return None
     on_drift: OnDrift | None = execution.on_drift or task.on_drift or execution.workflow.on_drift
     if match.is_idempotent and on_drift in (None, "run") and task.label in execution.drifted:
         return None
     with execution.lock:
-        unused = [record for record in _Suspects(match).all() if not is_undone(record)]
+        found = _Suspects(match).all()
+    unused = [record for record in found if execution.history.is_earlier(record) and not is_undone(record)]
     verdict = decide_drift(
         unused,
         execution.past,
         idempotent=match.is_idempotent,
-        deviates=match.scope.deviates(idempotent=match.is_idempotent),
+        deviates=match.scope.deviates(idempotent=match.is_idempotent) and not _is_said_by_any(match, unused),
         on_drift=on_drift,
     )
     if verdict is Drift.DOUBT:
@@ -61,6 +65,7 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
         record = _most_alike(match, [record for record in unused if record.status == StepStatus.SUCCEEDED])
         with execution.lock:
             execution.reused.add(record.seq)
+            execution.taken_over[_place(match)] = record
             for body in _bodies_around(match.frame.body):
                 if record.parent == body.seq:
                     body.scope.history.use(record)
@@ -73,6 +78,16 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
         execution.drifted.add(task.label)
         warn_once("drift", f"{execution.id}:{task.label}", _describe(match, unused[0], verdict))
     return unused[-1] if unused and is_in_doubt(unused[-1]) else None
+
+
+def _is_said_by_any(match: Match, unused: list[StepRecord]) -> bool:
+    """Whether what a call says is finished elsewhere: no other path of the program can make that happen again unseen."""
+    content, finished = match.call.content, StepStatus.SUCCEEDED
+    return any(record.content == content and record.status == finished for record in unused)
+
+
+def _place(match: Match) -> tuple[str, str, bytes, int]:
+    return match.scope.container, match.scope.branch, match.call.content, match.occurrence
 
 
 def _most_alike(match: Match, finished: list[StepRecord]) -> StepRecord:
@@ -175,12 +190,12 @@ class _Suspects:
         They are, or stand below, steps that were not called again where this call is made now. Below one that the step
         around this call may replace, other inputs are no other call.
         """
-        place, inner = join(self._scope.container, self._scope.branch), None
+        scope, place, inner = self._scope, join(self._scope.container, self._scope.branch), None
         equal: list[StepRecord] | None = None
         for body in _bodies_around(self._match.frame.body):
             history = body.scope.history
             if not history.is_empty:
-                fits = _Beside(history, place, inner)
+                fits = _Beside(history, scope, place, inner)
                 equal = list(self._recorded(self._call.content)) if equal is None else equal
                 if equal:
                     steps = {step.seq for step in history.unused(lambda _: True, fits=fits)}
@@ -188,8 +203,8 @@ class _Suspects:
                 if inner is not None:
                     yield from self._below_replaced(inner, history, fits)
             inner = body.record
-            if inner is not None:
-                place = join(inner.container, inner.branch)
+            if inner is not None and body.scope.outer is not None:
+                scope, place = body.scope.outer, join(inner.container, inner.branch)
 
     def _below_replaced(self, inner: StepRecord, history: StepHistory, fits: _Beside) -> Iterator[StepRecord]:
         def may_be_replaced(label: str) -> bool:
@@ -220,13 +235,15 @@ class _Suspects:
 
 
 class _Beside:
-    """Whether a record stands in a place, or in a scope around it, and was there before the step `inner` that is made now.
+    """Whether a record stands in a place, or in a scope around it, or in one in it that is not made now, and was there
+    before the step `inner` that is.
 
     A branch that this execution has made too will call its steps by itself.
     """
 
-    def __init__(self, history: StepHistory, place: str, inner: StepRecord | None) -> None:
+    def __init__(self, history: StepHistory, scope: Scope, place: str, inner: StepRecord | None) -> None:
         self._history = history
+        self._scope = scope
         self._place = place
         self._inner = inner
 
@@ -235,7 +252,9 @@ class _Beside:
             return False
         if record.branch and self._history.is_entered(record.container, record.branch):
             return join(record.container, record.branch) == self._place
-        return encloses(record.container, self._place)
+        if encloses(record.container, self._place):
+            return True
+        return encloses(self._place, record.container) and not self._scope.has_named_around(record.container)
 
 
 def _bodies_around(body: Body | None) -> Iterator[Body]:

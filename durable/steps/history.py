@@ -60,6 +60,10 @@ class StepHistory:
         """How many records were used, without those that were looked up far ahead."""
         return max(0, self._read - len(self._index))
 
+    def is_earlier(self, record: StepRecord) -> bool:
+        """Whether a call was made by an earlier execution."""
+        return record.seq <= self._last
+
     def take(self, scope: Scope, content: bytes, occurrence: int) -> StepRecord | None:
         """Use the record of exactly this scope, content and occurrence."""
         place = (scope.container, scope.branch, content, occurrence)

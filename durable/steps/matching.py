@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from durable.declarations.definitions import TaskDefinition
     from durable.identity.calls import Call
     from durable.records import StepRecord
-    from durable.runs.execution import Frame
+    from durable.runs.execution import Body, Frame
     from durable.steps.effects import Effect
 
 
@@ -51,6 +51,16 @@ class Match:
             return record
         [whole] = self.execution.journal.store.steps(record.run_id, StepQuery(after=record.seq - 1, limit=1))
         return whole
+
+    @property
+    def may_stand_elsewhere(self) -> bool:
+        """Whether records are left that a call without one of its own may have: below the body it is made in, or one around."""
+        body: Body | None = self.frame.body
+        while body is not None:
+            if not body.scope.history.is_empty:
+                return True
+            body = body.outer
+        return False
 
     def pass_over_undone(self) -> None:
         """Go on to the next occurrence that was not undone, or to one that is not recorded."""

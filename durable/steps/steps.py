@@ -13,7 +13,7 @@ from durable.errors import CodeChangedError, CrashLoopError
 from durable.identity.namesakes import refuse_foreign_record
 from durable.identity.step_keys import idempotency_key
 from durable.records import StepFlag
-from durable.runs.execution import warn_once
+from durable.runs.execution import NOTHING, warn_once
 from durable.runs.states import state_of
 from durable.steps.attempts import Attempts
 from durable.steps.details import Details
@@ -65,7 +65,7 @@ class Step:
         if match.record is not None and is_undone(match.record):
             match.pass_over_undone()
         interrupted = None
-        if match.record is None and not execution.history.is_empty:
+        if match.record is None and execution.history is not NOTHING and match.may_stand_elsewhere:
             if self.task.is_async:
                 yield Arrival(execution)
             interrupted = yield from match.look_elsewhere()
@@ -174,7 +174,7 @@ class Step:
                 self._warn_of_another_execution(record)
             case Verdict.TRY_AGAIN:
                 past.retry.update(details.retry)
-                self.match.scope.tried_again = True
+                self.match.scope.note_another_try(record.key)
             case Verdict.EXECUTE:
                 self.match.scope.renewed = True
         return (yield from attempts.execute(until))

@@ -196,6 +196,73 @@ def pays_below() -> str:
     return process_all(time.time())
 
 
+@task
+def prepare() -> None: ...
+
+
+@task
+def process_in_time() -> str:
+    receipt = pay("a", time.time())
+    saved("paid")
+    if os.environ.get("ENDING") == "failed":
+        raise ConnectionError("no connection")
+    if os.environ.get("ENDING") == "interrupted":
+        raise KeyboardInterrupt
+    return receipt
+
+
+@workflow
+def prepares_and_pays() -> str:
+    if "PREPARE" in os.environ:
+        prepare()
+    return process_in_time()
+
+
+@pytest.mark.parametrize(("point", "error"), [("pay a", "StepInDoubtError"), ("paid", "InputsChangedError")])
+def test_a_payment_below_the_last_recorded_step_is_made_once(scene: Scene, point: str, error: str) -> None:
+    """A new call before it finds the workflow's records at their end, and those below them are looked at all the same."""
+    scene.kill(point, prepares_and_pays)
+    assert scene.start(prepares_and_pays, PREPARE="1").error == error
+    assert scene.ledger == ["pay a"]
+
+
+@pytest.mark.parametrize("ending", ["failed", "interrupted"])
+def test_a_payment_in_a_step_that_is_tried_again_is_made_once(scene: Scene, ending: str) -> None:
+    """That the step around it failed, or met Ctrl-C, is no reason to pay again with another time."""
+    assert scene.start(prepares_and_pays, ENDING=ending).error in {"ConnectionError", "KeyboardInterrupt"}
+    assert scene.start(prepares_and_pays).error == "InputsChangedError"
+    assert scene.start(prepares_and_pays, DURABLE_ON_DRIFT="reuse").value == "paid a"
+    assert scene.ledger == ["pay a"]
+
+
+@task
+def connect() -> None:
+    if os.environ.get("ENDING") == "failed":
+        raise ConnectionError("no connection")
+
+
+@task
+def connects_and_pays() -> str:
+    try:
+        connect()
+    except ConnectionError:
+        pay("a fee")
+        raise
+    return pay("a")
+
+
+@workflow
+def pays_after_a_failure() -> str:
+    return connects_and_pays()
+
+
+def test_what_follows_a_step_that_is_tried_again_may_differ(scene: Scene) -> None:
+    """Below another step, too, a payment after a step that was tried again is a new one."""
+    assert scene.start(pays_after_a_failure, ENDING="failed").error == "ConnectionError"
+    assert scene.start(pays_after_a_failure).value == "paid a"
+    assert scene.ledger == ["pay a fee", "pay a"]
+
+
 @pytest.mark.parametrize(("point", "error"), [("pay a", "StepInDoubtError"), ("paid", "InputsChangedError")])
 def test_a_payment_below_steps_whose_inputs_differ_is_made_once(scene: Scene, point: str, error: str) -> None:
     """Idempotent steps that are executed anew because their inputs differ do not repeat the payment below them."""

@@ -34,6 +34,19 @@ def outer_helper() -> list[str]:
     return helper("")
 
 
+@task
+def helper_with_a_block() -> list[str]:
+    return in_a_block()
+
+
+@task(attempts=2)
+def helper_that_fails_once() -> list[str]:
+    receipts = pay_all()
+    if durable.current().attempt == 1:
+        raise ConnectionError("no connection")
+    return receipts
+
+
 def directly() -> list[str]:
     return pay_all()
 
@@ -48,6 +61,14 @@ def in_two_helpers() -> list[str]:
 
 def in_a_helper_called_otherwise() -> list[str]:
     return helper("later")
+
+
+def in_a_helper_with_a_block() -> list[str]:
+    return helper_with_a_block()
+
+
+def in_a_helper_that_fails_once() -> list[str]:
+    return helper_that_fails_once()
 
 
 def in_a_block() -> list[str]:
@@ -81,6 +102,8 @@ def payments() -> list[str]:
         ("in_a_helper", "in_a_helper_called_otherwise"),
         ("in_a_block", "directly"),
         ("in_a_block", "in_a_helper_in_a_block"),
+        ("in_a_block", "in_a_helper_with_a_block"),
+        ("in_a_helper_in_a_block", "directly"),
         ("in_two_helpers", "in_a_helper"),
     ],
 )
@@ -93,6 +116,38 @@ def test_a_payment_that_an_edit_moves_is_made_once(scene: Scene, before: str, af
         assert "the place that it is called from" in refused.message
         assert len({part for part in refused.message.split("'") if "pay" in part and ":" in part}) == 2
     assert scene.start(payments, PROGRAM=after, BY=by, DURABLE_ON_DRIFT="reuse").value == ["paid a", "paid b"]
+    assert scene.ledger == ["pay a", "pay b"]
+
+
+def test_a_reused_payment_is_used_in_every_attempt(scene: Scene) -> None:
+    """A result that the user says is to be used counts also when the step around the call is tried once more."""
+    scene.kill("paid", payments, PROGRAM="in_a_helper")
+    outcome = scene.start(payments, PROGRAM="in_a_helper_that_fails_once", DURABLE_ON_DRIFT="reuse")
+    assert outcome.value == ["paid a", "paid b"]
+    assert scene.ledger == ["pay a", "pay b"]
+
+
+@task
+def order() -> list[str]:
+    program: Callable[[], list[str]] = globals()[os.environ["PROGRAM"]]
+    receipts = program()
+    if "FAILS" in os.environ:
+        raise ConnectionError("no connection")
+    return receipts
+
+
+@workflow
+def orders() -> list[str]:
+    return order()
+
+
+@pytest.mark.parametrize("by", ["arguments", "key"])
+def test_a_payment_that_an_edit_moves_in_a_step_that_failed_is_made_once(scene: Scene, by: str) -> None:
+    """The step that failed is mended, and its payments moved on the way: finished ones are refused at their new place."""
+    assert scene.start(orders, PROGRAM="directly", BY=by, FAILS="1").error == "ConnectionError"
+    assert scene.start(orders, PROGRAM="in_a_helper", BY=by).error == "InputsChangedError"
+    reused = scene.start(orders, PROGRAM="in_a_helper", BY=by, DURABLE_ON_DRIFT="reuse")
+    assert reused.value == ["paid a", "paid b"]
     assert scene.ledger == ["pay a", "pay b"]
 
 

@@ -72,9 +72,21 @@ def test_a_retry_counts_for_the_scopes_inside() -> None:
     root = scope()
     inner, beside = root.named("inner"), root.named("beside")
     deepest = inner.branched("task")
-    inner.tried_again = True
+    inner.note_another_try("outer/inner/step")
     assert not any(place.deviates(idempotent=True) for place in (root, beside))
     assert all(place.deviates(idempotent=False) for place in (inner, deepest))
+
+
+def test_a_step_that_is_tried_again_is_not_behind_itself() -> None:
+    """Inside a step that is tried again no effect is excused by that; what is idempotent may differ."""
+    root = scope()
+    body = Scope("step:1", "", root.history, root)
+    inner = body.named("inner").branched("task")
+    root.note_another_try("step:1")
+    assert not any(place.deviates(idempotent=False) for place in (body, inner))
+    assert all(place.deviates(idempotent=True) for place in (body, inner))
+    root.note_another_try("step:2")
+    assert all(place.deviates(idempotent=False) for place in (root, body, inner))
 
 
 def test_a_renewed_step_counts_for_idempotent_calls() -> None:
