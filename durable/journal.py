@@ -157,12 +157,12 @@ class Journal:
             return False
         elapsed = time.perf_counter() - begun - len(entries) * _RECORD
         self._commit_seconds += (max(elapsed, 0.0) - self._commit_seconds) / 4
+        if lost:  # told first: whoever finds its record durable goes on at once, in whichever thread
+            for fence in {id(fence): fence for _, fence, _, _ in entries if fence.run_id in lost}.values():
+                fence.on_lost()
         with self._guard:
             del self._pending[: len(entries)]
             self.durable = entries[-1][0]
-        if lost:
-            for fence in {id(fence): fence for _, fence, _, _ in entries if fence.run_id in lost}.values():
-                fence.on_lost()
         if self._waiters:
             self._tell_waiters()
         return True

@@ -210,6 +210,17 @@ def test_a_store_that_was_opened_again_gets_what_was_not_recorded(
     assert [step.seq for step in store.kept] == [1, 2]
 
 
+def test_who_lost_a_run_is_told_before_anybody_goes_on(store: WatchedStore, journal: Journal, fence: Fence) -> None:
+    """No thread finds its record durable, and begins a body, while the run that was lost is not told so."""
+    durable_then: list[int] = []
+    unaware = Fence(RUN, 1, store.owner, lambda: durable_then.append(journal.durable))
+    store.claim(RUN, host="", pid=1, now=1.0)
+    ticket = journal.append(unaware, make_step(1))
+    journal.flush(ticket)
+    assert journal.durable >= ticket
+    assert [ticket > number for number in durable_then] == [True]
+
+
 def test_who_lost_a_run_is_told(store: WatchedStore, journal: Journal, fence: Fence) -> None:
     """When another claim has shut a run out, its records are dropped, it is told, and other runs are written."""
     other = Fence("other", 1, store.owner, lambda: lost.append("other"))
