@@ -18,14 +18,16 @@ from durable.errors import (
     StepInDoubtError,
 )
 from durable.identity.step_keys import idempotency_key
-from durable.records import UNFINISHED, RunRecord, RunStatus, StepFlag, StepStatus
-from durable.runs.execution import warn_once
+from durable.records import UNFINISHED, RunRecord, RunStatus, StepFlag, StepQuery, StepStatus
+from durable.runs.execution import NOTHING, warn_once
 from durable.runs.states import changes_secrets
+from durable.step_pages import all_steps
 from durable.steps.failures import culprits, is_hidden, says_any
 from durable.steps.settling import overlooked_steps
 from durable.telling import notices
 from durable.telling.notices import shell_command
 from durable.values.exceptions import decode_exception, describe, encode_exception
+from durable.values.rebuilt_exceptions import message_of
 from durable.values.serializers import Unserializable
 
 if TYPE_CHECKING:
@@ -43,14 +45,13 @@ def ended_run(execution: Execution, value: Any, error: BaseException | None) -> 
     now = execution.clock()
     run = replace(execution.run, owner="", updated_at=now, ended_at=now, result=None, error=None, outcome="{}")
     if error is None:
-        _warn_of_doubts_left(execution)
         return _succeeded(execution, run, value)
     return _failed(execution, run, error), error
 
 
 def _failed(execution: Execution, run: RunRecord, error: BaseException) -> RunRecord:
     hidden = is_hidden(error) or says_any(error, execution.secrets)
-    outcome: dict[str, Any] = {"message": "(sensitive)" if hidden else str(error)}
+    outcome: dict[str, Any] = {"message": "(sensitive)" if hidden else message_of(error)}
     if execution.stopped is error:
         retry = set(execution.past.retry)
         if execution.is_cancelled:
@@ -117,11 +118,12 @@ def recorded_state(session: Session, run: RunRecord) -> Any:
     return session.serializer.decode_beside(result, run=run.id, step=_RESULT)
 
 
-def _warn_of_doubts_left(execution: Execution) -> None:
-    if execution.history.is_empty:
+def warn_of_doubts_left(execution: Execution) -> None:
+    """Name what earlier executions left in doubt and a run that has succeeded, as the store knows, did not call again."""
+    if execution.history is NOTHING:
         return
-    left = [step for step in execution.history.left_over((StepStatus.STARTED,)) if step.flags & StepFlag.NOT_IDEMPOTENT]
-    for step in left:
+    started = all_steps(execution.journal.store, execution.id, StepQuery(statuses=(StepStatus.STARTED,)))
+    for step in (step for step in started if step.flags & StepFlag.NOT_IDEMPOTENT):
         warn_once(
             "left",
             f"{execution.id}:{step.key}",

@@ -20,7 +20,7 @@ from durable.errors import (
     WouldDeadlockError,
 )
 from durable.records import RunRecord, RunStatus
-from durable.runs.endings import ended_run, stored_outcome
+from durable.runs.endings import ended_run, stored_outcome, warn_of_doubts_left
 from durable.runs.execution import FRAME, Execution
 from durable.runs.opening import open_run, store_new, tell_observers
 from durable.runs.stopping import ended_when_stopped, limited
@@ -217,6 +217,8 @@ def _is_only_replayed(call: RunCall, execution: Execution, run: RunRecord) -> bo
 def _end_well(call: RunCall, execution: Execution, run: RunRecord, tally: Tally) -> None:
     if execution.state is not None:
         execution.state.close(execution.body)
+    if run.status == RunStatus.SUCCEEDED:
+        warn_of_doubts_left(execution)
     if tally and call.parent is None:
         notices.tell_done(run, str(tally), was_resumed=not execution.is_new)
 

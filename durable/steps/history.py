@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from durable.records import StepQuery, StepRecord, StepStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from durable.identity.step_keys import Scope
     from durable.stores.protocol import Store
@@ -165,14 +165,6 @@ class StepHistory:
         """Give up waiting for recorded calls up to this number; they stay usable."""
         self._not_awaited = max(self._not_awaited, seq)
         self._trim()
-
-    def left_over(self, statuses: Iterable[str]) -> list[StepRecord]:
-        """List unused records in these statuses, the oldest first."""
-        wanted = tuple(statuses)
-        found = [record for record in self._index.values() if record.status in wanted]
-        if not self._complete:
-            found += self._unused_ahead(StepQuery(parent=self.parent, statuses=wanted))
-        return sorted(found, key=lambda record: record.seq)
 
     def extent(self) -> tuple[int, list[int], list[int]]:
         """Tell up to which number records were read, which of those were not used, and which of those beyond were."""

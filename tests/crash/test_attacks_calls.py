@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tenacity
 
+import durable
 from durable import task, workflow
 from tests.crash.effects import did, effects
 
@@ -254,6 +255,39 @@ def test_stop_iteration_is_an_exception_like_any_other(scene: Scene, call: str) 
     scene.kill("rest", handles_the_end, call)
     assert scene.start(handles_the_end, call).value == "the end"
     assert scene.ledger == ["next", "rest", "rest"]
+
+
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        return str(self.reason)  # type: ignore[attr-defined]  # as happens
+
+
+@task
+def fails_without_words() -> None:
+    did("speechless")
+    raise SpeechlessError
+
+
+@workflow(run_id="speechless")
+def ends_without_words() -> None:
+    fails_without_words()
+
+
+def _speechless() -> tuple[str, str]:
+    try:
+        ends_without_words()
+    except SpeechlessError:
+        [run] = durable.list_runs()
+        return run.status, run.message
+    raise AssertionError
+
+
+def test_an_exception_that_cannot_say_what_it_is_ends_a_run(scene: Scene) -> None:
+    """An exception whose `__str__` raises comes to the caller, and the run has failed by it."""
+    for _ in range(2):
+        status, message = scene.start(_speechless).value
+        assert (status, "__str__ failed" in message) == ("failed", True)
+    assert scene.ledger == ["speechless"] * 2
 
 
 def test_stop_iteration_may_end_a_run(scene: Scene) -> None:

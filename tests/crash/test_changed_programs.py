@@ -236,6 +236,28 @@ def test_a_payment_in_a_step_that_is_tried_again_is_made_once(scene: Scene, endi
 
 
 @task
+def process_now() -> str:
+    return pay("b")
+
+
+@workflow
+def pays_unless_told_otherwise() -> None:
+    if "LESS" not in os.environ:
+        pay("a") if "DIRECTLY" in os.environ else process_now()
+
+
+@pytest.mark.parametrize(("point", "directly"), [("pay a", {"DIRECTLY": "1"}), ("pay b", {})])
+def test_a_doubt_that_is_not_called_again_is_named(scene: Scene, point: str, directly: dict[str, str]) -> None:
+    """A run whose program does without a payment that was under way succeeds and says so, whatever step it stood in."""
+    scene.kill(point, pays_unless_told_otherwise, **directly)
+    outcome = scene.start(pays_unless_told_otherwise, LESS="1")
+    assert outcome.error == ""
+    [warning] = outcome.warnings
+    assert "pay:" in warning
+    assert "nobody knows whether it happened" in warning
+
+
+@task
 def connect() -> None:
     if os.environ.get("ENDING") == "failed":
         raise ConnectionError("no connection")

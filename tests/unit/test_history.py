@@ -153,13 +153,17 @@ def test_a_used_record_is_exchanged_for_one_that_fits(store: Store) -> None:
     assert _seq(history.take(scope, _content("job"), 1)) == 1
 
 
-def test_left_over_steps_are_listed_by_status(store: Store) -> None:
+def _is_started(record: StepRecord) -> bool:
+    return record.status == "started"
+
+
+def test_unused_steps_are_listed_by_status(store: Store) -> None:
     """Steps that no call used are found by their status, the oldest first."""
     steps = [make_step(n, name=f"job {n}", status="started" if n % 3 == 0 else "succeeded") for n in range(1, 16)]
     history, scope = _open(store, steps)
     history.take(scope, _content("job 3"), 1)
     history.take(scope, _content("job 12"), 1)
-    assert [record.seq for record in history.left_over(["started"])] == [6, 9, 15]
+    assert [record.seq for record in history.unused(lambda _: True, fits=_is_started)] == [6, 9, 15]
 
 
 def test_the_oldest_call_that_was_not_made_is_awaited(store: Store) -> None:
