@@ -78,11 +78,13 @@ def _succeeded(execution: Execution, run: RunRecord, value: Any) -> tuple[RunRec
         data = serializer.encode(value, run=run.id, step=_RESULT)
     except Unserializable as problem:
         error = NotSerializableError(
-            f"Run {run.id} succeeded, but its result cannot be stored: result{problem.path} is a {problem.culprit} "
-            f"({problem.reason}). Its steps are recorded and are not executed again. Return only what can be stored."
+            f"Run {run.id} came to its end, but its result cannot be stored: result{problem.path} is a {problem.culprit} "
+            f"({problem.reason}). Return only what can be stored and call it again: its steps are recorded and are not "
+            f"executed again."
         )
+        outcome = json.dumps({"message": str(error), "retry": []})
         stored = encode_exception(error, serializer, run=run.id, step=_ERROR)
-        return replace(run, status=RunStatus.SUCCEEDED, error=stored), error
+        return replace(with_state(execution, run), status=RunStatus.FAILED, error=stored, outcome=outcome), error
     return replace(run, status=RunStatus.SUCCEEDED, result=_with_state(execution, data)), None
 
 

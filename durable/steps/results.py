@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from durable.errors import NotSerializableError
+from durable.errors import DefinitionError, NotSerializableError
 from durable.runs.execution import warn_once
 from durable.runs.states import changes_secrets
 from durable.steps.doubts import resolve_command
@@ -35,6 +35,15 @@ def value_unavailable(execution: Execution, key: str, error: Unserializable) -> 
         f"result{error.path} is a {error.culprit} ({error.reason}). It will not be executed again. Return only what "
         f"can be stored; then set this record aside with version=, or decide its result with: "
         f"{resolve_command(execution.id, key)} --happened 'JSON'."
+    )
+
+
+def not_awaited(task: TaskDefinition) -> DefinitionError:
+    """Say that a function that is none of `async def` gave a coroutine, which nobody would await."""
+    return DefinitionError(
+        f"Task {task.full_name!r} gave a coroutine, which nobody awaits: its function is no `async def`, or a decorator "
+        f"between it and @task hides that it is one. Put @task right above the function, below the other decorators, or let "
+        f"their wrapper be `async def` and await what it wraps; then call again."
     )
 
 

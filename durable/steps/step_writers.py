@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from durable.costs.ledgers import go_on, ledger_of
@@ -11,10 +12,10 @@ from durable.identity.step_keys import shown_label
 from durable.records import StepFlag, StepRecord, StepStatus, step_key
 from durable.runs.contexts import missing_context
 from durable.steps.details import Details, render
-from durable.steps.failures import hide, is_hidden, says_any
+from durable.steps.failures import hide, is_hidden, mark, says_any
 from durable.steps.key_windows import with_expiry
 from durable.steps.replaying import replay_failure
-from durable.steps.results import kept, value_unavailable, warn_of_mutation
+from durable.steps.results import kept, not_awaited, value_unavailable, warn_of_mutation
 from durable.telling.observers import observers
 from durable.undoing.undoables import describe, keep_result
 from durable.values.exceptions import encode_exception
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from durable.runs.states import Recorded, RunState
     from durable.steps.matching import Match
 
-STARTED, _SUCCEEDED, _SKIPPED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value, StepStatus.SKIPPED.value
+STARTED, _SUCCEEDED = StepStatus.STARTED.value, StepStatus.SUCCEEDED.value
+_FAILED, _SKIPPED = StepStatus.FAILED.value, StepStatus.SKIPPED.value
 _COST = StepFlag.COST
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
 _KEPT_FLAGS = (
@@ -201,6 +203,9 @@ class StepWriter:
         try:
             data = execution.serializer.encode(value, run=execution.id, step=self.key)
         except Unserializable as error:
+            if isinstance(value, CoroutineType):
+                value.close()
+                raise self._refuse(not_awaited(self.task)) from None
             self._flags |= StepFlag.VALUE_UNAVAILABLE
             if self.task.undo is not None:
                 keep_result(execution, self.seq, value)
@@ -209,6 +214,13 @@ class StepWriter:
         if state is not None and body is not None and (changes := state.changes_of(body)):
             return self._record_changes(data, changes, state, body)
         return self._append(_SUCCEEDED, value=kept(self, data) if self.task.sensitive else data)
+
+    def _refuse(self, error: Exception) -> Exception:
+        """Record that a body which gave no result has failed; gives the error to raise."""
+        self._append(_FAILED, error=self._encode_error(error))
+        self.execution.failed += 1
+        mark(error, self.execution.id, self.seq)
+        return error
 
     def _record_changes(self, data: bytes, changes: Recorded, state: RunState, body: Body) -> int:
         joined = self.execution.serializer.join(data, changes, run=self.execution.id, step=self.key)

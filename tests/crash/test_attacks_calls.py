@@ -257,6 +257,44 @@ def test_stop_iteration_is_an_exception_like_any_other(scene: Scene, call: str) 
     assert scene.ledger == ["next", "rest", "rest"]
 
 
+def hides_what_it_wraps(function: Callable[[], Any]) -> Callable[[], Any]:
+    @functools.wraps(function)
+    def wrapper() -> Any:
+        return function()
+
+    return wrapper
+
+
+@task(name="hidden")
+@hides_what_it_wraps
+async def hidden() -> str:
+    did("hidden")
+    return "awaited"
+
+
+@task(name="hidden")
+async def uncovered() -> str:
+    did("uncovered")
+    return "awaited"
+
+
+@workflow(run_id="awaits")
+async def awaits_what_is_hidden() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return await (uncovered() if "MENDED" in os.environ else hidden())
+
+
+def test_a_coroutine_that_a_decorator_hides_is_no_result(scene: Scene) -> None:
+    """A task that gives a coroutine is no success: the error names the decorator, and the mended program executes it."""
+    for _ in range(2):
+        outcome = scene.start(awaits_what_is_hidden)
+        assert outcome.error == "DefinitionError"
+        assert "a decorator between it and @task hides" in outcome.message
+    assert scene.start(awaits_what_is_hidden, MENDED="1").value == "awaited"
+    assert scene.ledger == ["uncovered"]
+
+
 class SpeechlessError(Exception):
     def __str__(self) -> str:
         return str(self.reason)  # type: ignore[attr-defined]  # as happens

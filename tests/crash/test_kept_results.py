@@ -7,6 +7,7 @@ import datetime as dt
 import decimal
 import enum
 import json
+import os
 import signal
 import socket
 import time
@@ -187,6 +188,29 @@ def test_a_value_that_cannot_be_stored(scene: Scene) -> None:
     scene.kill("handled", unstorable)
     assert "result['open'][0] is a socket" in scene.start(unstorable).value
     assert scene.ledger == ["made", "after"]
+
+
+@workflow
+def unreturnable() -> Any:
+    step("paid")
+    return "mended" if "MENDED" in os.environ else {"open": [socket.socket()]}
+
+
+@workflow
+def calls_unreturnable() -> Any:
+    return unreturnable()
+
+
+@pytest.mark.parametrize("program", [unreturnable, calls_unreturnable])
+def test_a_result_of_a_workflow_that_cannot_be_stored(scene: Scene, program: Callable[[], Any]) -> None:
+    """A workflow whose result cannot be stored has not succeeded: it is mended and called again, and nothing is repeated."""
+    for _ in range(2):
+        outcome = scene.start(program)
+        assert outcome.error == "NotSerializableError"
+        assert "result['open'][0] is a socket" in outcome.message
+    assert scene.start(program, MENDED="1").value == "mended"
+    assert scene.start(program, MENDED="1").value == "mended"
+    assert scene.ledger == ["paid"]
 
 
 BATCHES = """
