@@ -193,6 +193,8 @@ def _check_submission(task: TaskDefinition) -> None:
 def _check_task_functions(task: TaskDefinition) -> None:
     if task.reconcile is not None and not callable(task.reconcile):
         raise DefinitionError(f"@task(reconcile={task.reconcile!r}): reconcile is a function of the task's arguments.")
+    if task.reconcile is not None:
+        _check_reconcile(task, task.reconcile)
     if task.undo is not None:
         _check_undo(task, task.undo)
     if task.cost is not None and (not callable(task.cost) or inspect.iscoroutinefunction(task.cost)):
@@ -209,16 +211,54 @@ def _check_task_functions(task: TaskDefinition) -> None:
         )
 
 
+def _check_reconcile(task: TaskDefinition, reconcile: Callable[..., object]) -> None:
+    """Find out now, and not when a step is in doubt, whether the function can be asked."""
+    name = getattr(reconcile, "__qualname__", repr(reconcile))
+    if inspect.iscoroutinefunction(reconcile) and not task.is_async:
+        raise DefinitionError(
+            f"@task(reconcile={name}) of {task.qualname}: it is `async def` and the task is not, so nobody could await its "
+            f"answer. Make both `async def`, or neither."
+        )
+    parameters = _parameters_of(task)
+    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    try:
+        takes = inspect.signature(reconcile)
+    except ValueError:  # a builtin that does not say
+        return
+    if not any(_can_take(takes, given) for given in (parameters, required)):
+        raise DefinitionError(
+            f"@task(reconcile={name}) of {task.qualname}: it is called with the arguments of the call, "
+            f"({', '.join(map(str, parameters))}), and takes {takes}."
+        )
+
+
+def _parameters_of(task: TaskDefinition) -> list[inspect.Parameter]:
+    return list(inspect.signature(task.plain).parameters.values())[task.takes_self :]
+
+
+def _bind(takes: inspect.Signature, parameters: Iterable[inspect.Parameter], *first: None) -> None:
+    """Raise TypeError unless a function takes arguments for these parameters, after some others."""
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    given = [parameter for parameter in parameters if parameter.kind not in several]
+    named = [parameter.name for parameter in given if parameter.kind is parameter.KEYWORD_ONLY]
+    takes.bind(*first, *[None] * (len(given) - len(named)), **dict.fromkeys(named))
+
+
+def _can_take(takes: inspect.Signature, parameters: Iterable[inspect.Parameter]) -> bool:
+    try:
+        _bind(takes, parameters)
+    except TypeError:
+        return False
+    return True
+
+
 def _check_undo(task: TaskDefinition, undo: TaskDefinition) -> None:
     if undo.is_generator:
         raise DefinitionError(f"@task(undo={undo.qualname}) of {task.qualname}: a compensation is no generator.")
-    parameters = list(inspect.signature(task.plain).parameters.values())[task.takes_self :]
-    named = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    count = sum(parameter.kind not in several for parameter in parameters)
+    parameters = _parameters_of(task)
     try:
         if not undo.takes_one:
-            inspect.signature(undo.plain).bind(*[None] * (1 + count), **dict.fromkeys(named))
+            _bind(inspect.signature(undo.plain), parameters, None)
     except TypeError as error:
         raise DefinitionError(
             f"@task(undo={undo.qualname}) of {task.qualname}: it is called with the result and then the arguments of the "

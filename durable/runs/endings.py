@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import (
@@ -79,13 +80,16 @@ def _succeeded(execution: Execution, run: RunRecord, value: Any) -> tuple[RunRec
     except Unserializable as problem:
         error = NotSerializableError(
             f"Run {run.id} came to its end, but its result cannot be stored: result{problem.path} is a {problem.culprit} "
-            f"({problem.reason}). Return only what can be stored and call it again: its steps are recorded and are not "
-            f"executed again."
+            f"({problem.reason}). {_mended(value)} and call it again: its steps are recorded and are not executed again."
         )
         outcome = json.dumps({"message": str(error), "retry": []})
         stored = encode_exception(error, serializer, run=run.id, step=_ERROR)
         return replace(with_state(execution, run), status=RunStatus.FAILED, error=stored, outcome=outcome), error
     return replace(run, status=RunStatus.SUCCEEDED, result=_with_state(execution, data)), None
+
+
+def _mended(value: Any) -> str:
+    return "Make it `async def`, await what it calls," if isinstance(value, CoroutineType) else "Return only what can be stored"
 
 
 def with_state(execution: Execution, run: RunRecord) -> RunRecord:

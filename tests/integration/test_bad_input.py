@@ -31,6 +31,10 @@ def work(x: object, *rest: object, y: int = 1, **more: object) -> str:
     return "done"
 
 
+async def ask_the_bank(x: object) -> durable.Happened:
+    return durable.happened(x)
+
+
 def _wrong(options: dict[str, Any]) -> str:
     text = ",".join(f"{name}={value!r}" for name, value in options.items())
     return text.partition(" at 0x")[0][:40]
@@ -77,6 +81,9 @@ WRONG_FOR_TASKS: list[dict[str, Any]] = [
     {"no_effect_on": [ValueError, "x"]},
     {"no_effect_on": int},
     {"reconcile": 5},
+    {"reconcile": lambda: durable.did_not_happen},
+    {"reconcile": lambda x, y, z: durable.did_not_happen},
+    {"reconcile": ask_the_bank},
     {"replay": 0},
     {"replay": False, "idempotent": False},
     {"sensitive": "x"},
