@@ -25,9 +25,9 @@ _SHOWN_KEY_LENGTH = 120
 class Scope:
     """A place in the run's tree that calls are made from; counts the occurrences of each content.
 
-    `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` holds the
-    keys of the steps in it that were recorded as failed or cancelled and had to be executed again, `renewed` is set once one
-    with a recorded result was.
+    `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` holds numbers
+    and keys of the two oldest steps in it that were recorded as failed or cancelled and had to be executed again, `renewed` is
+    set once one with a recorded result was.
     """
 
     __slots__ = ("_children", "_counts", "branch", "container", "history", "outer", "renewed", "tried_again")
@@ -37,7 +37,7 @@ class Scope:
         self.branch = branch
         self.history = history
         self.outer = outer
-        self.tried_again: set[str] | None = None
+        self.tried_again: tuple[tuple[int, str], ...] = ()
         self.renewed = False
         self._counts: dict[bytes, int] = {}
         self._children: dict[str, Scope] | None = None
@@ -89,26 +89,26 @@ class Scope:
         self.history.enter(self.container, branch)
         return Scope(self.container, branch, self.history, self)
 
-    def deviates(self, *, idempotent: bool) -> bool:
-        """Whether calls here may rightly differ from the recorded ones: after a step in this scope, or in one around it,
-        that was tried again; for an idempotent call also inside that step, and after one that is executed in every execution.
+    def deviates_since(self, *, idempotent: bool) -> int | None:
+        """Give the number of the recorded call after which calls here may rightly differ from the recorded ones.
+
+        That is a step in this scope, or in one around it, that was tried again; for an idempotent call it may also be the
+        step that the call stands in, or one that is executed in every execution.
         """
         scope: Scope | None = self
         inside = ""
+        found: list[int] = []
         while scope is not None:
             if idempotent and (scope.tried_again or scope.renewed):
-                return True
-            if scope.tried_again and not scope.tried_again <= {inside}:
-                return True
+                return 0
+            found += [number for number, key in scope.tried_again if key != inside]
             inside = scope.container
             scope = scope.outer
-        return False
+        return min(found, default=None)
 
-    def note_another_try(self, key: str) -> None:
-        """Note that the step of this key had failed or was cancelled, and is executed again."""
-        if self.tried_again is None:
-            self.tried_again = set()
-        self.tried_again.add(key)
+    def note_another_try(self, key: str, number: int) -> None:
+        """Note that the step of this key, a recorded call of this number, had failed or was cancelled and is tried again."""
+        self.tried_again = tuple(sorted({*self.tried_again, (number, key)})[:2])
 
 
 def items_container(key: str) -> str:

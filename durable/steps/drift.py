@@ -53,7 +53,7 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
         unused,
         execution.past,
         idempotent=match.is_idempotent,
-        deviates=match.scope.deviates(idempotent=match.is_idempotent) and not _is_said_by_any(match, unused),
+        deviates=_may_take_another_path(match, unused),
         on_drift=on_drift,
     )
     if verdict is Drift.DOUBT:
@@ -80,10 +80,16 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     return unused[-1] if unused and is_in_doubt(unused[-1]) else None
 
 
-def _is_said_by_any(match: Match, unused: list[StepRecord]) -> bool:
-    """Whether what a call says is finished elsewhere: no other path of the program can make that happen again unseen."""
+def _may_take_another_path(match: Match, unused: list[StepRecord]) -> bool:
+    """Whether a step that was tried again explains why all of these were not called.
+
+    It does not explain calls that had been made before it, nor that what this call says is finished in another place.
+    """
+    since = match.scope.deviates_since(idempotent=match.is_idempotent)
     content, finished = match.call.content, StepStatus.SUCCEEDED
-    return any(record.content == content and record.status == finished for record in unused)
+    return since is not None and all(
+        record.seq > since and not (record.content == content and record.status == finished) for record in unused
+    )
 
 
 def _place(match: Match) -> tuple[str, str, bytes, int]:

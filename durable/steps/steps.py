@@ -174,7 +174,7 @@ class Step:
                 self._warn_of_another_execution(record)
             case Verdict.TRY_AGAIN:
                 past.retry.update(details.retry)
-                self.match.scope.note_another_try(record.key)
+                self.match.scope.note_another_try(record.key, record.seq)
             case Verdict.EXECUTE:
                 self.match.scope.renewed = True
         return (yield from attempts.execute(until))

@@ -72,9 +72,9 @@ def test_a_retry_counts_for_the_scopes_inside() -> None:
     root = scope()
     inner, beside = root.named("inner"), root.named("beside")
     deepest = inner.branched("task")
-    inner.note_another_try("outer/inner/step")
-    assert not any(place.deviates(idempotent=True) for place in (root, beside))
-    assert all(place.deviates(idempotent=False) for place in (inner, deepest))
+    inner.note_another_try("outer/inner/step", 3)
+    assert [place.deviates_since(idempotent=True) for place in (root, beside)] == [None, None]
+    assert [place.deviates_since(idempotent=False) for place in (inner, deepest)] == [3, 3]
 
 
 def test_a_step_that_is_tried_again_is_not_behind_itself() -> None:
@@ -82,11 +82,12 @@ def test_a_step_that_is_tried_again_is_not_behind_itself() -> None:
     root = scope()
     body = Scope("step:1", "", root.history, root)
     inner = body.named("inner").branched("task")
-    root.note_another_try("step:1")
-    assert not any(place.deviates(idempotent=False) for place in (body, inner))
-    assert all(place.deviates(idempotent=True) for place in (body, inner))
-    root.note_another_try("step:2")
-    assert all(place.deviates(idempotent=False) for place in (root, body, inner))
+    root.note_another_try("step:1", 4)
+    assert [place.deviates_since(idempotent=False) for place in (body, inner)] == [None, None]
+    assert [place.deviates_since(idempotent=True) for place in (body, inner)] == [0, 0]
+    for number in (9, 7, 8):
+        root.note_another_try(f"step:{number}", number)
+    assert [place.deviates_since(idempotent=False) for place in (root, body, inner)] == [4, 7, 7]
 
 
 def test_a_renewed_step_counts_for_idempotent_calls() -> None:
@@ -94,8 +95,8 @@ def test_a_renewed_step_counts_for_idempotent_calls() -> None:
     root = scope()
     inner = root.named("inner")
     root.renewed = True
-    assert all(place.deviates(idempotent=True) for place in (root, inner))
-    assert not any(place.deviates(idempotent=False) for place in (root, inner))
+    assert [place.deviates_since(idempotent=True) for place in (root, inner)] == [0, 0]
+    assert [place.deviates_since(idempotent=False) for place in (root, inner)] == [None, None]
 
 
 def test_contents_are_pinned() -> None:
