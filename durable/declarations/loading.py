@@ -1,8 +1,8 @@
 """Find a recorded workflow again: by its module, or by the script that it stood in.
 
-A script is executed the way `multiprocessing` does it, under the name `__mp_main__`, so that what stands behind
-`if __name__ == "__main__":` does not run; and no further than to its first call of a workflow, so that nothing but the
-run that was asked for is resumed.
+A script, or a module that was started with `python -m`, is executed the way `multiprocessing` does it, under the name
+`__mp_main__`, so that what stands behind `if __name__ == "__main__":` does not run; and no further than to its first call of
+a workflow, so that nothing but the run that was asked for is resumed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import importlib
 import importlib.util
 import json
 import sys
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable.declarations import registry
 from durable.errors import ConfigurationError, NotFoundError
+from durable.identity.type_names import LOADED_MAIN
 from durable.telling.notices import shell_command
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from durable.records import RunRecord
     from durable.runs.sessions import Session
 
-_MAIN = "__mp_main__"
 _loading = False
 
 
@@ -57,7 +57,10 @@ def load_workflow(run: RunRecord, anchor: str | None) -> WorkflowDefinition:
     """Import what defines a run's workflow; raises `NotFoundError` naming what was tried."""
     entry = json.loads(run.entry)
     module, path = entry.get("module"), entry.get("path")
-    tried = _load_script(run, path) if module == "__main__" else _import_module(run, module, path)
+    if module == "__main__" or "started" in entry:
+        tried = _load_main(run, path, entry.get("started"), folder_of(entry))
+    else:
+        tried = _import_module(run, module, folder_of(entry))
     workflow = registry.workflows.get(run.workflow, anchor)
     if workflow is None:
         raise NotFoundError(
@@ -67,18 +70,27 @@ def load_workflow(run: RunRecord, anchor: str | None) -> WorkflowDefinition:
     return workflow
 
 
-def _load_script(run: RunRecord, path: str | None) -> str:
-    if path is None or not Path(path).is_file() or path.endswith(".ipynb"):
+def folder_of(entry: dict[str, Any]) -> Path | None:
+    """Give the folder from which the recorded module of a workflow is imported, or that of its script; None if it is gone."""
+    path = Path(entry.get("path") or "")
+    name = str(entry.get("started") or entry.get("module"))
+    return path.parents[name.count(".") + (path.name == "__init__.py")] if path.is_file() else None
+
+
+def _load_main(run: RunRecord, path: str | None, started: str | None, folder: Path | None) -> str:
+    if path is None or folder is None or path.endswith(".ipynb"):
         raise NotFoundError(f"Run {run.id} was started from {_no_script(path)}. Call the workflow there to resume it.")
-    spec = importlib.util.spec_from_file_location(_MAIN, path, loader=SourceFileLoader(_MAIN, path))
-    assert spec is not None
-    assert spec.loader is not None
-    main = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(Path(path).parent))
-    sys.modules["__main__"] = sys.modules[_MAIN] = main
+    sys.path.insert(0, str(folder))
     try:
+        spec = importlib.util.find_spec(started) if started else None
+        loader = SourceFileLoader(LOADED_MAIN, path)
+        main = importlib.util.module_from_spec(ModuleSpec(LOADED_MAIN, loader, origin=path))
+        main.__file__ = path
+        if spec is not None:
+            main.__spec__, main.__package__ = spec, spec.parent
+        sys.modules["__main__"] = sys.modules[LOADED_MAIN] = main
         with _stopped_before_calls(path):
-            spec.loader.exec_module(main)
+            loader.exec_module(main)
     except (Exception, SystemExit) as error:
         raise NotFoundError(
             f"Run {run.id} needs the script {path}, which fails when it is loaded: {type(error).__name__}: {error}. Let it "
@@ -106,18 +118,17 @@ def _stopped_before_calls(path: str) -> Iterator[None]:
         _loading, sys.argv = False, before
 
 
-def _import_module(run: RunRecord, module: str | None, path: str | None) -> str:
+def _import_module(run: RunRecord, module: str | None, folder: Path | None) -> str:
     try:
         importlib.import_module(str(module))
     except ImportError as error:
-        _import_from_folder(run, str(module), path, error)
+        _import_from_folder(run, str(module), folder, error)
     return f"module {module}"
 
 
-def _import_from_folder(run: RunRecord, module: str, path: str | None, error: ImportError) -> None:
-    if path is None or not Path(path).is_file():
+def _import_from_folder(run: RunRecord, module: str, folder: Path | None, error: ImportError) -> None:
+    if folder is None:
         raise NotFoundError(f"Run {run.id} needs the module {module!r}, which cannot be imported: {error}.") from error
-    folder = Path(path).parents[module.count(".") + (Path(path).name == "__init__.py")]
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:

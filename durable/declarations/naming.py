@@ -44,10 +44,15 @@ def module_name(function: Callable[..., object]) -> str:
     name = getattr(function, "__module__", None) or "?"
     if name not in _SCRIPTS:
         return str(name)
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    if spec is not None and spec.name and spec.name not in _SCRIPTS:
-        return str(spec.name.removesuffix(".__main__"))
-    return "__main__"
+    started = started_module(function)
+    return "__main__" if started is None else started.removesuffix(".__main__")
+
+
+def started_module(function: Callable[..., object]) -> str | None:
+    """Name the module that was started with `python -m` and defines a function; None for functions of others."""
+    name = getattr(function, "__module__", None)
+    spec = getattr(sys.modules.get(name), "__spec__", None) if name in _SCRIPTS else None
+    return str(spec.name) if spec is not None and spec.name and spec.name not in _SCRIPTS else None
 
 
 def stable_module_name(function: Callable[..., object], anchor: str | None = None) -> str:

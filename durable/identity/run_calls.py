@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.declarations import registry
 from durable.declarations.loading import stop_before_calls
-from durable.declarations.naming import check_run_id, module_name, script_path
+from durable.declarations.naming import check_run_id, module_name, script_path, started_module
 from durable.declarations.programs import is_another, program_digest
 from durable.errors import ConfigurationError, CorruptRecordError, InputsChangedError
 from durable.identity.calls import Call
@@ -135,6 +135,7 @@ class RunCall:
                 "module": module_name(function),
                 "qualname": getattr(function, "__qualname__", None),
                 "path": script_path(function),
+                **({"started": started} if (started := started_module(function)) is not None else {}),
                 "missing": missing,
                 "self": self._call.instance is not None,
                 "block": self.is_block,

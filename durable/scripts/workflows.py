@@ -6,10 +6,10 @@ import importlib
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from durable.declarations import registry
+from durable.declarations.loading import folder_of
 from durable.declarations.wrappers import Workflow
 from durable.errors import ConfigurationError
 from durable.identity.run_calls import RunCall
@@ -71,9 +71,9 @@ def install_as_begun(run: RunRecord) -> None:
     Raises `ConfigurationError` for what cannot be patched here.
     """
     entry = json.loads(run.entry)
-    path = Path(entry.get("path") or "")
-    if path.is_file():
-        import_from(str(path.parents[str(entry["module"]).count(".") + (path.name == "__init__.py")]))
+    folder = folder_of(entry)
+    if folder is not None:
+        import_from(str(folder))
     begun = {name: options for name, options in entry.get("patched", {}).items() if options is not None}
     targets = {name: options for name, options in begun.items() if ":" in name}
     install(targets, tuple(name for name in begun if name not in targets))

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable.errors import CorruptRecordError, ReplayedError
+from durable.identity.type_names import module_of
 from durable.values.codecs import Unserializable, storable_parts
 from durable.values.rebuilt_exceptions import EVERYTHING, message_of, rebuild, recorded_class, restore, type_name
 
@@ -193,7 +194,7 @@ class _Stored(NamedTuple):
 
 def _class_of(exc: BaseException) -> tuple[str, str]:
     cls = recorded_class(exc)
-    return cls.__module__, cls.__qualname__
+    return module_of(cls), cls.__qualname__
 
 
 def _import_class(module: str, name: str) -> type[BaseException] | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
 from durable.errors import ConfigurationError, CorruptRecordError
+from durable.identity.type_names import is_main_found
 from durable.values.codecs import DECODERS, ENCODERS, Unserializable, exhausted, reason_against, takes
 from durable.values.rebuilt_exceptions import attributes_of, type_name
 from durable.values.vaults import Vault
@@ -96,6 +97,8 @@ class Serializer:
         try:
             return decode(body)
         except (ImportError, AttributeError) as error:
+            if not is_main_found():
+                return self.decode(data, run=run, step=step)
             raise CorruptRecordError(
                 f"{_record(run, step)} needs a class or function that is not where it was: {error}. Put it back, or "
                 "leave an alias under the old name (`Old = New`). What a script defines is found in that script only."

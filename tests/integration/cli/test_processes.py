@@ -75,7 +75,10 @@ class Shell:
 
     def script(self, source: str, *arguments: str, kill: str = "") -> subprocess.CompletedProcess[str]:
         (self.folder / "script.py").write_text(source)
-        return self._run([sys.executable, "script.py", *arguments], KILL=kill)
+        return self.python("script.py", *arguments, KILL=kill)
+
+    def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._run([sys.executable, *arguments], **environment)
 
     def durable(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self._run([sys.executable, "-m", "durable", *arguments], **environment)
@@ -157,6 +160,62 @@ def test_a_killed_script_is_resumed(shell: Shell, durable_command: CommandLine) 
     assert (done.returncode, json.loads(done.stdout)) == (0, ["R-500", "sent"])
     assert durable_command("resume", "signup-ada").data == ["R-500", "sent"]
     assert shell.ledger == ["charge ada", "send ada"]
+
+
+OF_ITS_OWN = """
+import dataclasses, os
+from durable import task, workflow
+
+@dataclasses.dataclass
+class Receipt:
+    number: int
+
+class RefusedError(Exception): ...
+
+@task(idempotent=False, key="{number}")
+def pay(number):
+    with open("ledger", "a") as ledger:
+        ledger.write(f"pay {number}\\n")
+    return Receipt(number)
+
+@task
+def check(number):
+    raise RefusedError(number)
+
+@task
+def pause(receipt):
+    if os.environ.get("KILL") == str(receipt.number):
+        os.kill(os.getpid(), 9)
+
+@workflow(run_id="of-its-own")
+def order():
+    kinds = set()
+    for number in (1, 2):
+        try:
+            check(number)
+        except RefusedError:
+            receipt = pay(number)
+            pause(receipt)
+            kinds.add(type(receipt) is Receipt)
+    return sorted(kinds)
+
+if __name__ == "__main__":
+    print(order())
+"""
+
+
+@pytest.mark.parametrize("started", ["script.py", "-m package", "-m package.job"])
+def test_what_a_script_and_the_command_record_both_can_read(shell: Shell, started: str) -> None:
+    """Results and exceptions of a program's own classes are found by `durable resume`, and those that it records by the
+    program, whichever way that is started."""
+    (shell.folder / "package").mkdir()
+    for path in ("script.py", "package/__init__.py", "package/__main__.py", "package/job.py"):
+        (shell.folder / path).write_text("" if "__init__" in path else OF_ITS_OWN)
+    assert shell.python(*started.split(), KILL="1").returncode == -9
+    assert shell.durable("resume", "of-its-own", KILL="2").returncode == -9
+    for done in (shell.python(*started.split()), shell.durable("resume", "of-its-own")):
+        assert (done.stdout.lower(), done.returncode) == ("[true]\n", 0), done.stderr
+    assert shell.ledger == ["pay 1", "pay 2"]
 
 
 def test_a_script_killed_in_a_payment_is_decided_and_resumed(shell: Shell, durable_command: CommandLine) -> None:
