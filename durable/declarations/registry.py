@@ -49,3 +49,9 @@ tasks: Definitions[TaskDefinition] = Definitions()
 workflows: Definitions[WorkflowDefinition] = Definitions()
 # presets and targets, with options; None: only the program can say those
 patched: dict[str, dict[str, Any] | None] = {}
+
+
+def is_gone(label: str, anchor: str | None) -> bool:
+    """Whether nothing of this program goes by a recorded label any more; what is ours, as durable.now, never goes."""
+    name = label.partition("@")[0]
+    return not name.startswith("durable.") and not (tasks.get(name, anchor) or workflows.get(name, anchor))

@@ -20,12 +20,14 @@ from durable.identity.run_inputs import warn_of_inputs_without_value
 from durable.identity.secrets_of_calls import holds_secrets, secret_texts
 from durable.identity.step_keys import content_digest
 from durable.options import ABSENT
-from durable.records import RunRecord, RunStatus
+from durable.records import RunRecord, RunStatus, StepQuery
 from durable.runs import sessions
 from durable.telling import notices
 from durable.values.serializers import Unserializable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from durable.declarations.definitions import WorkflowDefinition
     from durable.runs.execution import Body, Execution
     from durable.runs.sessions import Session
@@ -170,12 +172,27 @@ class RunCall:
             )
         recorded = json.loads(run.arguments or b"{}")
         if recorded == self.digests or (self.is_block and not self.digests):
+            self.check_patches(run, entry.get("patched", ()))
             return
         changed = sorted(name for name in {*recorded, *self.digests} if recorded.get(name) != self.digests.get(name))
         raise InputsChangedError(
             f"Run {run.id} was started with other inputs: {', '.join(map(repr, changed))} differ. Nothing was executed. "
             f"Call it with the recorded inputs, or choose another run id, or start anew with {notices.fresh_way()}."
         )
+
+    def check_patches(self, run: RunRecord, begun: Iterable[str]) -> None:
+        """Refuse to execute as plain code what was recorded as tasks because it was patched when the run was begun."""
+        lacking = [name for name in begun if name not in registry.patched]
+        if not lacking or self.is_block or run.status == RunStatus.SUCCEEDED:
+            return
+        labels = self.session.store.step_tasks(run.id, StepQuery())
+        if any(registry.is_gone(label, self.session.anchor) for label in labels):
+            raise InputsChangedError(
+                f"Run {run.id} was begun in a program that had patched {', '.join(lacking)}, which this one has not: what is "
+                f"recorded of it would be executed again as plain code. Nothing was executed. Patch it first, with "
+                f"durable.patch({lacking[0]!r}), resume the run with: {notices.shell_command('resume', run.id)}, or start "
+                f"anew with {notices.fresh_way()}."
+            )
 
     @property
     def _is_named(self) -> bool:

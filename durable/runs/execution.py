@@ -272,8 +272,8 @@ class Execution:
         return sorted(step.call.label for step in list(self.in_flight))
 
     def is_gone(self, label: str) -> bool:
-        """Whether no task of this program goes by a recorded label any more; what is ours, as durable.now, never goes."""
-        return not label.startswith("durable.") and registry.tasks.get(label.partition("@")[0], self.anchor) is None
+        """Whether nothing of this program goes by a recorded label any more."""
+        return registry.is_gone(label, self.anchor)
 
 
 class Body:

@@ -22,6 +22,8 @@ from durable.steps.effects import drive, drive_async
 from durable.suggestions import suggestion
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from durable.records import RunRecord
     from durable.scripts.calls import Invocation
 
@@ -56,10 +58,8 @@ class WorkflowCall:
 class _CommandCall(RunCall):
     """The run of a command, which says anew what is patched."""
 
-    def check_inputs(self, run: RunRecord) -> None:
-        """Refuse, besides other inputs, to execute as plain functions what was recorded as tasks."""
-        super().check_inputs(run)
-        begun = json.loads(run.entry).get("patched", {})
+    def check_patches(self, run: RunRecord, begun: Iterable[str]) -> None:
+        """Refuse to execute as plain functions what was recorded as tasks, whatever of it is recorded by now."""
         refuse_lacking(
             run, {name: "--task" if ":" in name else "--patch" for name in begun if name not in registry.patched}
         )

@@ -201,3 +201,36 @@ def test_what_was_patched_is_patched_when_a_workflow_is_resumed(folder: Folder, 
     resumed = folder.durable("--db", str(folder.path / ".durable" / "durable.db"), "resume", run_id)
     assert (resumed.returncode, "2 replayed, 0 executed" in resumed.stderr) == (0, True), resumed.stderr
     assert ledger(folder) == ["program", "1"]
+
+
+RESUMES = """
+    import sys
+    import durable, shop
+    if "patch" in sys.argv:
+        durable.patch("subprocess")
+        durable.patch("helper:charge", idempotent=False)
+    if "api" in sys.argv:
+        durable.list_runs(workflow="shop.order")[0].resume()
+    else:
+        shop.order(1)
+"""
+
+
+@pytest.mark.parametrize("how", ["api", "call"])
+def test_code_that_resumes_a_run_patches_what_was_patched(folder: Folder, how: str) -> None:
+    """A run that was begun under `--patch` is not resumed by code that patched nothing, which would do all again; what is
+    over is given, and what was patched and not used is not asked for."""
+    folder.write("shop.py", SHOP)
+    folder.write("helper.py", "def charge(n):\n    open('ledger', 'a').write(f'{n} ')\n")
+    folder.write("resume.py", RESUMES)
+    folder.write("fail", "")
+    options = ("--patch", "subprocess", "--task", "helper:charge", "--patch", "smtplib")
+    assert folder.run(*options, "shop:order", "--arg", "n=1").returncode == 1
+    (folder.path / "fail").unlink()
+    refused = folder.python("resume.py", how)
+    assert "had patched helper:charge, subprocess, smtplib, which this one has not" in refused.stderr
+    assert "with durable.patch('helper:charge'), resume the run with: durable resume order-" in refused.stderr
+    resumed = folder.python("resume.py", how, "patch")
+    assert (resumed.returncode, "2 replayed, 0 executed" in resumed.stderr) == (0, True), resumed.stderr
+    assert folder.python("resume.py", how).returncode == 0
+    assert ledger(folder) == ["program", "1"]
