@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import os
 import threading
+import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -313,3 +314,33 @@ def test_the_traceback_of_another_process_is_shown() -> None:
 
 def fails_there() -> None:
     fail_there(1)
+
+
+@task(executor="processes", idempotent=False)
+async def end_when_told(folder: str) -> str:
+    with open(f"{folder}/ledger", "a", encoding="utf-8") as effects:
+        effects.write("began\n")
+    while not os.path.exists(f"{folder}/go"):
+        await asyncio.sleep(0.005)
+    return "ended"
+
+
+@workflow(run_id="cancelled", max_workers=1)
+async def cancelled_elsewhere(folder: str) -> str:
+    return await end_when_told(folder)
+
+
+def test_a_body_in_another_process_that_is_cancelled_is_in_doubt(store: Path) -> None:
+    """An async body in another process runs on when its run is cancelled: what it did then is for a person to decide."""
+    run = cancelled_elsewhere.start(str(store))
+    while not (store / "ledger").exists():
+        time.sleep(0.005)
+    run.cancel()
+    (store / "go").touch()
+    with pytest.raises(durable.RunCancelledError):
+        run.result()
+    with pytest.raises(durable.StepInDoubtError):
+        asyncio.run(cancelled_elsewhere(str(store)))
+    run.resolve("end_when_told", durable.happened("ended"))
+    assert asyncio.run(cancelled_elsewhere(str(store))) == "ended"
+    assert (store / "ledger").read_text() == "began\n"
