@@ -238,6 +238,10 @@ class Flow:
             submission.end(None, RunEndedError(f"Run {run} is ending; step {submission.key!r} was not executed.", run))
             self._conclude(submission)
 
+    def reopen(self) -> None:
+        """Take submissions again: those of compensations, after everything else was given up."""
+        self._is_over = False
+
     def close(self) -> None:
         """End the threads and the executors that were made here."""
         self.give_up()

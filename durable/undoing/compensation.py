@@ -16,6 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.branches import scoped_tasks
+from durable.concurrency.executors import Elsewhere
+from durable.concurrency.flow import flow_of
 from durable.declarations import registry
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped, RunCancelledError
 from durable.identity.calls import Call
@@ -169,6 +171,8 @@ def _restore_state(execution: Execution, since: int) -> None:
 def _undo_all(execution: Execution, failures: Failures) -> Generator[Effect, Any, bool]:
     """Undo one step after the other, whatever becomes of each; whether any was undone."""
     assert execution.undoing is not None
+    if execution.flow is not None:
+        execution.flow.reopen()
     since = json.loads(execution.undoing.outcome)[_PENDING]
     if execution.state is None:
         yield Invoke(partial(_restore_state, execution, since), in_thread=True)
@@ -231,18 +235,15 @@ class _Compensation:
 
     def _call(self) -> tuple[Match, Any]:
         execution, step = self._execution, self._step
-        body = Body(
-            execution,
-            execution.body,
-            Scope(self._container, "", execution.open_history(step.seq, execution.tick())),
-            name=step.task,
-            record=step,
-            step_key=step.key,
-        )
+        scope = Scope(self._container, "", execution.open_history(step.seq, execution.tick()))
+        body = Body(execution, execution.body, scope, name=step.task, record=step, step_key=step.key)
         try:
             undo, args, kwargs = compensation_of(execution, step)
-            task = _as_step(undo, step)
-            return Match(task, Call(task, None, args, kwargs), Frame(body, body.scope)), undo.function
+            task, function = _as_step(undo, step), undo.function
+            if undo.executor is not None:
+                function = Elsewhere(flow_of(execution).executors, undo.executor, undo, function, None)
+                function.check(args, kwargs)
+            return Match(task, Call(task, None, args, kwargs), Frame(body, scope)), function
         except CorruptRecordError as error:
             raise execution.stop(error) from error
         except Exception as error:
@@ -345,6 +346,8 @@ def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Gene
         finally:
             session.active.pop(child.id, None)
             execution.ended = True
+            if execution.flow is not None:
+                execution.flow.close()
             ticket = session.journal.append(execution.fence, replace(ended, epoch=claim.run.epoch, owner=""))
         yield Durable(parent, ticket, certain=True)
     return undone
