@@ -318,11 +318,19 @@ def fails_there() -> None:
 
 @task(executor="processes", idempotent=False)
 async def end_when_told(folder: str) -> str:
-    with open(f"{folder}/ledger", "a", encoding="utf-8") as effects:
-        effects.write("began\n")
-    while not os.path.exists(f"{folder}/go"):
+    _note_begun(folder)
+    while not _may_end(folder):
         await asyncio.sleep(0.005)
     return "ended"
+
+
+def _note_begun(folder: str) -> None:
+    with open(f"{folder}/ledger", "a", encoding="utf-8") as effects:
+        effects.write("began\n")
+
+
+def _may_end(folder: str) -> bool:
+    return os.path.exists(f"{folder}/go")
 
 
 @workflow(run_id="cancelled", max_workers=1)
