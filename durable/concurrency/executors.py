@@ -15,7 +15,8 @@ import sys
 import threading
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from durable.concurrency.places import Group
 from durable.concurrency.transfers import Ended, ended, outcome
@@ -37,33 +38,59 @@ _MOST_PROCESSES = 61  # as many as Windows can wait for
 class Executors:
     """The executors of one execution: those made here are shut down with it, those of the user are left alone."""
 
-    def __init__(self, max_workers: int | None) -> None:
+    def __init__(self, max_workers: int | None, widen: Callable[[Group, float], None]) -> None:
+        """`widen` gives a group more places."""
         self._max_workers = max_workers
+        self._widen = widen
         self._made: dict[ExecutorOption, Executor] = {}
         self._broken: list[Executor] = []
         self._guard = threading.Lock()
         self._processes = min(max_workers or os.cpu_count() or 1, _MOST_PROCESSES)
-        self._submitted = Group(self._processes)
+        self._groups: dict[ExecutorOption, Group] = {}
+        self._unsized: set[ExecutorOption] = set()
 
     def group(self, option: ExecutorOption | None, places: int | None) -> Group | None:
         """Give the group of what is submitted together for this executor, of which `places` may be on their way at once.
 
-        Of processes no more than there are, which `max_workers` sees to where it is given: a body that waits for one would
-        look as if it had begun.
+        Of all that is submitted for an executor no more than it executes at once, if it tells how many that are: a body that
+        waits there would look as if it had begun.
         """
-        if option != "processes" or self._max_workers is not None:
-            return None if places is None else Group(places)
-        return self._submitted if places is None else Group(min(places, self._processes))
+        around = None if option is None else self._group_of(option)
+        return around if places is None else Group(places, around)
+
+    def _group_of(self, option: ExecutorOption) -> Group | None:
+        with self._guard:
+            if option not in self._groups:
+                size = self._size(option)
+                if size is None:  # the first body finds out
+                    self._unsized.add(option)
+                self._groups[option] = Group(1 if size is None else size)
+            group = self._groups[option]
+            return group if group.places < inf else None
+
+    def _size(self, option: ExecutorOption) -> float | None:
+        """Tell how many bodies an executor executes at once, None for one that a function has yet to make."""
+        if option == "processes":
+            return self._processes
+        if _is_made(option):
+            return _size_of(option)
+        if option == "threads" and option not in self._made:
+            self._made[option] = self._make(option)
+        return _size_of(self._made[option]) if option in self._made else None
 
     def get(self, option: ExecutorOption) -> Executor:
         """Give the executor that an option names, made at its first use."""
-        if isinstance(option, Executor) or not (callable(option) or option in _NAMED):
-            assert not isinstance(option, str)
+        if _is_made(option):
             return option
         with self._guard:
             if option not in self._made:
                 self._made[option] = self._make(option)
-            return self._made[option]
+            made = self._made[option]
+            is_first = option in self._unsized
+            self._unsized.discard(option)
+        if is_first:
+            self._widen(self._groups[option], _size_of(made) - 1)
+        return made
 
     def _make(self, option: ExecutorOption) -> Executor:
         if option == "threads":
@@ -90,6 +117,16 @@ class Executors:
             made, self._made = [*self._broken, *self._made.values()], {}
         for executor in made:
             executor.shutdown()
+
+
+def _is_made(option: ExecutorOption) -> TypeGuard[Executor]:
+    return isinstance(option, Executor) or not (callable(option) or option in _NAMED)
+
+
+def _size_of(executor: Executor) -> float:
+    """Tell how many bodies an executor of the standard library, or one like them, executes at once."""
+    size = getattr(executor, "_max_workers", None)
+    return size if isinstance(size, int) and size > 0 else inf
 
 
 def _processes(max_workers: int) -> ProcessPoolExecutor:

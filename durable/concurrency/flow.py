@@ -19,6 +19,7 @@ from durable.telling.progress import Counts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from durable.concurrency.places import Group
     from durable.concurrency.submissions import Submission
     from durable.runs.execution import Body, Execution
 
@@ -36,7 +37,7 @@ class Flow:
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
-        self.executors = Executors(execution.workflow.max_workers)
+        self.executors = Executors(execution.workflow.max_workers, self._widen)
         self.counts = Counts()
         self.submitted: dict[Body, dict[Submission, None]] = {}
         self.tasks: dict[Submission, asyncio.Task[None]] = {}
@@ -148,6 +149,10 @@ class Flow:
                 free.append(dependant)
         submission.dependants = None
         return free
+
+    def _widen(self, group: Group, places: float) -> None:
+        with self._lock:
+            self._workers.widen(group, places)
 
     def _forget(self, submission: Submission) -> None:
         body = submission.step.match.frame.body

@@ -34,15 +34,17 @@ class Slots:
 
 
 class Group:
-    """The items of one `map`, or what runs in processes: at most `places` of them are on their way at once.
+    """The items of one `map`, or what runs on one executor: at most `places` of them are on their way at once.
 
-    Those that wait are a heap: the largest priority first, then the order of submission.
+    Those that wait are a heap: the largest priority first, then the order of submission. Whoever has a place waits for one in
+    the group `around`, if there is one.
     """
 
-    __slots__ = ("places", "waiting")
+    __slots__ = ("around", "places", "waiting")
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: float, around: Group | None = None) -> None:
         self.places = places
+        self.around = around
         self.waiting: list[tuple[float, int, Submission]] = []
 
 

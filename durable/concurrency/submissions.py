@@ -75,7 +75,6 @@ class Submission:
         "error",
         "flow",
         "group",
-        "has_place",
         "has_slot",
         "is_ending",
         "is_looked_at",
@@ -86,6 +85,7 @@ class Submission:
         "needs",
         "number",
         "order",
+        "place",
         "seq",
         "step",
         "value",
@@ -123,8 +123,9 @@ class Submission:
         self.culprit: Submission | None = None
         self.number: int | None = None
         self.seq = 0
+        self.place: Group | None = None
         self.waits = 0
-        self.is_taken = self.is_settled = self.is_looked_at = self.is_ending = self.has_slot = self.has_place = False
+        self.is_taken = self.is_settled = self.is_looked_at = self.is_ending = self.has_slot = False
         self.was_written = False
 
     @property

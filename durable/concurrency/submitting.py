@@ -134,9 +134,11 @@ class _Submitting:
         self._may_be_confused = task.is_anonymous or instance is not None
         self._loop = _loop_of(frame) if task.is_async and execution.workflow.is_async else None
         option = task.executor if task.executor is not None else execution.workflow.executor
+        if option == "threads" and not task.is_async:  # which those of the run are
+            option = None
         self._group = self.flow.executors.group(option, places)
         self._elsewhere: Elsewhere | None = None
-        if option is not None and (option != "threads" or task.is_async):
+        if option is not None:
             self._elsewhere = Elsewhere(self.flow.executors, option, task, function, instance)
         self._function = self._elsewhere or function
 

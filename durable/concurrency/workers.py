@@ -75,21 +75,37 @@ class Workers:
         if submission.has_slot:
             submission.has_slot = False
             (self._slots if submission.loop is None else self._task_slots).release()
-        group = submission.group
-        if group is not None and submission.has_place:
-            submission.has_place = False
-            group.places += 1
-            self._fill(group)
+        if submission.place is not None:
+            self._leave(submission)
         if self._ready_tasks or (self._ready and not goes_on):
             self._wake(thread=not goes_on)
+
+    def widen(self, group: Group, places: float) -> None:
+        """Give a group more places. Needs the lock."""
+        group.places += places
+        self._fill(group)
+        self._wake()
 
     def _fill(self, group: Group) -> None:
         while group.places and group.waiting:
             entry = heapq.heappop(group.waiting)
             if not entry[2].is_taken:
                 group.places -= 1
-                entry[2].has_place = True
-                self._push(entry)
+                entry[2].place = group
+                if group.around is None:
+                    self._push(entry)
+                else:
+                    heapq.heappush(group.around.waiting, entry)
+                    self._fill(group.around)
+
+    def _leave(self, submission: Submission) -> None:
+        """Pass on the places of a submission in its groups, the outermost one being `place`."""
+        group, last = submission.group, submission.place
+        submission.place = None
+        while group is not None:
+            group.places += 1
+            self._fill(group)
+            group = group.around if group is not last else None
 
     def _push(self, entry: _Entry) -> None:
         heapq.heappush(self._ready if entry[2].loop is None else self._ready_tasks, entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,25 @@ async def async_payments() -> list[int]:
     return [future.result() for future in found if future.exception() is None]
 
 
+PLACES = 2
+own = ThreadPoolExecutor(PLACES)
+
+
+def _make() -> Executor:
+    return ThreadPoolExecutor(PLACES)
+
+
+@workflow(run_id="payments")
+async def own_payments(task_name: str, kind: str) -> list[int]:
+    did("submitting")
+    paying = (pay if task_name == "pay" else pay_async).with_options(executor=own if kind == "own" else _make)
+    found = [*paying.map(range(0, COUNT, 2), concurrency=8).futures, *map(paying.submit, range(1, COUNT, 2))]
+    if "KILL_PARENT" in os.environ:
+        await kill_when_begun.submit(os.environ["KILL_PARENT"])
+    await durable.wait_async(found)
+    return [future.result() for future in found if future.exception() is None]
+
+
 def _doubts() -> list[str]:
     return [step.key for step in durable.get_run("payments").steps if step.status in ("started", "failed", "in doubt")]
 
@@ -96,6 +116,21 @@ def test_only_what_had_begun_is_in_doubt(scene: Scene) -> None:
         happened = durable.happened(-1)
         scene.start(_resolve, f"pay:{number}", happened)
     found = scene.start(payments).value
+    assert sorted(found) == sorted(-1 if str(number) in doubts else number for number in range(COUNT))
+    assert set(_begun_and_not_ended(scene)) <= doubts
+
+
+@pytest.mark.parametrize("kind", ["own", "made"])
+@pytest.mark.parametrize("task_name", ["pay", "pay_async"])
+def test_what_waits_for_a_place_on_an_executor_is_not_in_doubt(scene: Scene, task_name: str, kind: str) -> None:
+    """Killed while two bodies run on an executor of that size, a run is in doubt about those alone."""
+    assert scene.is_killed(own_payments, task_name, kind, KILL_PARENT="5", KILL_AT="all begun")
+    doubts = {key.partition(":")[2] for key in scene.start(_doubts).value if key.startswith("pay")}
+    assert "5" in doubts
+    assert len(doubts) <= PLACES
+    for number in doubts:
+        scene.start(_resolve, f"{task_name}:{number}", durable.happened(-1))
+    found = scene.start(own_payments, task_name, kind).value
     assert sorted(found) == sorted(-1 if str(number) in doubts else number for number in range(COUNT))
     assert set(_begun_and_not_ended(scene)) <= doubts
 
