@@ -56,6 +56,11 @@ class StepHistory:
         return self._complete and not self._index
 
     @property
+    def has_moved(self) -> bool:
+        """Whether records were used by calls with other keys than theirs, which stay taken."""
+        return bool(self._moved)
+
+    @property
     def used(self) -> int:
         """How many records were used, without those that were looked up far ahead."""
         return max(0, self._read - len(self._index))
@@ -103,6 +108,7 @@ class StepHistory:
         for place, other in self._content_index().get((record.container, record.content), {}).items():
             if other.branch == record.branch and fits(other):
                 self._drop(place)
+                self._moved.add(place)
                 self._add(record)
                 return other
         return record
@@ -149,6 +155,7 @@ class StepHistory:
 
     def use(self, record: StepRecord) -> None:
         """Use a record that `unused` gave."""
+        self._moved.add(_place(record))
         if _place(record) in self._index:
             self._drop(_place(record))
         else:

@@ -54,13 +54,14 @@ class Match:
 
     @property
     def may_stand_elsewhere(self) -> bool:
-        """Whether records are left that a call without one of its own may have: below the body it is made in, or one around."""
+        """Whether a call without a record has to be looked for.
+
+        Records are left, below the body that it is made in or one around, or an equal call may have taken its key.
+        """
         body: Body | None = self.frame.body
-        while body is not None:
-            if not body.scope.history.is_empty:
-                return True
+        while body is not None and body.scope.history.is_empty:
             body = body.outer
-        return False
+        return body is not None or self.scope.history.has_moved
 
     def pass_over_undone(self) -> None:
         """Go on to the next occurrence that was not undone, or to one that is not recorded."""
