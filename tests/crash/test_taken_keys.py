@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import durable
 from durable import task, workflow
-from tests.crash.effects import did, is_first_start, reach, saved
+from tests.crash.effects import did, is_first_start, saved
 
 if TYPE_CHECKING:
     from tests.crash.scenes import Scene
@@ -37,7 +37,7 @@ async def branches() -> list[str]:
         saved("b has one")
         return found
 
-    found = await asyncio.gather(a(), b())
+    found = list(await asyncio.gather(a(), b()))
     saved("both have one")
     return found
 
