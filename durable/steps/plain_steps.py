@@ -122,16 +122,16 @@ class PlainLife(PlainStep, Effect):
     def act(self) -> Any:
         """Execute the body as soon as the intent is on disk."""
         flush(self.execution, self.ticket)
-        with self._begin():
+        with self._open():
             return self._function(*self.call.args, **self.call.kwargs)
 
     async def act_async(self) -> Any:
         """Await the body as soon as the intent is on disk."""
         await flush_async(self.execution, self.ticket)
-        with self._begin():
+        with self._open():
             return await self._function(*self.call.args, **self.call.kwargs)
 
-    def _begin(self) -> Body:
+    def _open(self) -> Body:
         self.execution.executed += 1
         self._body = body = self.open_body()
         return body
@@ -143,9 +143,9 @@ class PlainLife(PlainStep, Effect):
         execution, body = self.execution, self._body
         if body is None:
             return next(self)
-        is_awaited = self.task.is_async and self._flags & CERTAIN
-        submitted = execution.flow.submitted if execution.flow is not None else ()
-        if is_awaited or body in submitted or execution.state is not None or execution.ledger is not None:
+        has_submitted = execution.flow is not None and body in execution.flow.submitted
+        is_awaited = self._flags & CERTAIN and self.task.is_async
+        if has_submitted or is_awaited or execution.state is not None or execution.ledger is not None:
             return self._take_over(Made(body, self._begun, value))
         try:
             result = self._finish(value)
