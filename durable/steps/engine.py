@@ -58,12 +58,13 @@ def call_task(
     if instance is not None:
         refuse_other_object(match)
     if task.is_async:
-        if task.is_plain and match.execution.history is NOTHING and match.execution.workflow.is_async:
+        execution = match.execution  # a record there may be in a first execution too, of an earlier attempt around
+        if task.is_plain and match.record is None and execution.history is NOTHING and execution.workflow.is_async:
             return _named(live_plainly(match, function), task)
         return as_coroutine(Step(match, function).life(), task, frame)
     if match.record is not None and (value := replay_at_once(match, match.record)) is not NotImplemented:
         return value
-    if task.is_plain and match.execution.history is NOTHING:
+    if task.is_plain and match.record is None and match.execution.history is NOTHING:
         return PlainStep(match, function).perform()
     return drive(Step(match, function).life())
 

@@ -190,6 +190,31 @@ def test_a_value_that_cannot_be_stored(scene: Scene) -> None:
     assert scene.ledger == ["made", "after"]
 
 
+@task
+async def pay() -> str:
+    did("pay")
+    return "paid"
+
+
+@task(attempts=2)
+async def pay_and_fail_once() -> str:
+    receipt = await pay()
+    if durable.current().attempt == 1:
+        raise ConnectionError("no connection")
+    return receipt
+
+
+@workflow
+async def pays_in_two_attempts() -> str:
+    return await pay_and_fail_once()
+
+
+def test_a_second_attempt_keeps_what_it_awaits(scene: Scene) -> None:
+    """In async code, too, the second attempt of a step finds what the first one finished, in the same execution."""
+    assert scene.start(pays_in_two_attempts).value == "paid"
+    assert scene.ledger == ["pay"]
+
+
 @workflow
 def unreturnable() -> Any:
     step("paid")
