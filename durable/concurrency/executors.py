@@ -13,7 +13,7 @@ import os
 import pickle
 import sys
 import threading
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from importlib import import_module
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -25,7 +25,7 @@ from durable.steps.effects import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ProcessPoolExecutor
     from multiprocessing.process import BaseProcess
 
     from durable.declarations.definitions import TaskDefinition
@@ -131,6 +131,7 @@ def _size_of(executor: Executor) -> float:
 
 def _processes(max_workers: int) -> ProcessPoolExecutor:
     import multiprocessing  # noqa: PLC0415 -- slow to import, needed for processes only
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 -- as above
 
     # not "fork": a child that is forked while other threads hold locks may never get them
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -217,10 +218,12 @@ _Payload = tuple[Any, ...]  # a function and its arguments
 def _packer(
     option: ExecutorOption, task: TaskDefinition, function: Callable[..., Any], instance: Any
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], _Payload]:
-    if option == "processes" or isinstance(option, ProcessPoolExecutor):
-        return _Pickled(task, _Reference(task, instance))
     if option == "threads" or isinstance(option, ThreadPoolExecutor):
         return lambda args, kwargs: (contextvars.copy_context().run, _call, function, args, kwargs)
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 -- slow to import, see above
+
+    if option == "processes" or isinstance(option, ProcessPoolExecutor):
+        return _Pickled(task, _Reference(task, instance))
     reference = _Reference(task, instance)
     target = reference if reference.is_importable else function
     return lambda args, kwargs: (_call, target, args, kwargs)

@@ -18,7 +18,7 @@ from durable import errors
 PACKAGE = Path(durable.__file__).parent
 HEAVY = ("sqlalchemy", "dill", "tenacity", "filelock", "typer", "rich")
 OF_RUNS = ("durable.records", "durable.costs", "durable.steps", "durable.runs", "durable.values", "durable.stores")
-OF_OTHER_PROGRAMS = ("wrapt", "importlib.metadata", "tomllib", "uuid", "durable.patches", "durable.notebooks")
+OF_OTHER_PROGRAMS = ("wrapt", "importlib.metadata", "multiprocessing", "tomllib", "uuid", "durable.patches")
 ERRORS = [value for value in vars(errors).values() if inspect.isclass(value) and value.__module__ == errors.__name__]
 
 
