@@ -101,6 +101,7 @@ async def in_thread(ledger: str) -> None:
 
 async def test_the_end_waits_for_a_step_in_another_thread(store: Path) -> None:
     """A run whose workflow gave up on a thread is released only when the step there is recorded."""
+    given_up.clear()
     with pytest.raises(TimeoutError):
         await in_thread(str(store / "ledger"))
     assert _names(store / "ledger") == ["begun", "late"]
