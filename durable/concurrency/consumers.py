@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from durable.steps.effects import Effect
 
 _PATCHES = os.path.join(PACKAGE, "patches")  # consumers themselves, which hold no locks
-_CALL_BODIES = {  # modules that call functions of the user
+_CALL_BODIES = {  # modules that call code of the user
     os.path.join(PACKAGE, package, f"{name}.py")
     for package, names in {
         "concurrency": ("executors",),
+        "notebooks": ("code",),
         "runs": ("handles", "runs"),
+        "scripts": ("launching", "loops"),
         "steps": ("effects", "timed_bodies"),
     }.items()
     for name in names

@@ -135,3 +135,15 @@ def test_what_is_refused(kernel: Kernel, tmp_path: Path) -> None:
     )
     assert kernel.run("%%durable\nx = (").error == "SyntaxError"
     assert ledger(tmp_path) == []
+
+
+def test_a_generator_that_a_cell_left(kernels: Kernels, kernel: Kernel, tmp_path: Path) -> None:
+    """A generator that a stored cell reads as far as it wants has ended then, whatever becomes of the cell."""
+    pages = "@durable.task(idempotent=False)\ndef pages():\n    write('read')\n    yield 1\n    yield 2"
+    cell = "%%durable\nimport os, signal\nfor page in pages():\n    break\nif os.path.exists('kill'):\n    "
+    cell += "os.kill(os.getpid(), signal.SIGKILL)"
+    (tmp_path / "kill").touch()
+    assert kernel.run(pages, cell).error == "Killed"
+    (tmp_path / "kill").unlink()
+    shown = kernels.open(tmp_path).run(LOAD, pages, cell)
+    assert (shown.error, ledger(tmp_path)) == ("", ["read"]), shown.message

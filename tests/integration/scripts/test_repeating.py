@@ -234,3 +234,25 @@ def test_code_that_resumes_a_run_patches_what_was_patched(folder: Folder, how: s
     assert (resumed.returncode, "2 replayed, 0 executed" in resumed.stderr) == (0, True), resumed.stderr
     assert folder.python("resume.py", how).returncode == 0
     assert ledger(folder) == ["program", "1"]
+
+
+READING = {
+    "script": "for page in pages():\n    break\n",
+    "loop": "import asyncio\nasync def read():\n    for page in pages():\n        break\nasyncio.run(read())\n",
+}
+
+
+@pytest.mark.parametrize("kind", READING)
+def test_a_generator_that_was_left_has_ended(folder: Folder, kind: str) -> None:
+    """A generator that a program reads as far as it wants has ended then, and not only with the program."""
+    folder.write(
+        "read.py",
+        "import os, signal\ndef pages():\n    open('ledger', 'a').write('read\\n')\n    yield 1\n    yield 2\n"
+        f"{READING[kind]}if os.path.exists('kill'):\n    os.kill(os.getpid(), signal.SIGKILL)\n",
+    )
+    folder.write("pyproject.toml", '[tool.durable.tasks]\n"read.py:pages" = {idempotent = false}\n')
+    folder.write("kill", "")
+    assert folder.run("read.py").returncode == -signal.SIGKILL
+    (folder.path / "kill").unlink()
+    resumed = folder.run("read.py")
+    assert (resumed.returncode, ledger(folder)) == (0, ["read"]), resumed.stderr
