@@ -181,7 +181,7 @@ def content_of(body: Any) -> object:
         return body
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
-    if not _can_be_set_back(body):
+    if not can_be_set_back(body):
         return f"<{type(body).__qualname__}>"
     try:
         start, content = body.tell(), body.read()
@@ -194,7 +194,7 @@ def content_of(body: Any) -> object:
     return content if isinstance(content, bytes) else str(content).encode()
 
 
-def _can_be_set_back(body: Any) -> bool:
+def can_be_set_back(body: Any) -> bool:
     """Whether a body says so, which is asked before it is read: what cannot be set back is lost to the request."""
     try:
         body.seek(body.tell())

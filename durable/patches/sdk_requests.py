@@ -18,6 +18,7 @@ from durable.patches.actions import Action, proves_nothing_happened
 from durable.patches.byte_streams import async_body, sync_body
 from durable.patches.credentials import counted_url
 from durable.patches.http_actions import SAFE, SERVER_ERROR, content_of, refused, resolved, resolved_items
+from durable.patches.uploads import Uploads, with_contents
 from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class _Call:
         self._client = client
         self._cast_to = client._maybe_override_cast_to(cast_to, options)  # noqa: SLF001 -- what the SDK does first
         self._options = options
+        self._uploads = Uploads(options.files, getattr(options, "content", None))
         self._stream = stream
         self._stream_cls = stream_cls
         base = sys.modules[f"{sdk.library}._base_client"]
@@ -96,7 +98,7 @@ class _Call:
             resolved=resolved_items if self._is_stream else resolved,
             idempotent=idempotent,
             receipt=options.idempotency_key,
-            retry=None if self._is_stream else repeatedly(retries),
+            retry=repeatedly(retries) if self._uploads.can_be_repeated and not self._is_stream else None,
             is_rebuilt=True,
             is_kept=self._method not in SAFE,
             is_async=is_async,
@@ -119,11 +121,12 @@ class _Call:
         inputs |= {"receiver": counted_url(str(self._client.base_url))}
         inputs |= {"model": body["model"]} if isinstance(body, Mapping) and "model" in body else {}
         counted = {"params": options.params or None, "body": body, "extra": options.extra_json}
-        counted |= {"content": content_of(getattr(options, "content", None)), "files": _contents(options.files)}
+        counted |= {"content": content_of(getattr(options, "content", None)), "files": with_contents(options.files)}
         return inputs | {name: value for name, value in counted.items() if value is not None}
 
     def _sent(self) -> Any:
         """Give the options as they are sent: the step itself tries again, except for what is streamed."""
+        self._uploads.set_back()
         changes: dict[str, Any] = {}
         if self._options.idempotency_key is None and self._method != "GET":
             changes["idempotency_key"] = idempotency_key()
@@ -218,15 +221,6 @@ def _judging() -> Iterator[None]:
         elif type(error.__cause__).__name__ in _NOT_SENT:
             proves_nothing_happened(error)
         raise
-
-
-def _contents(files: Any) -> object:
-    """Read what is uploaded, wherever it stands in the forms that a request takes."""
-    if isinstance(files, Mapping):
-        return {name: _contents(each) for name, each in files.items()}
-    if isinstance(files, list | tuple):
-        return [_contents(each) for each in files]
-    return files if files is None or isinstance(files, str) else content_of(files)
 
 
 @cache

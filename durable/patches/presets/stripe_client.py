@@ -13,6 +13,7 @@ from durable.patches.actions import Action
 from durable.patches.http_actions import refused
 from durable.patches.presets import Patch, Preset
 from durable.patches.sdk_requests import repeatedly
+from durable.patches.uploads import Uploads, with_contents
 from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class _Call:
         self._method = method
         self._url = url
         self._params = params
+        self._uploads = Uploads(params)
         self._is_streaming = is_streaming
         self._given: dict[str, Any] = dict(options or {})
         self._more = more
@@ -61,7 +63,7 @@ class _Call:
             return None
         told = {**vars(self._requestor._options), **self._given}
         task = self._method if self._method in _METHODS else "request"
-        inputs: dict[str, object] = {"method": self._method, "url": self._url, "params": self._params}
+        inputs: dict[str, object] = {"method": self._method, "url": self._url, "params": with_contents(self._params)}
         inputs |= {name: str(told[name]) for name in _COUNTED if told.get(name) is not None}
         return Action(
             task=f"stripe.{task}",
@@ -71,13 +73,14 @@ class _Call:
             resolved=_resolved,
             idempotent=_WINDOW if self._method == "post" else True,
             receipt=self._given.get("idempotency_key"),
-            retry=repeatedly(told.get("max_network_retries") or 0),
+            retry=repeatedly(told.get("max_network_retries") or 0) if self._uploads.can_be_repeated else None,
             is_rebuilt=True,
             is_kept=self._method != "get",
             **more,
         )
 
     def _sent(self) -> dict[str, Any]:
+        self._uploads.set_back()
         options = {**self._given, "max_network_retries": 0}  # the step itself tries again
         if self._method != "get" and not options.get("idempotency_key"):
             options["idempotency_key"] = idempotency_key()
