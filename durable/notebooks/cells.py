@@ -121,7 +121,7 @@ class Cell:
             tell(str(problem))
 
     def _prepare(self) -> tuple[OpenRun, Call]:
-        opened = self._kernel.opened()
+        opened = self._kernel.for_calls()
         opened.check()
         task = _CellTask(function=_cell_async if self.is_async else _cell, name=self._title)
         call = Call(task, None, (code_digest(self._code.tree), self._inputs), {})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from durable.declarations.naming import home, module_name, set_notebook_path
 from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError, StoreError
 from durable.identity.calls import Call
+from durable.notebooks.former import Place, ask_for_former
 from durable.notebooks.open_runs import OpenRun, named_scope
 from durable.notebooks.tables import RunTable
 from durable.runs import sessions
@@ -46,6 +47,7 @@ class Kernel:
         self._thread = threading.get_ident()
         self._opening = threading.Lock()
         self._open: OpenRun | None = None
+        self._is_asked = False
         self._claimed: set[str] = set()  # DURABLE_FRESH means the first time
         self._first_epochs: dict[str, int] = {}
         self._replayed: dict[str, set[int]] = {}
@@ -71,7 +73,7 @@ class Kernel:
         kwargs: dict[str, Any],
     ) -> Any:
         """Call a task as a step of the notebook's run; an equal call of it gives the same result."""
-        opened = self.opened()
+        opened = self.for_calls()
         opened.check()
         task = task.at(opened.execution.anchor)
         call = Call(task, instance, args, kwargs)
@@ -86,7 +88,7 @@ class Kernel:
 
     def frame(self) -> Frame:
         """Give the place that cells call from."""
-        opened = self.opened()
+        opened = self.for_calls()
         opened.check()
         return opened.frame()
 
@@ -133,6 +135,7 @@ class Kernel:
         """Begin a new run of the notebook; an unfinished one is superseded."""
         self.release()
         self.opened(fresh=True)
+        self._is_asked = True
         return self.run()
 
     def finish(self) -> Run:
@@ -153,6 +156,15 @@ class Kernel:
         replayed = opened.replayed | self._replayed.get(run.id, set())
         return RunTable(run, replayed, since=self._first_epochs[run.id])
 
+    def for_calls(self) -> OpenRun:
+        """Give the run for something that will be executed; a renamed notebook is not taken for a new one."""
+        opened = self.opened()
+        if not self._is_asked:
+            if self.name is not None and self.name.path is not None and opened.is_empty:
+                ask_for_former(opened.session, self.name, home(opened.session.anchor))
+            self._is_asked = True
+        return opened
+
     def opened(self, *, fresh: bool = False) -> OpenRun:
         """Give the run as it is open here, claimed if need be."""
         opened = self._open
@@ -167,16 +179,18 @@ class Kernel:
         name = self.name if self.name is not None else self.find_name()
         session = sessions.current()
         folder = home(session.anchor)
-        set_notebook_path(name.path or os.path.join(folder, str(name.given)))
         run_id = name.run_id(folder)
         known = session.store.load_run(run_id)
+        place = self._place(name, folder, known)
+        set_notebook_path(os.path.join(folder, place.named))
         if known is not None and known.workflow != NOTEBOOK:
             raise ConfigurationError(
                 f"{run_id!r} is the run of {known.workflow!r} and not of a notebook. Nothing was executed. Choose another "
                 f"name: %durable start NAME"
             )
         try:
-            opened = OpenRun(run_id, self.observe, fresh=True if fresh else False if run_id in self._claimed else None)
+            again = True if fresh else False if run_id in self._claimed else None
+            opened = OpenRun(run_id, self.observe, place, fresh=again)
         except RunInProgressError as error:
             raise _in_another_kernel(name, session.store.load_run(error.run_id), error) from None
         self.name = name
@@ -184,6 +198,14 @@ class Kernel:
         self._first_epochs.setdefault(opened.execution.id, opened.execution.run.epoch)
         tell_no_more(opened.execution.id)
         return opened
+
+    def _place(self, name: Name, folder: str, known: RunRecord | None) -> Place:
+        """Say where the notebook is, whose functions are named as they were when its run was begun."""
+        before = Place.of(known) if known is not None else None
+        file = before.file if before is not None else None
+        with contextlib.suppress(ConfigurationError):  # the front end may not tell
+            file = (name if name.path is not None else self.find_name()).seen_from(folder)
+        return Place(before.named if before is not None else name.seen_from(folder), file)
 
     def close(self) -> None:
         """End the run: succeeded, or stopped by what stopped it."""

@@ -30,13 +30,19 @@ class Name:
         """Give the id of the notebook's run: that of a file depends on where it lies as seen from the store's folder."""
         if self.path is None:
             return str(self.given)
-        try:
-            relative = os.path.relpath(self.path, anchor) if anchor else self.path
-        except ValueError:  # another drive
-            relative = self.path
-        digest = blake2b(relative.replace(os.sep, "/").encode(errors="surrogateescape"), digest_size=8).hexdigest()
+        relative = self.seen_from(anchor).replace(os.sep, "/")
+        digest = blake2b(relative.encode(errors="surrogateescape"), digest_size=8).hexdigest()
         stem = os.path.basename(self.path).removesuffix(".ipynb")
         return f"{escape(stem)[:_SHOWN]}-{digest}"
+
+    def seen_from(self, anchor: str) -> str:
+        """Give the path of its file as seen from a folder, or the name that it was given."""
+        if self.path is None:
+            return str(self.given)
+        try:
+            return os.path.relpath(self.path, anchor) if anchor else self.path
+        except ValueError:  # another drive
+            return self.path
 
     def __str__(self) -> str:
         """Show the file's name or the given one."""

@@ -15,6 +15,7 @@ from durable.errors import DurableError, ExecutionStopped, StoreError
 from durable.identity.namesakes import refuse_other_object
 from durable.identity.run_calls import RunCall
 from durable.notebooks.flights import Flights
+from durable.notebooks.former import Place
 from durable.notebooks.memory import ENDED_BADLY, Memory, MemoryScope
 from durable.records import ENDED, RunStatus, StepFlag, StepStatus
 from durable.runs.execution import Frame, warn_once
@@ -58,7 +59,9 @@ class Observation:
 class OpenRun:
     """A run that this kernel owns."""
 
-    def __init__(self, run_id: str, observe: Callable[[Observation], None], *, fresh: bool | None) -> None:
+    def __init__(
+        self, run_id: str, observe: Callable[[Observation], None], place: Place, *, fresh: bool | None
+    ) -> None:
         definition = _DEFINITION.with_options(run_id=run_id, fresh=fresh)
         call = RunCall(definition, None, (), {})
         self.session = call.session
@@ -77,8 +80,15 @@ class OpenRun:
         self._flights = Flights()
         self.doubts: dict[int, StepRecord] = {}
         self.called: set[tuple[str, bytes]] = set()
-        if self.execution.is_new:
+        if Place.of(self.execution.run) != place:
+            self.execution.run = replace(self.execution.run, entry=place.entry(self.execution.run))
+            self.session.journal.append(self.execution.fence, self.execution.run)
             self.session.journal.flush_all()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is recorded."""
+        return self._memory.is_empty
 
     @property
     def is_busy(self) -> bool:

@@ -125,6 +125,32 @@ def test_one_kernel_has_the_notebook(kernels: Kernels, tmp_path: Path) -> None:
     assert ledger(tmp_path) == ["pay 1"]
 
 
+def test_a_renamed_notebook(kernels: Kernels, tmp_path: Path) -> None:
+    """A notebook without a run asks before it pays what one that is gone has paid for: it goes on with that run, or anew."""
+    (tmp_path / "work.ipynb").touch()
+    kernel = kernels.open(tmp_path)
+    assert not kernel.run(LOAD, TASKS, "double(1), pay(1)").error
+    kernel.kill()
+    (tmp_path / "work.ipynb").rename(tmp_path / "other.ipynb")
+    kernel = kernels.open(tmp_path, "other.ipynb")
+    refused = kernel.run(LOAD, TASKS, "pay(1)")
+    assert (refused.error, "work.ipynb, which is gone" in refused.message) == ("ConfigurationError", True), refused.message
+    [command] = re.findall(r"%durable start \S+", refused.message)
+    assert kernel.run(command, "double(1), pay(1)").value == "(2, 1)"
+    kernel.kill()
+    kernel = kernels.open(tmp_path, "other.ipynb")
+    assert kernel.run(LOAD, command, TASKS, "pay(1)").value == "1"
+    kernel.kill()
+    assert ledger(tmp_path) == ["double 1", "pay 1"]
+    (tmp_path / "other.ipynb").unlink()
+    kernel = kernels.open(tmp_path, "another.ipynb")
+    assert kernel.run(LOAD, TASKS, "pay(1)").error == "ConfigurationError"
+    assert kernel.run("%durable fresh", "pay(1)").value == "1"
+    kernel.kill()
+    assert kernels.open(tmp_path, "another.ipynb").run(LOAD, TASKS, "pay(1)").value == "1"
+    assert ledger(tmp_path) == ["double 1", "pay 1", "pay 1"]
+
+
 def test_an_interrupt_in_a_payment(kernels: Kernels, tmp_path: Path) -> None:
     """An interrupted payment is in doubt and says how to decide it; so is one with another input; others go on."""
     kernel = kernels.open(tmp_path)

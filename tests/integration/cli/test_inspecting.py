@@ -9,6 +9,7 @@ import pytest
 import durable
 from durable import task, workflow
 from durable.identity.calls import Call
+from durable.notebooks.former import Place
 from durable.notebooks.open_runs import OpenRun
 from tests.integration.cli.command_line import (
     CommandLine,
@@ -267,7 +268,7 @@ def test_explain_knows_what_kind_of_run_it_is(durable_command: CommandLine) -> N
         load("b")
     assert verdict("caught", "#1") == "failure replayed"
     assert "durable resume caught --retry-failed" in durable_command("explain", "caught", "#1").out
-    opened = OpenRun("cells", lambda _: None, fresh=None)
+    opened = OpenRun("cells", lambda _: None, Place("cells", None), fresh=None)
     for definition, function in ((load.definition, load.__wrapped__), (pay.definition, pay.__wrapped__)):
         with contextlib.suppress(ConnectionError, TimeoutError):
             opened.call(Call(definition, None, ("c",), {}), function)
