@@ -27,6 +27,10 @@ class Definitions(Generic[D]):
         if definition.is_anonymous:
             self._anonymous.setdefault(definition.qualname, WeakSet()).add(definition)
 
+    def all(self) -> list[D]:
+        """List all definitions that are known."""
+        return [*self._unnamed, *self._named.values()]
+
     def namesakes(self, definition: D) -> list[D]:
         """List the definitions of living functions without a name of their own that are called like this one."""
         module = definition.plain.__module__

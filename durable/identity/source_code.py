@@ -7,8 +7,10 @@ version leave no trace in it, nor does the function's own name.
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import hashlib
+import itertools
 import linecache
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ _Position = tuple[int, int, int, int]
 
 def code_digest(function: Callable[..., Any]) -> bytes | None:
     """Digest of the source of the function below all decorators, partials and methods; None if there is no source."""
-    plain = _innermost(function)
+    plain = innermost(function)
     return None if plain is None else function_digest(plain)
 
 
@@ -45,7 +47,8 @@ def tree_digest(tree: ast.Module) -> bytes:
     return _digest("".join(_written(tree.body)))
 
 
-def _innermost(function: Any) -> FunctionType | None:
+def innermost(function: Any) -> FunctionType | None:
+    """Give the function below all decorators, partials and methods; None if there is none."""
     seen: set[int] = set()
     while id(function) not in seen:
         seen.add(id(function))
@@ -142,6 +145,10 @@ def _find_definition(definitions: dict[int, list[_Definition]], code: CodeType) 
         candidates = [n for n in candidates if extent and _extent_of_body(n) == extent] or [
             n for n in candidates if _compiles_to(n, code)
         ]
+    elif not candidates and code.co_firstlineno == 1:
+        # What puts another body into a function may compile that alone, so that its lines count from 1: autoreload does.
+        everywhere = itertools.chain.from_iterable(definitions.values())
+        candidates = [node for node in everywhere if _has_signature_of(node, code) and _is_text_of(node, code)]
     digests = {_digest_of_definition(node) for node in candidates}
     return candidates[0] if len(digests) == 1 else None
 
@@ -188,6 +195,16 @@ def _compiles_to(node: _Definition, code: CodeType) -> bool:
     if not isinstance(node, ast.Lambda):
         return False
     module = compile(ast.Expression(body=node), code.co_filename, "eval")
+    return any(isinstance(constant, CodeType) and _same_code(constant, code) for constant in module.co_consts)
+
+
+def _is_text_of(node: _Definition, code: CodeType) -> bool:
+    """Whether a function with a name, taken out of its module, compiles to this code."""
+    if isinstance(node, ast.Lambda):
+        return False
+    bare = copy.copy(node)
+    bare.decorator_list = []
+    module = compile(ast.Module([bare], []), code.co_filename, "exec")
     return any(isinstance(constant, CodeType) and _same_code(constant, code) for constant in module.co_consts)
 
 

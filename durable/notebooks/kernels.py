@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from durable.declarations.naming import home, module_name, set_notebook_path
 from durable.errors import ConfigurationError, RunInProgressError, StepInDoubtError, StoreError
 from durable.identity.calls import Call
+from durable.notebooks.edits import Edits
 from durable.notebooks.former import Place, ask_for_former
 from durable.notebooks.open_runs import OpenRun, named_scope
 from durable.notebooks.tables import RunTable
@@ -48,6 +49,7 @@ class Kernel:
         self._opening = threading.Lock()
         self._open: OpenRun | None = None
         self._is_asked = False
+        self._edits = Edits()
         self._claimed: set[str] = set()  # DURABLE_FRESH means the first time
         self._first_epochs: dict[str, int] = {}
         self._replayed: dict[str, set[int]] = {}
@@ -99,6 +101,7 @@ class Kernel:
     def begin_cell(self) -> None:
         """Note that a cell begins."""
         self._thread = threading.get_ident()
+        self._edits.begin_cell()
         if self.name is None:
             with contextlib.suppress(ConfigurationError):  # which is raised where a name is needed
                 set_notebook_path(self.find_name().path)
@@ -110,6 +113,7 @@ class Kernel:
         opened = self._open
         if opened is None:
             return
+        self._edits.note()
         with contextlib.suppress(StoreError):  # the next call raises it
             opened.session.journal.flush_all()
         if opened.is_busy:
@@ -159,6 +163,7 @@ class Kernel:
     def for_calls(self) -> OpenRun:
         """Give the run for something that will be executed; a renamed notebook is not taken for a new one."""
         opened = self.opened()
+        self._edits.look()
         if not self._is_asked:
             if self.name is not None and self.name.path is not None and opened.is_empty:
                 ask_for_former(opened.session, self.name, home(opened.session.anchor))

@@ -90,6 +90,32 @@ def same(point):
     assert ledger(tmp_path) == ["double 1", "pay 2", "make", "same", "double 1", "same"]
 
 
+LIBRARY = """
+import durable
+@durable.task
+def rate(x):
+    open("ledger", "a").write("rate\\n")
+    return x * 2
+@durable.task(idempotent=False)
+def buy(x):
+    open("ledger", "a").write("buy\\n")
+    return x
+"""
+
+
+@pytest.mark.parametrize("how", ["%load_ext autoreload\n%autoreload 2", "import importlib\nimportlib.reload(lib)"])
+def test_modules_are_edited(kernels: Kernels, tmp_path: Path, how: str) -> None:
+    """A task of a module that is edited and loaded again, in whatever way, is an edited task."""
+    (tmp_path / "lib.py").write_text(LIBRARY)
+    kernel = kernels.open(tmp_path)
+    assert kernel.run(LOAD, f"import lib\n{how}", "lib.rate(1), lib.buy(1)").value == "(2, 1)"
+    (tmp_path / "lib.py").write_text(LIBRARY.replace("x * 2", "x * 300").replace("return x\n", "return -x\n"))
+    shown = kernel.run(how if "reload(" in how else "", "lib.rate(1), lib.buy(1)")
+    assert (shown.value, "changed since run" in shown.err) == ("(300, 1)", True)
+    kernel.run(how if "reload(" in how else "", "lib.rate(1), lib.buy(1)")
+    assert ledger(tmp_path) == ["rate", "buy", "rate"]
+
+
 def test_payments_below_an_edited_task(kernels: Kernels, tmp_path: Path) -> None:
     """An edited task is executed again, what it paid for is not; a payment with another input is refused."""
     outer = "import time\n@task\ndef outer(x):\n    write('outer'); pay(x); pay(x + late)\n    return x\nlate = 1"
@@ -134,7 +160,9 @@ def test_a_renamed_notebook(kernels: Kernels, tmp_path: Path) -> None:
     (tmp_path / "work.ipynb").rename(tmp_path / "other.ipynb")
     kernel = kernels.open(tmp_path, "other.ipynb")
     refused = kernel.run(LOAD, TASKS, "pay(1)")
-    assert (refused.error, "work.ipynb, which is gone" in refused.message) == ("ConfigurationError", True), refused.message
+    assert (refused.error, "work.ipynb, which is gone" in refused.message) == ("ConfigurationError", True), (
+        refused.message
+    )
     [command] = re.findall(r"%durable start \S+", refused.message)
     assert kernel.run(command, "double(1), pay(1)").value == "(2, 1)"
     kernel.kill()
@@ -307,6 +335,8 @@ def test_nbclient_twice_over_one_file(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def _plain(text: str) -> str:
     return re.sub("\x1b\\[[0-9;]*m", "", text)
+
+
 REQUESTS = """
 import durable, requests
 durable.patch("requests")
