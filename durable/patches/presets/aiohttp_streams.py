@@ -15,12 +15,20 @@ if TYPE_CHECKING:
 _LIMIT = 2**16  # bytes, as aiohttp has it
 
 
+class _Protocol(BaseProtocol):
+    """That of a body which nobody is sending, so that there is nobody to pause."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self, *_: object, **__: object) -> None: ...
+
+
 class Pieces(StreamReader):
     """A body whose next piece is asked for when nothing is left to read."""
 
     def __init__(self, loop: AbstractEventLoop, items: AsyncIterator[bytes]) -> None:
         """Read these pieces."""
-        super().__init__(BaseProtocol(loop), _LIMIT, loop=loop)
+        super().__init__(_Protocol(loop), _LIMIT, loop=loop)
         self._items = items
 
     async def _wait(self, func_name: str) -> None:  # noqa: ARG002 -- aiohttp names its caller
@@ -34,7 +42,7 @@ def content(loop: AbstractEventLoop, items: AsyncIterator[bytes] | None, read: b
     """Give the body of a response that was read, or is to be read from these pieces."""
     if items is not None:
         return Pieces(loop, items)
-    reader = StreamReader(BaseProtocol(loop), _LIMIT, loop=loop)
+    reader = StreamReader(_Protocol(loop), _LIMIT, loop=loop)
     if read:
         reader.feed_data(read)
     reader.feed_eof()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import io
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
+import aiohttp
 import pytest
 import requests
 
@@ -85,6 +87,29 @@ def test_a_body_that_cannot_be_set_back_is_sent(web: str, ledger: Ledger) -> Non
 
     run()
     assert [each.body for each in ledger.entries] == [b"text", b"text", b"", b'{"number": 3}']
+
+
+def test_large_bodies_of_aiohttp(web: str, ledger: Ledger) -> None:
+    """A body that is longer than aiohttp holds of one is read, at once or bit by bit, and read again."""
+    sizes = []
+
+    async def read() -> None:
+        async with aiohttp.ClientSession(web) as session:
+            async with session.post("/whole", data=b"1" * 500_000) as response:
+                sizes.append(len((await response.json())["body"]))
+            async with session.get("/pieces?pieces=60000") as response:
+                sizes.append(sum([len(piece) async for piece in response.content.iter_chunked(4096)]))
+        raise ValueError
+
+    @workflow(run_id="large")
+    async def run() -> None:
+        await read()
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="^$"):
+            asyncio.run(run())
+    assert sizes == [500_000, 1_200_000] * 2
+    assert len(ledger.entries) == 2
 
 
 def test_a_body_that_promises_to_be_set_back_and_is_not(web: str, ledger: Ledger) -> None:
