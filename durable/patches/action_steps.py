@@ -74,9 +74,12 @@ async def _given_async(match: _ActionMatch, action: Action, call: _ActionCall) -
 
 @contextlib.contextmanager
 def _told(call: _ActionCall) -> Iterator[None]:
-    """Give a cell the error itself that stopped its run."""
+    """Give a cell the error itself that stopped its run, and a recorded exception what is not stored of it."""
     try:
         yield
+    except Exception as error:
+        call.action.complete(error)
+        raise
     except ExecutionStopped as stopped:
         if not call.is_of_cell:
             raise

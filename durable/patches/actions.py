@@ -21,6 +21,9 @@ def _is_no_whole(_: Any) -> bool:
     return False
 
 
+def _nothing_lacks(_: BaseException) -> None: ...
+
+
 def _no_failure(_: Any) -> bool | None:
     return None
 
@@ -69,6 +72,7 @@ class Action:
     `account` is the hash of the credentials that are sent, if they are known; it is never stored.
     `failure` tells of something recorded whether it stands for a failure: None if not, True if nothing happened, False if
     nobody knows. A failure that ended the run is tried again, or in doubt.
+    `complete` gives an exception back what is not stored of it, as the request that it speaks of.
     """
 
     task: str
@@ -83,6 +87,7 @@ class Action:
     account: int = 0
     failure: Callable[[Any], bool | None] = _no_failure
     resolved: Callable[[Any], Any] = _as_it_is
+    complete: Callable[[BaseException], None] = _nothing_lacks
     is_rebuilt: bool = False
     is_kept: bool = False
     is_async: bool = False

@@ -96,6 +96,7 @@ class _Call:
             perform=kinds[is_async, self._is_stream],
             replay=self._opened if self._is_stream else self._replayed,
             resolved=resolved_items if self._is_stream else resolved,
+            complete=self._complete,
             idempotent=idempotent,
             receipt=options.idempotency_key,
             retry=repeatedly(retries) if self._uploads.can_be_repeated and not self._is_stream else None,
@@ -173,11 +174,17 @@ class _Call:
         return self._processed(self._response(head, stream=body(items)))
 
     def _response(self, head: dict[str, Any], **body: Any) -> Any:
+        kept = [(name, value) for name, value in head["headers"] if name.lower() not in _NOT_KEPT]
+        return self._http.Response(head["status"], headers=kept, request=self._request(), **body)
+
+    def _request(self) -> Any:
         url = counted_url(f"{str(self._client.base_url).rstrip('/')}/{self._options.url.lstrip('/')}")
         headers = {_RAW: self._raw} if self._raw else {}
-        request = self._http.Request(self._options.method, url, headers=headers)
-        kept = [(name, value) for name, value in head["headers"] if name.lower() not in _NOT_KEPT]
-        return self._http.Response(head["status"], headers=kept, request=request, **body)
+        return self._http.Request(self._options.method.upper(), url, headers=headers)
+
+    def _complete(self, error: BaseException) -> None:
+        if any(kind.__name__ == "APIError" for kind in type(error).__mro__) and getattr(error, "request", None) is None:
+            error.request = self._request()  # type: ignore[attr-defined]  # as the SDK does it
 
     def _processed(self, response: Any) -> Any:
         result = self._client._process_response(  # noqa: SLF001 -- what the SDK does with a response

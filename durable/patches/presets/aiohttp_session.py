@@ -58,6 +58,7 @@ def _describe(
     ).action(
         perform=lambda: _pieces(lambda: request(method, address, **given), method, str(url)),
         replay=lambda head, items: _rebuilt(head, items, method, url, headers, session),
+        complete=lambda error: _complete(error, method, url, headers),
         failure=failure,
         resolved=resolved_items,
         is_async=True,
@@ -117,6 +118,13 @@ def _judge(error: Exception) -> None:
         proves_nothing_happened(error)
     elif isinstance(error, aiohttp.ClientResponseError):
         refused(error, error.status)
+
+
+def _complete(error: BaseException, method: str, url: Any, headers: Any) -> None:
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientResponseError) and getattr(error, "request_info", None) is None:
+        error.request_info = aiohttp.RequestInfo(url, method, headers, url)
 
 
 def _hops(error: Exception) -> int:

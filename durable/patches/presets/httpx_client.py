@@ -61,6 +61,7 @@ def _whole(request: Any, body: bytes, client: Any, **more: Any) -> Action:
     """Make the step of a request whose response is read at once."""
     return _request(request, body).action(
         record=lambda response: _recorded(response, request),
+        complete=partial(_complete, request),
         replay=lambda recorded: _replayed(recorded, request, client),
         failure=failure,
         resolved=resolved,
@@ -72,6 +73,7 @@ def _streamed(request: Any, body: bytes, client: Any, **more: Any) -> Action:
     """Make the step of a request whose response is read piece by piece."""
     return _request(request, body, is_stream=True).action(
         replay=lambda head, items: _opened(head, items, request, client),
+        complete=partial(_complete, request),
         failure=failure,
         resolved=resolved_items,
         is_stream=True,
@@ -106,6 +108,13 @@ def _judging(request: Any) -> Iterator[None]:
         if error.request is request:
             refused(error, error.response.status_code)
         raise
+
+
+def _complete(request: Any, error: BaseException) -> None:
+    import httpx
+
+    if isinstance(error, httpx.RequestError) and getattr(error, "_request", None) is None:
+        error.request = request
 
 
 def _head(response: Any, request: Any) -> dict[str, Any]:

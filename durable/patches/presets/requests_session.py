@@ -52,17 +52,23 @@ def _describe(send: Callable[..., Any], session: Any, args: tuple[Any, ...], kwa
                 refused(error, answer.status_code)
             raise
 
+    def complete(error: BaseException) -> None:
+        if getattr(error, "request", error) is error:
+            error.request = request  # type: ignore[attr-defined]  # as requests does it
+
     if not is_stream:
         return sent.action(
             perform=perform,
             record=lambda response: _recorded(response, request.url),
             replay=lambda recorded: _replayed(recorded, request, session),
+            complete=complete,
             failure=failure,
             resolved=resolved,
         )
     return sent.action(
         perform=lambda: _pieces(perform(), request.url),
         replay=lambda head, items: _opened(head, items, request, session),
+        complete=complete,
         failure=failure,
         resolved=resolved_items,
         is_stream=True,

@@ -94,7 +94,7 @@ def requests_errors(web: str) -> Iterator[Any]:
     try:
         requests.post(f"{NOWHERE}/nobody", timeout=60)
     except requests.ConnectionError as error:
-        yield type(error).__name__
+        yield type(error).__name__, error.request and (error.request.method, error.request.url)
 
 
 def said_by_httpx(response: httpx.Response) -> tuple[Any, ...]:
@@ -162,7 +162,7 @@ def httpx_errors(web: str) -> Iterator[Any]:
     try:
         httpx.post(f"{NOWHERE}/nobody")
     except httpx.ConnectError as error:
-        yield type(error).__name__
+        yield type(error).__name__, error.request.method, str(error.request.url)
 
 
 async def httpx_async(web: str) -> AsyncIterator[Any]:
@@ -239,7 +239,7 @@ async def aiohttp_sessions(web: str) -> AsyncIterator[Any]:
         try:
             await session.get("/none?status=404")
         except aiohttp.ClientResponseError as error:
-            yield error.status
+            yield error.status, str(error.request_info.real_url), error.history
 
         async def pay(number: int) -> Any:
             async with session.post("/pay", json={"number": number}) as response:

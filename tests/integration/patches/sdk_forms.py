@@ -166,7 +166,8 @@ def failures(api: PaidServices) -> Iterator[Any]:
         except DurableError:
             raise
         except Exception as error:
-            yield type(error), str(error)
+            sent = error.request if isinstance(error, openai.APIError | anthropic.APIError) else None
+            yield type(error), str(error), sent and (sent.method, str(sent.url))
 
 
 SYNC = [
