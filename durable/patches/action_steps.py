@@ -346,6 +346,14 @@ class _ActionStream(_Acting, Stream):
         super().__init__(match, action.perform)
         self._action = action
 
+    def _go_on(self, manifest: dict[str, Any]) -> Generator[Effect, Any, Any]:
+        """Execute it again for a consumer that wants more, unless it had got all that there is."""
+        _, *pieces = [item.value for item in self._recorded(manifest)]
+        if self._action.is_over(pieces):
+            self._end_replay()
+            return manifest["returned"]
+        return (yield from super()._go_on(manifest))
+
     def _given(self, manifest: dict[str, Any]) -> Iterator[Any]:
         """Give what was given of each piece of another execution, whose pieces are of other sizes."""
         head, *pieces = [item.value for item in self._recorded(manifest)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
 
@@ -62,7 +62,8 @@ class Action:
 
     With `is_stream`, `perform` is a generator function (async if `is_async`) whose items are recorded one by one; the first
     is the head, and `replay(head, items)` makes the result from it and an iterator of the rest, at the first call too. Where
-    `is_whole(head)`, nothing comes after it and the step has ended.
+    `is_whole(head)`, nothing comes after it and the step has ended; where `is_over(pieces)`, nothing comes after what a
+    consumer had read that closed it.
 
     `idempotent` and `retry` are those of `@task`; a stream has no `retry`.
 
@@ -93,3 +94,4 @@ class Action:
     is_async: bool = False
     is_stream: bool = False
     is_whole: Callable[[Any], bool] = _is_no_whole
+    is_over: Callable[[Sequence[Any]], bool] = _is_no_whole

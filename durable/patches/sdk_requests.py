@@ -7,6 +7,7 @@ same: parsed, raw, streamed, a page. Its own retries become attempts of the step
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +23,15 @@ from durable.patches.uploads import Uploads, with_contents
 from durable.runs.inside import idempotency_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 _RAW = "X-Stainless-Raw-Response"
 _METHODS = ("get", "post", "put", "patch", "delete")
 _NOT_KEPT = frozenset({"content-encoding", "content-length", "transfer-encoding", "set-cookie"})
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
 _TRANSIENT = frozenset({408, 409, 429})
+_END = re.compile(rb"[\r\n]data: ?\[DONE\](\n\n|\r\n\r\n|\r\r)")
+_LONGEST_END = 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class _Call:
             idempotent=idempotent,
             receipt=options.idempotency_key,
             retry=repeatedly(retries) if self._uploads.can_be_repeated and not self._is_stream else None,
+            is_over=_is_over,
             is_rebuilt=True,
             is_kept=self._method not in SAFE,
             is_async=is_async,
@@ -150,7 +154,11 @@ class _Call:
             response = _response(self._function(self._http.Response, self._sent(), stream=True))
         try:
             yield _head(response)
-            yield from response.iter_bytes()
+            end = _End()
+            for piece in response.iter_bytes():
+                yield piece
+                if end.is_in(piece):
+                    return
         finally:
             response.close()
 
@@ -159,8 +167,11 @@ class _Call:
             response = _response(await self._function(self._http.Response, self._sent(), stream=True))
         try:
             yield _head(response)
+            end = _End()
             async for piece in response.aiter_bytes():
                 yield piece
+                if end.is_in(piece):
+                    return
         finally:
             await response.aclose()
 
@@ -195,6 +206,23 @@ class _Call:
             stream_cls=self._stream_cls,
         )
         return _finished(result) if iscoroutine(result) else result
+
+
+class _End:
+    """Finds the last event of a stream in its pieces, after which the SDK waits for the server for a moment only."""
+
+    def __init__(self) -> None:
+        self._tail = b"\n"
+
+    def is_in(self, piece: bytes) -> bool:
+        """Whether this piece completes it."""
+        text = self._tail + piece
+        self._tail = text[-_LONGEST_END:]
+        return _END.search(text) is not None
+
+
+def _is_over(pieces: Sequence[bytes]) -> bool:
+    return _End().is_in(b"".join(pieces))
 
 
 def _finished(coroutine: Any) -> Any:

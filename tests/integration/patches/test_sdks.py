@@ -172,6 +172,48 @@ async def test_async_code_that_fails_in_a_stream_gets_the_rest_later(api: PaidSe
     assert len(api.charges()) == 1
 
 
+def test_an_answer_ends_with_its_last_event(api: PaidServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer whose connection stays open after its last event is whole: the SDK, which stops to wait, is given it again."""
+    lines, released = api.lines, threading.Event()
+
+    def late(*args: Any) -> Iterator[str]:
+        yield from lines(*args)
+        released.wait(20)
+
+    monkeypatch.setattr(api, "lines", late)
+
+    @workflow(run_id="late")
+    async def run() -> None:
+        async with of_openai_async(api) as client:
+            chunks = [chunk async for chunk in await client.chat.completions.create(**ASKED, stream=True)]
+            assert len(chunks) == len(WORDS)
+        raise LookupError
+
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            asyncio.run(run())
+    released.set()
+    assert (begun(api), [step.status for step in durable.get_run("late").steps]) == (1, ["succeeded"])
+
+
+def test_an_answer_that_was_closed_at_its_last_event_is_whole(api: PaidServices) -> None:
+    """Code that reads on where the SDK had closed the stream gets the end of the answer, and not another one."""
+    read: list[Callable[[Any], Any]] = [
+        lambda calls: list(calls.create(**ASKED, stream=True)),
+        lambda calls: list(calls.with_raw_response.create(**ASKED, stream=True).http_response.iter_lines()),
+    ]
+
+    @workflow(run_id="closed")
+    def run() -> None:
+        read.pop(0)(of_openai(api).chat.completions)
+        raise LookupError
+
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            run()
+    assert begun(api) == 1
+
+
 @pytest.mark.parametrize("client", [of_openai, of_anthropic, of_stripe])
 def test_attempts_are_those_of_the_step(client: Any, api: PaidServices) -> None:
     """What the client would have repeated is repeated by the step, under one idempotency key, and nothing multiplies."""
