@@ -6,6 +6,7 @@ executed and the user told.
 
 from __future__ import annotations
 
+import threading
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from durable.identity.step_keys import encloses, is_keyless, join
 from durable.records import StepFlag, StepQuery, StepStatus, step_key
 from durable.runs.execution import warn_once
 from durable.step_pages import all_steps, step_at
+from durable.steps.awaitables import running_loop
 from durable.steps.details import Details, render
 from durable.steps.doubts import ask_whether_to_run, can_ask, in_doubt, in_doubt_for_another
-from durable.steps.effects import Invoke
+from durable.steps.effects import Invoke, Sleep
 from durable.steps.verdicts import Drift, decide_drift, is_doubt, is_in_doubt, is_undone
 from durable.telling.notices import shell_command
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from durable.steps.history import StepHistory
     from durable.steps.matching import Match
 
+_OUR_THREADS = "durable-"  # their names begin so
+_LOOK, _LOOKS = 0.002, 100  # seconds between two looks at what other threads have called, and how many
+
 
 def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     """Decide about a call without a record: it goes on as a new one, takes a record over, or stops the execution.
@@ -46,16 +51,15 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     on_drift: OnDrift | None = execution.on_drift or task.on_drift or execution.workflow.on_drift
     if match.is_idempotent and on_drift in (None, "run") and task.label in execution.drifted:
         return None
-    with execution.lock:
-        found = _Suspects(match).all()
-    unused = [record for record in found if execution.history.is_earlier(record) and not is_undone(record)]
-    verdict = decide_drift(
-        unused,
-        execution.past,
-        idempotent=match.is_idempotent,
-        deviates=_may_take_another_path(match, unused),
-        on_drift=on_drift,
-    )
+    unused, verdict = _judge(match, on_drift)
+    if verdict is not Drift.NEW and not task.is_async and _has_company():
+        unused, verdict = yield from _judge_after_others(match, on_drift)
+    yield from _follow(match, unused, verdict)
+    return unused[-1] if unused and is_in_doubt(unused[-1]) else None
+
+
+def _follow(match: Match, unused: list[StepRecord], verdict: Drift) -> Generator[Effect, Any, None]:
+    execution, task = match.execution, match.task
     if verdict is Drift.DOUBT:
         record = next(record for record in unused if is_doubt(record, execution.past))
         is_other = execution.is_gone(record.task) and not record.flags & StepFlag.NOT_IDEMPOTENT
@@ -77,7 +81,43 @@ def consider_drift(match: Match) -> Generator[Effect, Any, StepRecord | None]:
     elif verdict is Drift.EXECUTE:
         execution.drifted.add(task.label)
         warn_once("drift", f"{execution.id}:{task.label}", _describe(match, unused[0], verdict))
-    return unused[-1] if unused and is_in_doubt(unused[-1]) else None
+
+
+def _judge(match: Match, on_drift: OnDrift | None) -> tuple[list[StepRecord], Drift]:
+    """Find the unused records that a call may be, the oldest first, and decide about it."""
+    execution = match.execution
+    with execution.lock:
+        found = _Suspects(match).all()
+    unused = [record for record in found if execution.history.is_earlier(record) and not is_undone(record)]
+    return unused, decide_drift(
+        unused,
+        execution.past,
+        idempotent=match.is_idempotent,
+        deviates=_may_take_another_path(match, unused),
+        on_drift=on_drift,
+    )
+
+
+def _judge_after_others(
+    match: Match, on_drift: OnDrift | None
+) -> Generator[Effect, Any, tuple[list[StepRecord], Drift]]:
+    """Let other threads make the recorded calls that this one is taken for otherwise; a short while at most."""
+    looks = 0
+    while True:
+        yield Sleep(_LOOK)
+        match.execution.check()
+        unused, verdict = _judge(match, on_drift)
+        looks += 1
+        if verdict is Drift.NEW or looks == _LOOKS:
+            return unused, verdict
+
+
+def _has_company() -> bool:
+    """Whether other threads of the program may be about to make recorded calls, which come in any order then."""
+    if running_loop() is not None:  # where all that may call waits for this call
+        return False
+    current = threading.current_thread()
+    return any(each is not current and not each.name.startswith(_OUR_THREADS) for each in threading.enumerate())
 
 
 def _may_take_another_path(match: Match, unused: list[StepRecord]) -> bool:
