@@ -216,8 +216,7 @@ RESUMES = """
 """
 
 
-@pytest.mark.parametrize("how", ["api", "call"])
-def test_code_that_resumes_a_run_patches_what_was_patched(folder: Folder, how: str) -> None:
+def test_code_that_resumes_a_run_patches_what_was_patched(folder: Folder) -> None:
     """A run that was begun under `--patch` is not resumed by code that patched nothing, which would do all again; what is
     over is given, and what was patched and not used is not asked for."""
     folder.write("shop.py", SHOP)
@@ -227,12 +226,13 @@ def test_code_that_resumes_a_run_patches_what_was_patched(folder: Folder, how: s
     options = ("--patch", "subprocess", "--task", "helper:charge", "--patch", "smtplib")
     assert folder.run(*options, "shop:order", "--arg", "n=1").returncode == 1
     (folder.path / "fail").unlink()
-    refused = folder.python("resume.py", how)
-    assert "had patched helper:charge, subprocess, smtplib, which this one has not" in refused.stderr
-    assert "with durable.patch('helper:charge'), resume the run with: durable resume order-" in refused.stderr
-    resumed = folder.python("resume.py", how, "patch")
+    for how in ("api", "call"):
+        refused = folder.python("resume.py", how)
+        assert "had patched helper:charge, subprocess, smtplib, which this one has not" in refused.stderr
+        assert "with durable.patch('helper:charge'), resume the run with: durable resume order-" in refused.stderr
+    resumed = folder.python("resume.py", "api", "patch")
     assert (resumed.returncode, "2 replayed, 0 executed" in resumed.stderr) == (0, True), resumed.stderr
-    assert folder.python("resume.py", how).returncode == 0
+    assert folder.python("resume.py", "call").returncode == 0
     assert ledger(folder) == ["program", "1"]
 
 
