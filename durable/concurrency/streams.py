@@ -190,6 +190,8 @@ class StreamAttempts(Attempts):
         self._bytes = self._chunks = self._items = 0
         self._since = execution.tick()
         try:
+            if execution.standby.is_paused:
+                yield from execution.standby.admission()
             yield Durable(execution, self._append(StepStatus.STARTED.value))
         except BaseException as error:
             self._withdraw(error)

@@ -192,6 +192,14 @@ def tell_waiting(run_id: str, steps: list[str]) -> None:
     )
 
 
+def tell_loop_stopped(run_id: str) -> None:
+    """Say that a paused run holds up the event loop that it executes in."""
+    tell(
+        f"run {run_id} is paused, and a sync task that it calls in its event loop waits for that: nothing in the loop goes on "
+        f"before {shell_command('resume', run_id)}. Let async tasks, or submit(...), wait without it."
+    )
+
+
 def tell_only_replayed(run_id: str, failures: list[str]) -> None:
     """Say that an execution failed without executing anything."""
     tell(

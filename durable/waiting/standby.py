@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from durable.records import RunStatus
-from durable.steps.awaitables import Effect
+from durable.steps.awaitables import Effect, running_loop
+from durable.telling.notices import tell_loop_stopped
 from durable.waiting.deadlines import Deadline
 
 if TYPE_CHECKING:
@@ -64,6 +65,22 @@ class Bell(Effect):
         self._rung.clear()
 
 
+class _Gate(Bell):
+    """The end of a pause. Who waits for it in the thread of an event loop stops the loop, and is told so."""
+
+    __slots__ = ("_run_id",)
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self._run_id = run_id
+
+    def act(self) -> None:
+        if self._run_id and running_loop() is not None:
+            tell_loop_stopped(self._run_id)
+            self._run_id = ""
+        super().act()
+
+
 class Standby:
     """Everybody who waits in one execution, and what they wait for; `mail` is the newest message known to wait."""
 
@@ -104,9 +121,9 @@ class Standby:
             bell.ring()
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[Bell]:
+    def listening(self, bell: Bell | None = None) -> Iterator[Bell]:
         """Give a bell that is rung while the block lasts."""
-        bell = Bell()
+        bell = bell or Bell()
         listeners = self._execution.journal.listeners
         self._bells.append(bell)
         listeners.add(bell)
@@ -128,7 +145,7 @@ class Standby:
 
     def admission(self) -> Generator[Effect, object, None]:
         """Wait until the run is not paused any more."""
-        with self.listening() as bell:
+        with self.listening(_Gate(self._execution.id)) as bell:
             while self.is_paused:
                 yield bell.within(None)
                 self._execution.check()

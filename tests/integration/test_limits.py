@@ -18,6 +18,9 @@ from tests.patience import LIMIT, until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 executed: list[object] = []
 patient = threading.Event()
 TRIES = (0.1, 1, 10, 100)  # seconds
@@ -256,6 +259,36 @@ async def test_an_async_run_paused_in_its_own_loop() -> None:
         await asyncio.sleep(0.01)
     assert (run.status, executed) == ("paused", [])
     assert await run.resume() == [0]
+
+
+@task
+def items() -> Iterator[int]:
+    executed.append("items")
+    yield from range(2)
+
+
+@pytest.mark.parametrize("is_generator", [False, True])
+def test_a_pause_that_stops_an_event_loop_says_so(is_generator: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    """A sync task or generator that an async workflow calls does not begin while its run is paused; that nothing in its event
+    loop goes on meanwhile is said."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    @workflow(run_id="own")
+    async def own() -> Any:
+        entered.set()
+        go_on.wait()
+        return list(items()) if is_generator else fails_once()
+
+    run = own.start()
+    entered.wait()
+    run.pause()
+    go_on.set()
+    said = ""
+    while "run own is paused, and a sync task" not in said:
+        said += capfd.readouterr().err
+    assert executed == []
+    assert asyncio.run(run.resume()) == ([0, 1] if is_generator else "done")
+    assert said.count("nothing in the loop goes on") == 1
 
 
 def test_a_run_that_nobody_executes_is_paused() -> None:
