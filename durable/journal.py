@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from durable.errors import StoreError, StoreFailedError
 from durable.records import Batch, Received, Request, RunRecord, StepRecord
+from durable.telling.notices import listed
 
 if TYPE_CHECKING:
     import asyncio
@@ -176,9 +177,8 @@ class Journal:
         records = [record.step if isinstance(record, Received) else record for _, _, record, _ in entries]
         steps = [record for record in records if isinstance(record, StepRecord)]
         keys = [step.key for step in steps if step.done is not None]
-        shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")  # noqa: PLR2004 -- five fit a line
         failure = StoreFailedError(
-            f"{error} Nothing further is executed. Results not known to be recorded: {shown or 'none'}."
+            f"{error} Nothing further is executed. Results not known to be recorded: {listed(keys) or 'none'}."
         )
         failure.__cause__ = error
         self.failure = failure

@@ -24,6 +24,7 @@ from durable.errors import (
 )
 from durable.identity.step_keys import join
 from durable.records import StepStatus
+from durable.steps.awaitables import running_loop
 from durable.steps.effects import Arrival, Durable, Execute, Quiet, Sleep, carried, uncarried
 from durable.steps.plain_steps import PlainLife
 
@@ -187,7 +188,7 @@ class Submission:
         """Block until it is settled; raises TimeoutError and WouldDeadlockError."""
         if self.is_settled:
             return
-        if RUNNING.get() is self or (self.loop is not None and _running_loop() is self.loop):
+        if RUNNING.get() is self or (self.loop is not None and running_loop() is self.loop):
             raise WouldDeadlockError(
                 f"Step {self.key!r} of run {self.flow.execution.id} would never end: it is waited for by itself, or by the "
                 f"thread of the event loop that executes it. In async code, await the future."
@@ -350,13 +351,6 @@ def submission_of(future: object, what: str) -> Submission:
     if not isinstance(future, TaskFuture):
         raise ConfigurationError(f"{what} take futures of submit(...), not {future!r}.")
     return future._submission  # noqa: SLF001 -- a future shows users nothing of it
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _set(future: asyncio.Future[None]) -> None:

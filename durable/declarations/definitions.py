@@ -66,9 +66,7 @@ class Definition:
     @cached_property
     def hides_key(self) -> bool:
         """Whether step keys show a digest in the place of the business key: it is made of what must not be stored."""
-        if self.sensitive or not isinstance(self.key, str):
-            return self.sensitive
-        return any(map(is_secret_name, template_fields(self.key)))
+        return self.sensitive or (isinstance(self.key, str) and any(map(is_secret_name, template_fields(self.key))))
 
     def at(self, anchor: str | None) -> Self:
         """Give the same definition as it is named in a store of this anchor, None for the first store of the process."""

@@ -48,10 +48,6 @@ class Scope:
         self._counts[content] = occurrence
         return occurrence
 
-    def skip_to(self, content: bytes, occurrence: int) -> None:
-        """Note that occurrences up to this one are taken."""
-        self._counts[content] = occurrence
-
     def named(self, name: str) -> Scope:
         """Give the scope of this name below this one; the same object each time."""
         segment = escape(name)

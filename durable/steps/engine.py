@@ -24,6 +24,7 @@ from durable.runs import sessions
 from durable.runs.execution import FRAME, NOTHING, warn_once
 from durable.runs.runs import run_life
 from durable.steps import outside
+from durable.steps.awaitables import running_loop
 from durable.steps.effects import Execute, advance, drive, drive_async
 from durable.steps.matching import Match
 from durable.steps.plain_steps import PlainStep, live_plainly
@@ -227,7 +228,7 @@ def start_workflow(
     call.session.journal.flush_all()
     run = Run(call.session, effect.body.execution.id, outcome=outcome)
     rest = continued(effect, life)
-    loop = _running_loop() if workflow.is_async else None
+    loop = running_loop() if workflow.is_async else None
     if loop is not None:
         run.loop = loop
         run.task = loop.create_task(_settle_async(rest, outcome))
@@ -239,13 +240,6 @@ def start_workflow(
             target=contextvars.copy_context().run, args=(drive_rest,), name=f"durable-{run.id}", daemon=True
         ).start()
     return run
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def open_life(life: Generator[Effect, Any, Any]) -> Execute:

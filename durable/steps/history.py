@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from durable.records import StepQuery, StepRecord, StepStatus
+from durable.step_pages import all_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,14 +232,12 @@ class StepHistory:
     def _unused_ahead(self, query: StepQuery) -> Iterator[StepRecord]:
         """Read what matches and is not loaded yet, page by page."""
         assert self._store is not None
-        after = self._loaded
-        while page := self._store.steps(self._run_id, replace(query, after=after, limit=self._page)):
-            for record in page:
-                if record.seq > self._last:
-                    return
-                if record.seq not in self._used_ahead:
-                    yield record
-            after = page[-1].seq
+        ahead = replace(query, after=self._loaded, limit=self._page)
+        for record in all_steps(self._store, self._run_id, ahead):
+            if record.seq > self._last:
+                return
+            if record.seq not in self._used_ahead:
+                yield record
 
     def _labels_ahead(self, where: _Where | None) -> frozenset[str]:
         assert self._store is not None
