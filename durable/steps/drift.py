@@ -116,13 +116,14 @@ def _judge_after_others(
     match: Match, on_drift: OnDrift | None
 ) -> Generator[Effect, Any, tuple[list[StepRecord], Drift]]:
     """Let other threads make the recorded calls that this one is taken for otherwise; a short while at most."""
-    for _ in range(_LOOKS):
+    looks = 0
+    while True:
         yield Sleep(_LOOK)
         match.execution.check()
         unused, verdict = _judge(match, on_drift)
-        if verdict is Drift.NEW:
-            break
-    return unused, verdict
+        looks += 1
+        if verdict is Drift.NEW or looks == _LOOKS:
+            return unused, verdict
 
 
 def _has_company() -> bool:
