@@ -34,6 +34,11 @@ class Arrivals:
         self._is_caught_up = False
         self._pumping = False
 
+    @property
+    def are_expected(self) -> bool:
+        """Whether anything that is recorded has not arrived yet, be it that its call is to be made or that it is parked."""
+        return bool(self._parked) or not self._execution.history.is_empty
+
     async def turn(self, done: int) -> None:
         """Wait until it is the turn of the completion with this number."""
         if not self._execution.tasks:

@@ -168,7 +168,7 @@ class Attempts(StepWriter):
             self._note_cancellation()
         if not cancelled and self._flags & CERTAIN:
             yield Durable(execution, ticket, certain=True)
-        if self.task.is_async and not cancelled and not execution.history.is_empty:
+        if self.task.is_async and not cancelled and execution.arrivals.are_expected:
             yield Arrival(execution)
         return None
 
@@ -219,7 +219,7 @@ class Attempts(StepWriter):
         ticket = self._record_success(value, state, body)
         if self._flags & CERTAIN:
             yield Durable(self.execution, ticket, certain=True)
-        if self.task.is_async and not self.execution.history.is_empty:
+        if self.task.is_async and self.execution.arrivals.are_expected:
             yield Arrival(self.execution)
         self._check_delivery()
         if self.task.cache and self._attempts:

@@ -65,10 +65,11 @@ class Step:
         if match.record is not None and is_undone(match.record):
             match.pass_over_undone()
         interrupted = None
-        if match.record is None and execution.history is not NOTHING and match.may_stand_elsewhere:
-            if self.task.is_async:
+        if match.record is None and execution.history is not NOTHING:
+            if self.task.is_async and execution.arrivals.are_expected:
                 yield Arrival(execution)
-            interrupted = yield from match.look_elsewhere()
+            if match.may_stand_elsewhere:
+                interrupted = yield from match.look_elsewhere()
         if match.record is not None:
             match.prefer_equal_arguments()
             return (yield from self._follow(match.record))
