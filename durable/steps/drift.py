@@ -112,20 +112,6 @@ def _judge_after_others(
             return unused, verdict
 
 
-def _judge_after_others(
-    match: Match, on_drift: OnDrift | None
-) -> Generator[Effect, Any, tuple[list[StepRecord], Drift]]:
-    """Let other threads make the recorded calls that this one is taken for otherwise; a short while at most."""
-    looks = 0
-    while True:
-        yield Sleep(_LOOK)
-        match.execution.check()
-        unused, verdict = _judge(match, on_drift)
-        looks += 1
-        if verdict is Drift.NEW or looks == _LOOKS:
-            return unused, verdict
-
-
 def _has_company() -> bool:
     """Whether other threads of the program may be about to make recorded calls, which come in any order then."""
     if running_loop() is not None:  # where all that may call waits for this call
