@@ -110,8 +110,9 @@ def fork(
     forked = run.fork(from_=f"#{point.seq}")
     kept = sum(step.status not in (StepStatus.STARTED, StepStatus.UNDONE) for step in forked.steps)
     say(f"run {forked.id} begins before step {point.key!r} of run {run.id} with {kept} of its steps")
-    if again := [step.key for step in executed_again(steps, point)]:
-        say(f"it will do again what is not idempotent: {', '.join(again)}")
+    if again := executed_again(sessions.current(), run.record, steps, point):
+        shown = [step.key if step.run_id == run.id else f"{step.key} of run {step.run_id}" for step in again]
+        say(f"it will do again what is not idempotent: {', '.join(shown)}")
     say(f"go on with: {shell_command('resume', forked.id)}")
     sys.stdout.write(forked.id + "\n")
 

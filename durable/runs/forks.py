@@ -151,7 +151,7 @@ def _copies(
     fresh: dict[str, Any] = {"created_at": now, "updated_at": now, "ended_at": None, "result": None, "error": None}
     copied = [moved(session, step, run_id) for step in steps]
     yield replace(run, id=run_id, lineage=run_id, inputs=inputs, outcome="{}", mark=0, **fresh), copied
-    children = {found.run.parent_step: found.run for found in reversed(session.store.runs(RunFilter(parent_run=run.id)))}
+    children = _children(session, run)
     for source, step in zip(steps, copied, strict=True):
         child = children.get(step.key) if step.flags & StepFlag.CHILD_RUN and step.status == StepStatus.STARTED else None
         if child is not None and child.lineage == derived_id(child.lineage, source):
@@ -161,14 +161,32 @@ def _copies(
             yield from _copies(session, copy, derived_id(child.lineage, step), found)
 
 
-def executed_again(steps: list[StepRecord], point: StepRecord) -> list[StepRecord]:
-    """List the steps of a run that a fork executes again and that are not idempotent."""
+def executed_again(session: Session, run: RunRecord, steps: list[StepRecord], point: StepRecord) -> list[StepRecord]:
+    """List the steps that a fork executes again and that are not idempotent, also of the workflows that the run had called."""
     before = Before(steps, point)
-    return [
-        step
-        for step in steps
-        if step.flags & StepFlag.NOT_IDEMPOTENT
-        and step.status not in (StepStatus.STARTED, StepStatus.UNDONE)
-        and not step.flags & StepFlag.NO_EFFECT
-        and not (before.stands(step) and before.has_ended(step))
-    ]
+    again = [step for step in _not_repeatable(steps) if not (before.stands(step) and before.has_ended(step))]
+    return again + list(_below(session, run, [step for step in steps if not before.stands(step)]))
+
+
+def _not_repeatable(steps: Iterable[StepRecord]) -> Iterator[StepRecord]:
+    for step in steps:
+        is_over = step.status not in (StepStatus.STARTED, StepStatus.UNDONE)
+        if is_over and step.flags & StepFlag.NOT_IDEMPOTENT and not step.flags & StepFlag.NO_EFFECT:
+            yield step
+
+
+def _below(session: Session, run: RunRecord, steps: Iterable[StepRecord]) -> Iterator[StepRecord]:
+    """List what is not idempotent in the runs that steps of a run are: called again they are new runs, unless named ones."""
+    called = [step for step in steps if step.flags & StepFlag.CHILD_RUN]
+    children = _children(session, run) if called else {}
+    for step in called:
+        child = children.get(step.key)
+        if child is not None and child.lineage == derived_id(child.lineage, step):
+            records = list(all_steps(session.store, child.id))
+            yield from _not_repeatable(records)
+            yield from _below(session, child, records)
+
+
+def _children(session: Session, run: RunRecord) -> dict[str | None, RunRecord]:
+    found = session.store.runs(RunFilter(parent_run=run.id))
+    return {each.run.parent_step: each.run for each in reversed(found)}

@@ -197,6 +197,38 @@ def test_the_command_forks(durable_command: CommandLine) -> None:
     ]
 
 
+@workflow
+def paying(name: str) -> str:
+    return pay(name)
+
+
+@workflow(run_id="receipt-{name}")
+def paying_by_name(name: str) -> str:
+    return pay(name)
+
+
+@workflow
+def calling(name: str) -> str:
+    return paying(name)
+
+
+@workflow(run_id="caller")
+def caller() -> list[str]:
+    durable.checkpoint("begun")
+    return [paying_by_name("by name"), calling("below")]
+
+
+def test_what_a_fork_does_again_in_workflows_is_told(durable_command: CommandLine) -> None:
+    """`fork` names what workflows that are called again will do again; one that is named by its inputs is not begun again."""
+    caller()
+    told = durable_command("fork", "caller", "--from", "begun").err
+    [below] = durable.list_runs(workflow=f"{__name__}.paying")
+    assert f"it will do again what is not idempotent: pay:below of run {below.id}\n" in told
+    executed.clear()
+    durable.get_run("caller-fork-1").resume()
+    assert executed == ["pay below"]
+
+
 @pytest.mark.parametrize("name", ["nothing", "", "durable.checkpoint:", 5])
 def test_a_fork_from_nowhere(name: Any, durable_command: CommandLine) -> None:
     """A fork from a step that is not there, or from one of several, is an error that lists steps; no run is made."""
