@@ -22,89 +22,110 @@ _PASSES = 32  # passes of the loop after which code that keeps it busy is taken 
 
 
 class Arrivals:
-    """Parked deliveries of one execution, ordered by their recorded completion."""
+    """Deliveries of one execution, in each event loop by themselves: bodies in threads bring loops of their own."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._parked: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._order = itertools.count()
-        self._passes = 0
-        self._looks = 0
-        self._awaited: int | None = None
+        self._queues: dict[asyncio.AbstractEventLoop, _Queue] = {}
         self._is_caught_up = False
-        self._pumping = False
 
     @property
     def are_expected(self) -> bool:
         """Whether anything that is recorded has not arrived yet, be it that its call is to be made or that it is parked."""
-        return bool(self._parked) or not self._execution.history.is_empty
+        is_parked = any(queue.parked for queue in list(self._queues.values()))
+        return is_parked or not self._execution.history.is_empty
 
     async def turn(self, done: int) -> None:
         """Wait until it is the turn of the completion with this number."""
         if not self._execution.tasks:
             return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._parked, (done, next(self._order), future))
-        self._pump()
-        await future
+        loop = asyncio.get_running_loop()
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = _Queue(self, loop)
+        await queue.park(done)
 
     async def catch_up(self, done: int = sys.maxsize) -> None:
         """Let the recorded calls and completions go before a new one, a short while at most."""
-        if self._parked or self._awaits(done):
+        queue = self._queues.get(asyncio.get_running_loop())
+        if (queue is not None and queue.parked) or self.awaited(done) is not None:
             await self.turn(done)
 
-    def _pump(self) -> None:
-        if not self._pumping:
-            self._pumping = True
-            self._passes = 0
-            asyncio.get_running_loop().call_soon(self._look)
+    def awaited(self, done: int) -> int | None:
+        """Give the oldest call that was recorded before this completion and has not been made yet, None if there is none."""
+        if self._is_caught_up and done > self._execution.past.last_event:
+            return None
+        with self._execution.lock:
+            awaited = self._execution.history.first_unused()
+        return awaited if awaited is not None and awaited < done else None
 
-    def _look(self) -> None:
-        while self._parked and self._parked[0][2].done():
-            heapq.heappop(self._parked)
-        if not self._parked:
-            self._pumping = False
-            return
-        loop = asyncio.get_running_loop()
-        if not self._at_rest(loop):
-            self._passes += 1
-            loop.call_soon(self._look)
-        elif self._is_due():
-            self._deliver()
-            loop.call_soon(self._look)
-        else:
-            loop.call_later(_LOOK, self._look)
-
-    def _at_rest(self, loop: asyncio.AbstractEventLoop) -> bool:
-        if self._passes >= _PASSES:
-            return True
-        ready = getattr(loop, "_ready", None)
-        return ready is not None and not ready
-
-    def _is_due(self) -> bool:
-        done = self._parked[0][0]
-        if not self._awaits(done):
-            return True
-        self._looks += 1
-        if self._looks <= _LOOKS:
-            return False
+    def stop_awaiting(self, done: int) -> None:
+        """Wait no longer for calls that were recorded before this completion."""
         if done > self._execution.past.last_event:
             self._is_caught_up = True
         else:
-            self._execution.history.stop_awaiting(done)
-        return True
+            with self._execution.lock:
+                self._execution.history.stop_awaiting(done)
 
-    def _awaits(self, done: int) -> bool:
-        """Whether a call that was recorded before this completion has not been made yet."""
-        if self._is_caught_up and done > self._execution.past.last_event:
-            return False
-        awaited = self._execution.history.first_unused()
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Note that nothing is parked in a loop any more."""
+        del self._queues[loop]
+
+
+class _Queue:
+    """Deliveries that are `parked` in one loop, ordered by their recorded completion."""
+
+    def __init__(self, arrivals: Arrivals, loop: asyncio.AbstractEventLoop) -> None:
+        self._arrivals = arrivals
+        self._loop = loop
+        self.parked: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+        self._passes = 0
+        self._looks = 0
+        self._awaited: int | None = None
+        loop.call_soon(self._look)
+
+    def park(self, done: int) -> asyncio.Future[None]:
+        """Give a future that is set when it is the turn of the completion with this number."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        heapq.heappush(self.parked, (done, next(self._order), future))
+        return future
+
+    def _look(self) -> None:
+        while self.parked and self.parked[0][2].done():
+            heapq.heappop(self.parked)
+        if not self.parked:
+            self._arrivals.forget(self._loop)
+        elif not self._at_rest():
+            self._passes += 1
+            self._loop.call_soon(self._look)
+        elif self._is_due():
+            self._deliver()
+            self._loop.call_soon(self._look)
+        else:
+            self._loop.call_later(_LOOK, self._look)
+
+    def _at_rest(self) -> bool:
+        if self._passes >= _PASSES:
+            return True
+        ready = getattr(self._loop, "_ready", None)
+        return ready is not None and not ready
+
+    def _is_due(self) -> bool:
+        done = self.parked[0][0]
+        awaited = self._arrivals.awaited(done)
+        if awaited is None:
+            return True
         if awaited != self._awaited:
             self._awaited, self._looks = awaited, 0
-        return awaited is not None and awaited < done
+        self._looks += 1
+        if self._looks <= _LOOKS:
+            return False
+        self._arrivals.stop_awaiting(done)
+        return True
 
     def _deliver(self) -> None:
-        _, _, future = heapq.heappop(self._parked)
+        _, _, future = heapq.heappop(self.parked)
         self._looks = 0
         self._passes = 0
         future.set_result(None)

@@ -18,6 +18,7 @@ from importlib import import_module
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from durable.concurrency.branches import scoped_tasks
 from durable.concurrency.places import Group
 from durable.concurrency.transfers import Ended, ended, outcome
 from durable.errors import ConfigurationError
@@ -294,4 +295,6 @@ def _taken(value: Any) -> Any:
 
 
 async def _awaited(value: Any) -> Any:
-    return await value
+    """Await it in a loop of its own, where branches keep their own results as in the loop of the run."""
+    with scoped_tasks():
+        return await value

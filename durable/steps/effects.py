@@ -301,13 +301,13 @@ class Quiet(Effect):
             time.sleep(_LOOK)
 
     async def act_async(self) -> None:
-        current = asyncio.current_task()
-        while tasks := [task for task in self._execution.tasks_below(self._body) if task is not current]:
+        current, loop = asyncio.current_task(), asyncio.get_running_loop()
+        while tasks := [task for task in self._execution.tasks_below(self._body, loop) if task is not current]:
             for task in tasks:
                 task.cancel()
             await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
         if self._execution.timed_bodies_below(self._body) or self._execution.has_steps_below(self._body):
-            await uninterrupted(asyncio.get_running_loop().run_in_executor(None, self.act))
+            await uninterrupted(loop.run_in_executor(None, self.act))
 
 
 async def uninterrupted(future: asyncio.Future[Any]) -> Any:
