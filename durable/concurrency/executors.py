@@ -18,7 +18,7 @@ from importlib import import_module
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from durable.concurrency.branches import scoped_tasks
+from durable.concurrency.loops import run_in_loop
 from durable.concurrency.places import Group
 from durable.concurrency.transfers import Ended, ended, outcome
 from durable.errors import ConfigurationError
@@ -283,7 +283,7 @@ class _Pickled:
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     value = function(*args, **kwargs)
-    return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+    return run_in_loop(_awaited(value)) if inspect.isawaitable(value) else value
 
 
 def _call_pickled(payload: bytes) -> Ended:
@@ -295,6 +295,4 @@ def _taken(value: Any) -> Any:
 
 
 async def _awaited(value: Any) -> Any:
-    """Await it in a loop of its own, where branches keep their own results as in the loop of the run."""
-    with scoped_tasks():
-        return await value
+    return await value

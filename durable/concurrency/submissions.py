@@ -12,8 +12,8 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from durable.concurrency.branches import scoped_tasks
 from durable.concurrency.futures import TaskFuture
+from durable.concurrency.loops import run_in_loop
 from durable.concurrency.submitted_steps import StepReference
 from durable.errors import (
     ConfigurationError,
@@ -292,7 +292,7 @@ class Submission:
         """Perform the effects of its life one after the other, blocking."""
         RUNNING.set(self)
         if self.step.task.is_async:
-            asyncio.run(self._drive_in_a_loop())
+            run_in_loop(self.drive_async())  # a sync workflow has none
             return
         while (effect := self.effect) is not None:
             try:
@@ -301,11 +301,6 @@ class Submission:
                 answer, error = None, raised
             self._go_on(answer, error)
         self.flow.settle(self, goes_on=True)
-
-    async def _drive_in_a_loop(self) -> None:
-        """An async task that a sync workflow submitted brings a loop of its own."""
-        with scoped_tasks():
-            await self.drive_async()
 
     async def drive_async(self) -> None:
         """Perform the effects of its life one after the other, awaiting."""

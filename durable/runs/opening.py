@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from durable.concurrency.loops import watch_loops
 from durable.costs.ledgers import Ledger
 from durable.costs.savings import returned_savings
 from durable.options import ABSENT
@@ -176,6 +177,7 @@ def _supersede(call: RunCall, run: RunRecord) -> Generator[Effect, Any, None]:
 def _own(call: RunCall, run: RunRecord, past: Past) -> Execution:
     """Make the execution of a run that belongs to this process; no other call of this process gets one."""
     session = call.session
+    watch_loops()
     execution = Execution(
         run=run,
         workflow=call.workflow,

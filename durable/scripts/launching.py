@@ -15,7 +15,6 @@ from durable.runs.runs import run_life
 from durable.scripts.calls import Invocation, ProgramCall
 from durable.scripts.child_processes import warn_of_spawned_processes
 from durable.scripts.exit_codes import BLOCKED, FAILED, INTERRUPTED, OVER_BUDGET, USAGE
-from durable.scripts.loops import scoped_loops
 from durable.scripts.programs import find_module, find_script
 from durable.scripts.targets import ProjectSettings, Targets, unknown_target
 from durable.steps.effects import drive
@@ -110,8 +109,7 @@ def _execute(call: ProgramCall, function: Callable[[], object]) -> SystemExit | 
                 raise
             ended.append(exit_)
 
-    with scoped_loops():
-        drive(run_life(call, body))
+    drive(run_life(call, body))
     return ended[0] if ended else None
 
 

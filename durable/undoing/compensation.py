@@ -6,7 +6,6 @@ anything else until all of them have been tried: what was undone is `undone`, wh
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import json
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from durable.concurrency.branches import scoped_tasks
 from durable.concurrency.executors import Elsewhere
 from durable.concurrency.flow import flow_of
+from durable.concurrency.loops import run_in_loop
 from durable.declarations import registry
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped, RunCancelledError
 from durable.identity.calls import Call
@@ -382,7 +382,7 @@ class _Undo(Effect):
 
     def _live(self, outcome: Future[None]) -> None:
         try:
-            asyncio.run(self.act_async())
+            run_in_loop(self.act_async())
         except BaseException as error:
             outcome.set_exception(error)
         else:

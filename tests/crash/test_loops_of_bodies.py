@@ -1,4 +1,4 @@
-"""Async bodies that bring an event loop of their own, in threads of the run: resumed, they neither wait for ever nor swap."""
+"""Code of a run that brings an event loop of its own: resumed, it neither waits for ever nor gets the results of others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import durable
 from durable import task, workflow
 from tests.crash.effects import did, effects, is_first_start, saved
 
@@ -81,22 +82,93 @@ async def bill(customer: str) -> tuple[str, int]:
     return customer, number
 
 
-@task(executor="threads")
 async def bill_both() -> list[tuple[str, int]]:
     found = await asyncio.gather(bill("ada"), bill("bob"))
     saved("both")
     return list(found)
 
 
-@workflow(run_id="billing")
-async def billing() -> list[tuple[str, int]]:
+@task(executor="threads")
+async def bill_on_executor() -> list[tuple[str, int]]:
     return await bill_both()
 
 
-def test_branches_on_another_loop_keep_their_own_results(scene: Scene) -> None:
-    """Branches of an async body on an executor make equal calls: each gets its own results again, whichever comes first."""
+@task
+def bill_in_task() -> list[tuple[str, int]]:
+    return asyncio.run(bill_both())
+
+
+@workflow(run_id="billing")
+async def on_executor() -> list[tuple[str, int]]:
+    return await bill_on_executor()
+
+
+@workflow(run_id="billing")
+def in_its_own_loop() -> list[tuple[str, int]]:
+    return asyncio.run(bill_both())
+
+
+@workflow(run_id="billing")
+async def in_a_thread() -> list[tuple[str, int]]:
+    return await asyncio.to_thread(bill_in_task)
+
+
+def in_a_block() -> list[tuple[str, int]]:
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        with durable.run("billing"):
+            return runner.run(bill_both())
+
+
+PROGRAMS = [on_executor, in_its_own_loop, in_a_thread, in_a_block]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_branches_keep_their_own_results_in_whichever_loop(scene: Scene, program: Any) -> None:
+    """Branches in a loop that the code of a run starts by itself make equal calls: resumed, each gets its own result,
+    whichever comes first."""
     scene.write_ledger(["begun"])
-    scene.kill("both", billing, START="first")
+    scene.kill("both", program, START="first")
     assert scene.ledger[-1] == "billed ada 1"
     scene.write_ledger(["begun"])
-    assert scene.start(billing).value == [("ada", 1), ("bob", 0)]
+    assert scene.start(program).value == [("ada", 1), ("bob", 0)]
+
+
+async def wait_for_ever() -> None:
+    durable.checkpoint("waiting")
+    durable.get_run("stuck").cancel()
+    await asyncio.get_running_loop().create_future()
+
+
+@workflow(run_id="stuck")
+def stuck() -> None:
+    asyncio.run(wait_for_ever())
+
+
+def test_a_loop_of_its_own_ends_when_the_run_is_cancelled(scene: Scene) -> None:
+    """A sync workflow waits in its own event loop for what never comes: cancelling the run ends the wait."""
+    assert scene.start(stuck).error == "RunCancelledError"
+
+
+@task
+def note(name: str) -> None:
+    did(name)
+
+
+async def note_async() -> None:
+    note("async")
+
+
+@workflow(run_id="mixed")
+def mixed() -> None:
+    asyncio.run(note_async())
+    note.submit("submitted").result()
+    saved("recorded")
+    note.submit("new").result()
+
+
+def test_tasks_are_submitted_after_a_loop_has_ended(scene: Scene) -> None:
+    """A resumed sync workflow submits tasks when its own event loop is closed again."""
+    scene.kill("recorded", mixed)
+    assert scene.start(mixed).error == ""
+    assert scene.ledger == ["async", "submitted", "new"]
