@@ -22,7 +22,7 @@ from durable.step_pages import all_steps
 from durable.steps.details import Details
 from durable.steps.verdicts import is_tried_again, is_undone
 from durable.telling.explaining import is_left_in_doubt, recorded_past
-from durable.undoing.compensation import is_being_undone
+from durable.undoing.outstanding import is_being_undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

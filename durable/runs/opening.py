@@ -24,7 +24,7 @@ from durable.steps.verdicts import Past, succeeded_at
 from durable.telling import notices
 from durable.telling.observers import notify, observe_into_file, observers, run_event
 from durable.telling.progress import watch
-from durable.undoing.compensation import is_being_undone
+from durable.undoing.outstanding import is_being_undone
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -28,7 +28,8 @@ from durable.steps import settling
 from durable.steps.effects import Durable, Execute, Quiet, Sleep, carried, drive, uncarried
 from durable.telling import notices
 from durable.telling.progress import forget
-from durable.undoing.compensation import failure_of, is_being_undone, run_after_undoing, undo
+from durable.undoing.compensation import failure_of, run_after_undoing, undo
+from durable.undoing.outstanding import is_being_undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -23,7 +23,7 @@ from durable.runs.states import ADD, DELETE, SET
 from durable.step_pages import all_steps
 from durable.steps.details import Details
 from durable.steps.verdicts import is_in_doubt
-from durable.undoing.compensation import is_being_undone
+from durable.undoing.outstanding import is_being_undone
 from durable.values.exceptions import describe, encode_exception
 from durable.values.serializers import has_second, is_locked, is_plain
 

@@ -22,12 +22,12 @@ from durable.declarations import registry
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped, RunCancelledError
 from durable.identity.calls import Call
 from durable.identity.step_keys import Scope
-from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.records import RunRecord, RunStatus, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.runs.claims import Claiming, Opening, before
 from durable.runs.endings import ended_run, recorded_state, stored_error, with_state
 from durable.runs.execution import Body, Execution, Frame
 from durable.runs.states import state_of
-from durable.step_pages import all_steps, step_at
+from durable.step_pages import all_steps
 from durable.steps.doubts import in_doubt
 from durable.steps.effects import Durable, Effect, Invoke, drive, drive_async
 from durable.steps.failures import culprits
@@ -36,26 +36,26 @@ from durable.steps.replaying import recorded_changes
 from durable.steps.steps import Step
 from durable.steps.verdicts import Past, is_undone
 from durable.telling.observers import observers
+from durable.undoing.outstanding import (
+    COMPENSATION,
+    PENDING,
+    SETTLED,
+    TO_UNDO,
+    called_runs,
+    is_being_undone,
+    load,
+    look,
+)
 from durable.undoing.undoables import compensation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from durable.declarations.definitions import TaskDefinition
     from durable.runs.sessions import Session
 
-_UNDO = "~undo"  # ends the container of a compensation; names and keys hold no such character
-_PENDING = "undo"  # in the outcome of a run that is being undone: the number of the event that began it
-_TO_UNDO = StepFlag.UNDO | StepFlag.CHILD_RUN
-_MAYBE = (StepStatus.STARTED, StepStatus.FAILED, StepStatus.CANCELLED)
-_SETTLED = StepFlag.NO_EFFECT | StepFlag.RESOLVED | StepFlag.RETRYING
 
 Failures = list[tuple[StepRecord, BaseException | None]]
-
-
-def is_being_undone(run: RunRecord) -> bool:
-    """Whether an earlier execution of a run failed and did not get to the end of its compensations."""
-    return f'"{_PENDING}"' in run.outcome and _PENDING in json.loads(run.outcome)
 
 
 def failure_of(session: Session, run: RunRecord) -> BaseException:
@@ -75,9 +75,9 @@ def undo(execution: Execution, error: BaseException) -> Generator[Effect, Any, B
             return error
         if not execution.undoables and not execution.past.last_event:
             return error
-        finished, doubtful = yield Invoke(partial(_look, execution), in_thread=True)
+        finished, doubtful = yield Invoke(partial(look, execution), in_thread=True)
         if doubtful:
-            return _blocked(execution, doubtful[0], error)
+            return _blocked(execution, *doubtful[0], error)
         if not finished:
             return error
         _begin(execution, error)
@@ -102,45 +102,20 @@ def run_after_undoing(execution: Execution, error: BaseException) -> RunRecord:
     assert run is not None
     outcome = json.loads(run.outcome)
     if execution.undone:
-        del outcome[_PENDING]
+        del outcome[PENDING]
         run = with_state(execution, run)
         status: str = RunStatus.FAILED if run.error is not None else RunStatus.CANCELLED
     else:
         ended, _ = ended_run(execution, None, error)
-        outcome = json.loads(ended.outcome) | {_PENDING: outcome[_PENDING], "retry": outcome.get("retry", [])}
+        outcome = json.loads(ended.outcome) | {PENDING: outcome[PENDING], "retry": outcome.get("retry", [])}
         status = ended.status
     return replace(run, owner="", status=status, outcome=json.dumps(outcome), updated_at=now, ended_at=now)
 
 
-def _look(execution: Execution) -> tuple[list[int], list[StepRecord]]:
-    """Find what is to be undone, the last one first, and what nobody knows whether to undo."""
-    execution.journal.flush_all()
-    finished: list[tuple[int, int]] = []
-    doubtful = []
-    for step in _steps_to_undo(execution):
-        if step.status == StepStatus.SUCCEEDED:
-            finished.append((step.done or 0, step.seq))
-        elif step.status in _MAYBE and step.flags & StepFlag.NOT_IDEMPOTENT and not step.flags & _SETTLED:
-            doubtful.append(step)
-    return [seq for _, seq in sorted(finished, reverse=True)], doubtful
-
-
-def _steps_to_undo(execution: Execution) -> Iterator[StepRecord]:
-    flagged = all_steps(execution.journal.store, execution.id, StepQuery(flags=_TO_UNDO))
-    yield from (step for step in flagged if _UNDO not in step.container)
-    for seq, undoable in list(execution.undoables.items()):
-        if not undoable.is_flagged:
-            yield _load(execution, seq)
-
-
-def _load(execution: Execution, seq: int) -> StepRecord:
-    return step_at(execution.journal.store, execution.id, seq)
-
-
-def _blocked(execution: Execution, step: StepRecord, error: BaseException) -> BaseException:
+def _blocked(execution: Execution, step: StepRecord, run: RunRecord, error: BaseException) -> BaseException:
     execution.past.retry |= culprits(error, execution.id)
     failed = f"The run failed with {type(error).__name__}; nothing is undone before this is decided."
-    stopped = execution.stop(in_doubt(step, execution.run, failed)).error
+    stopped = execution.stop(in_doubt(step, run, failed)).error
     stopped.__cause__ = error
     return stopped
 
@@ -150,7 +125,7 @@ def _begin(execution: Execution, error: BaseException | None) -> None:
     run = execution.run
     if error is not None:
         run, _ = ended_run(execution, None, error)
-    outcome = json.loads(run.outcome) | {_PENDING: execution.tick()}
+    outcome = json.loads(run.outcome) | {PENDING: execution.tick()}
     execution.undoing = replace(run, outcome=json.dumps(outcome))
     under_way = replace(execution.undoing, status=RunStatus.RUNNING, owner=execution.run.owner, ended_at=None)
     execution.journal.append(execution.fence, under_way)
@@ -163,8 +138,8 @@ def _restore_state(execution: Execution, since: int) -> None:
     if changes is not None:
         state_of(execution).replay(execution.body, changes, 0)
     for step in all_steps(execution.journal.store, execution.id, StepQuery(flags=StepFlag.STATE)):
-        is_compensation = step.container.endswith(_UNDO) and step.status == StepStatus.SUCCEEDED
-        if is_compensation and (step.done or 0) > since and is_undone(_load(execution, step.parent)):
+        is_compensation = step.container.endswith(COMPENSATION) and step.status == StepStatus.SUCCEEDED
+        if is_compensation and (step.done or 0) > since and is_undone(load(execution, step.parent)):
             state_of(execution).postpone(execution.body, recorded_changes(execution, step), step.done or 0)
 
 
@@ -173,26 +148,27 @@ def _undo_all(execution: Execution, failures: Failures) -> Generator[Effect, Any
     assert execution.undoing is not None
     if execution.flow is not None:
         execution.flow.reopen()
-    since = json.loads(execution.undoing.outcome)[_PENDING]
+    since = json.loads(execution.undoing.outcome)[PENDING]
     if execution.state is None:
         yield Invoke(partial(_restore_state, execution, since), in_thread=True)
-    finished, _ = yield Invoke(partial(_look, execution), in_thread=True)
-    children = _children(execution)
+    finished, _ = yield Invoke(partial(look, execution), in_thread=True)
+    children = called_runs(execution)
     unclear: list[StepRecord] = []
     undone = False
     for seq in finished:
-        step = _load(execution, seq)
+        step = load(execution, seq)
         if step.flags & StepFlag.CHILD_RUN:
             child = children.get(step.key)
             if child is not None and (yield from _undo_child(execution, child, failures)):
-                _reopen(execution, step)
+                if step.status == StepStatus.SUCCEEDED:
+                    _reopen(execution, step)
                 undone = True
             continue
         problem = yield from _Compensation(execution, step).execute(failures, since)
         if problem is None:
             _note_undone(execution, step)
             undone = True
-        elif problem.flags & StepFlag.NOT_IDEMPOTENT and not problem.flags & _SETTLED:
+        elif problem.flags & StepFlag.NOT_IDEMPOTENT and not problem.flags & SETTLED:
             unclear.append(step)
     for step in unclear:
         failures[:] = [failure for failure in failures if failure[0].seq != step.seq]
@@ -208,7 +184,7 @@ class _Compensation:
     def __init__(self, execution: Execution, step: StepRecord) -> None:
         self._execution = execution
         self._step = step
-        self._container = f"{step.key}{_UNDO}"
+        self._container = f"{step.key}{COMPENSATION}"
 
     def execute(self, failures: Failures, since: int | None) -> Generator[Effect, Any, StepRecord | None]:
         """Undo the step, unless that failed after the event `since`; gives the record of a compensation that failed.
@@ -281,7 +257,7 @@ def _note_undone(execution: Execution, step: StepRecord) -> None:
     """Record that a step was undone; what it was called by has no result any more."""
     parent = step.parent
     while parent:
-        outer = _load(execution, parent)
+        outer = load(execution, parent)
         if outer.status == StepStatus.SUCCEEDED and not outer.flags & StepFlag.UNDO:
             _reopen(execution, outer)
         parent = outer.parent
@@ -300,16 +276,10 @@ def _set_undone(execution: Execution, step: StepRecord, flags: int) -> None:
         execution.tell_step(undone)
 
 
-def _children(execution: Execution) -> dict[str | None, RunRecord]:
-    """The runs that steps of this run are, by the keys of the steps."""
-    found = execution.journal.store.runs(RunFilter(parent_run=execution.id))
-    return {summary.run.parent_step: summary.run for summary in reversed(found)}
-
-
 def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Generator[Effect, Any, bool]:
     """Undo a run that a step of this run is; whether anything was undone in it."""
     session = parent.session
-    if not session.store.steps(child.id, StepQuery(flags=_TO_UNDO, limit=1)):
+    if not session.store.steps(child.id, StepQuery(flags=TO_UNDO, limit=1)):
         return False
     with Opening(session, child):
         claim = yield Claiming(session, child.id)
@@ -328,9 +298,9 @@ def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Gene
         try:
             with session.guard:
                 session.active[child.id] = execution
-            finished, doubtful = _look(execution)
+            finished, doubtful = look(execution)
             if doubtful:
-                raise parent.stop(in_doubt(doubtful[0], child, "It stands in a run that is to be undone."))
+                raise parent.stop(in_doubt(*doubtful[0], "It stands in a run that is to be undone."))
             if is_being_undone(child):
                 execution.undoing = claim.run
             elif finished:
@@ -339,7 +309,10 @@ def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Gene
                 return False
             ended = replace(execution.undoing, status=RunStatus.CANCELLED)
             undone = yield from _undo_all(execution, failures)
-            outcome = {"message": f"Undone, because run {parent.id} failed, which had called it."}
+            outcome = json.loads(ended.outcome) | {
+                "message": f"Undone, because run {parent.id} failed, which had called it."
+            }
+            del outcome[PENDING]
             ended = replace(ended, outcome=json.dumps(outcome), result=None) if undone else before(claim)
         except ExecutionStopped as stopped:
             raise parent.stop(stopped.error) from None
