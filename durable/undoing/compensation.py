@@ -317,6 +317,8 @@ def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Gene
         except ExecutionStopped as stopped:
             raise parent.stop(stopped.error) from None
         finally:
+            if execution.flow is not None:
+                execution.flow.close()
             session.active.pop(child.id, None)
             execution.ended = True
             if execution.flow is not None:
