@@ -23,6 +23,7 @@ from durable.concurrency.places import Group
 from durable.concurrency.transfers import Ended, ended, outcome
 from durable.errors import ConfigurationError
 from durable.steps.effects import uninterrupted
+from durable.steps.failures import note_not_begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +188,15 @@ class Elsewhere:
         except BrokenExecutor:  # it broke under another body, and this one has not been sent
             self._executors.replace(self._option, executor)
         executor = self._executors.get(self._option)
-        return executor, executor.submit(*payload)
+        try:
+            return executor, executor.submit(*payload)
+        except BrokenExecutor as error:
+            note_not_begun(error)
+            error.add_note(
+                "A worker process of this executor had died before, so the body was not executed. Give executor= a function "
+                "that makes the executor: then another one is made."
+            )
+            raise
 
     def _result(self, executor: Executor, future: Future[Any]) -> Any:
         try:

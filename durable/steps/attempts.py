@@ -18,7 +18,7 @@ from durable.runs.execution import NOTHING, Body
 from durable.runs.stopping import was_cancelled
 from durable.steps.details import Details
 from durable.steps.effects import Arrival, Durable, Execute, Quiet, uncarried
-from durable.steps.failures import culprits, mark
+from durable.steps.failures import culprits, has_not_begun, mark
 from durable.steps.key_windows import is_forgotten
 from durable.steps.result_cache import keep
 from durable.steps.retries import pause_after, pause_after_result
@@ -138,7 +138,7 @@ class Attempts(StepWriter):
         if isinstance(error, ExecutionStopped) or execution.stopped is not None:
             self._interrupt(error)
             return None
-        no_effect = isinstance(error, task.no_effect_on)
+        no_effect = isinstance(error, task.no_effect_on) or has_not_begun(error)
         cancelled = isinstance(error, GeneratorExit) or (
             isinstance(error, CANCELLATIONS) and (not task.is_async or was_cancelled())
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from durable.concurrency.branches import scoped_tasks
 from durable.concurrency.consumers import items_of, items_of_async
 from durable.concurrency.streams import Stream
+from durable.costs.costs import ELSEWHERE
 from durable.declarations.naming import module_name
 from durable.errors import OutsideRunError
 from durable.identity.calls import Call
@@ -138,6 +139,11 @@ def _call_outside(
 
 def _refuse_or_warn(task: TaskDefinition) -> None:
     name = f"{module_name(task.plain)}.{task.qualname}"  # the full name may depend on a store
+    if ELSEWHERE.get() is not None and not task.is_idempotent(None):
+        raise OutsideRunError(
+            f"Task {name!r} is not idempotent and was called by a body that runs in another process, where it could not be "
+            f"recorded, so it was not executed. Call it from the workflow, or let the body run in a thread."
+        )
     defaults = sessions.defaults_of_active_runs()
     if defaults and not all(task.is_idempotent(default) for default in defaults):
         raise OutsideRunError(

@@ -14,11 +14,22 @@ if TYPE_CHECKING:
 
 _MARK = "__durable_step__"
 _HIDDEN = "__durable_hidden__"
+_NOT_BEGUN = "__durable_not_begun__"
 
 
 def mark(error: BaseException, run_id: str, seq: int) -> None:
     """Note on an exception that this step raised it; the outermost step counts."""
     _note(error, _MARK, (run_id, seq))
+
+
+def note_not_begun(error: BaseException) -> None:
+    """Note on an exception that it took the place of the body, which did not begin."""
+    _note(error, _NOT_BEGUN, True)
+
+
+def has_not_begun(error: BaseException) -> bool:
+    """Whether an exception was raised in the place of the body."""
+    return getattr(error, _NOT_BEGUN, False)
 
 
 def hide(error: BaseException) -> None:

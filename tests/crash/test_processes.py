@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 import durable
 from durable import task, workflow
+from durable.records import StepFlag
 from tests.crash.effects import did, effects, reach
 from tests.patience import until
 
@@ -81,6 +83,73 @@ async def own_payments(task_name: str, kind: str) -> list[int]:
         await kill_when_begun.submit(os.environ["KILL_PARENT"])
     await durable.wait_async(found)
     return [future.result() for future in found if future.exception() is None]
+
+
+@workflow(run_id="payments", max_workers=8)
+def payments_on_a_pool_of_its_own() -> list[int]:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        found = pay.with_options(executor=pool).map(range(COUNT * 3)).futures
+        durable.wait(found)
+    if "KILL_WORKER" in os.environ:
+        found[-1].result()
+    return [future.result() for future in found if future.exception() is None]
+
+
+def test_what_a_broken_pool_was_never_sent_is_not_in_doubt(scene: Scene) -> None:
+    """A worker process of the user's own pool dies: what is refused by the pool from then on was not executed, and the next
+    call of the run executes it; only what was on its way may have been."""
+    assert scene.start(payments_on_a_pool_of_its_own, KILL_WORKER="3").error == "BrokenProcessPool"
+    failed = scene.start(_failed).value
+    begun = [effect.partition(" ")[2] for effect in scene.ledger if effect.startswith("begin")]
+    assert len(failed) <= 8
+    assert set(_begun_and_not_ended(scene)) <= set(failed)
+    found = scene.start(_retry_all).value
+    assert sorted(map(str, found)) == sorted({str(number) for number in range(COUNT * 3)} - set(failed))
+    ended = [effect.partition(" ")[2] for effect in scene.ledger if effect.startswith("begin")]
+    assert len(ended) == len(set(ended)) == COUNT * 3 - len(set(failed) - set(begun))
+
+
+def _failed() -> list[str]:
+    """Payments of which nobody knows."""
+    records = durable.get_run("payments").step_records()
+    return [
+        step.label.partition(":")[2]
+        for step in records
+        if step.status == "failed" and not step.flags & StepFlag.NO_EFFECT
+    ]
+
+
+def _retry_all() -> list[int]:
+    run = durable.get_run("payments")
+    for number in _failed():
+        run.resolve(f"pay:{number}", durable.happened(-1))
+    found = payments_on_a_pool_of_its_own.with_options(retry_failed=True)()
+    return [number for number in found if number >= 0]
+
+
+@task(idempotent=False)
+def send_mail(to: str) -> str:
+    did(f"mail {to}")
+    return to
+
+
+@task(executor="processes")
+def report(to: str) -> str:
+    did(f"report {to}")
+    return send_mail(to)
+
+
+@workflow(run_id="reports")
+def reports() -> str:
+    return report("ada")
+
+
+def test_what_must_not_be_repeated_is_not_called_in_a_body_elsewhere(scene: Scene) -> None:
+    """A task that is not idempotent, called by a body in another process, could not be recorded: it is refused."""
+    outcome = scene.start(reports)
+    assert outcome.error == "OutsideRunError"
+    assert "was not executed" in outcome.message
+    assert scene.ledger == ["report ada"]
 
 
 def _doubts() -> list[str]:
