@@ -14,6 +14,7 @@ import pickle
 import sys
 import threading
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _NAMED = ("threads", "processes")
 _MOST_PROCESSES = 61  # as many as Windows can wait for
+_here = threading.local()  # in a thread for bodies: the executors that it belongs to
 
 
 class Executors:
@@ -96,7 +98,7 @@ class Executors:
 
     def _make(self, option: ExecutorOption) -> Executor:
         if option == "threads":
-            return ThreadPoolExecutor(self._max_workers, "durable-body")
+            return ThreadPoolExecutor(self._max_workers, "durable-body", partial(setattr, _here, "executors", self))
         if option == "processes":
             return _processes(self._processes)
         assert callable(option)
@@ -169,6 +171,7 @@ class Elsewhere:
         self._executors = executors
         self._option: ExecutorOption = option
         self._is_async = task.is_async
+        self._function = function
         self._pack = _packer(option, task, function, instance)
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -178,6 +181,10 @@ class Elsewhere:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Have the body run there; gives an awaitable for an async one."""
+        if self._option == "threads" and getattr(_here, "executors", None) is self._executors:
+            return self._function(
+                *args, **kwargs
+            )  # it is there: waiting for another thread could be waiting for this one
         executor, future = self._send(self._pack(args, kwargs))
         return self._awaited(executor, future) if self._is_async else self._result(executor, future)
 

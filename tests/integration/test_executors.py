@@ -137,6 +137,31 @@ def test_bodies_in_threads_carry_the_context() -> None:
     assert [step.parent for step in durable.get_run("threads").steps][1] == 1
 
 
+@task(executor="threads")
+def add_one(number: int) -> int:
+    return number + 1
+
+
+@task(executor="threads")
+def add_two(number: int) -> int:
+    return add_one(add_one(number))
+
+
+@task(executor="threads")
+async def add_two_async(number: int) -> int:
+    return add_one(add_one(number))
+
+
+@workflow(max_workers=1)
+async def adding() -> list[int]:
+    return [add_two(1), *await asyncio.gather(add_two_async(2), add_two_async(3))]
+
+
+def test_bodies_in_threads_that_wait_for_bodies_in_threads() -> None:
+    """A body in a thread that calls another such task does not wait for a thread that it holds itself."""
+    assert asyncio.run(adding()) == [3, 4, 5]
+
+
 class Counting(Executor):
     """Runs everything at once, and counts."""
 
