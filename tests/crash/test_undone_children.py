@@ -1,4 +1,4 @@
-"""A run that fails undoes what the runs that it called had finished, whatever became of those."""
+"""A run that fails undoes what had finished, in runs that it called too, and begins anew with what was cancelled then."""
 
 from __future__ import annotations
 
@@ -118,6 +118,20 @@ def test_killed_while_a_cancelled_child_is_undone(scene: Scene, point: str) -> N
     scene.write_ledger([])
     assert scene.start(at_once).value == "inn room"
     assert scene.ledger == RESERVED
+
+
+@workflow(run_id="trip")
+async def direct() -> Any:
+    await reserve("inn")
+    return (await asyncio.gather(confirm("inn"), fly()))[0]
+
+
+def test_what_was_cancelled_with_its_run_is_executed_again(scene: Scene) -> None:
+    """A step was under way when its sibling failed, and the run was undone: called again, the run executes it."""
+    scene.write_ledger([])
+    assert scene.start(direct, FAIL="1").error == "ConnectionError"
+    assert scene.start(direct).value == "inn"
+    assert scene.ledger == ["reserve inn", "confirm inn", "release inn", "reserve inn", "confirm inn"]
 
 
 def test_a_doubt_in_a_cancelled_child_is_decided_first(scene: Scene) -> None:
