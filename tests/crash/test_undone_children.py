@@ -30,7 +30,7 @@ async def reserve(name: str) -> str:
 @task
 async def confirm(name: str) -> str:
     did(f"confirm {name}")
-    if "FAIL" in os.environ:
+    if "FAIL" in os.environ and "CONFIRMED" not in os.environ:
         await asyncio.get_running_loop().create_future()
     return name
 
@@ -118,6 +118,31 @@ def test_killed_while_a_cancelled_child_is_undone(scene: Scene, point: str) -> N
     scene.write_ledger([])
     assert scene.start(at_once).value == "inn room"
     assert scene.ledger == RESERVED
+
+
+@task
+async def arrange(name: str) -> str:
+    return await hotel(name)
+
+
+@workflow(run_id="trip")
+async def arranged() -> Any:
+    booked = await arrange("inn")
+    await fly()
+    return booked
+
+
+@pytest.mark.parametrize("point", ["", "release inn room", "release inn"])
+def test_a_step_that_called_an_undone_run_is_executed_again(scene: Scene, point: str) -> None:
+    """A workflow is called below a step that succeeded, and is undone: called again, the run executes that step, too."""
+    scene.write_ledger([])
+    if point:
+        scene.kill(point, arranged, FAIL="1", CONFIRMED="1")
+    assert scene.start(arranged, FAIL="1", CONFIRMED="1").error == "ConnectionError"
+    assert sorted(set(scene.ledger)) == sorted(RESERVED + RELEASED)
+    scene.write_ledger(["confirmed before"])
+    assert scene.start(arranged).value == "inn room"
+    assert [effect for effect in scene.ledger if effect.startswith("reserve")] == RESERVED[:2]
 
 
 @workflow(run_id="trip")
