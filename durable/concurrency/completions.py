@@ -11,10 +11,12 @@ import heapq
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from durable.concurrency.submissions import submission_of
 from durable.errors import ConfigurationError
+from durable.steps.awaitables import wake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
@@ -101,7 +103,7 @@ class Completions(Generic[R]):
     async def __aiter__(self) -> AsyncIterator[TaskFuture[R]]:
         """Wait for the next one without blocking the event loop."""
         loop, event = asyncio.get_running_loop(), asyncio.Event()
-        order = _Order(self._futures, lambda: loop.call_soon_threadsafe(event.set))
+        order = _Order(self._futures, partial(wake, loop, event.set))
         for one in self._futures:  # as many as there are
             while (found := order.next()) is None:
                 while not order.has_arrivals:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from durable.concurrency.executors import Executors
 from durable.concurrency.submissions import RUNNING
 from durable.concurrency.workers import Workers
 from durable.errors import RunEndedError
+from durable.steps.awaitables import wake
 from durable.telling.progress import Counts
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class Flow:
         if is_resumed and any(submission.step.match.record is None for submission in submissions):
             self._workers.opening.postpone(_REPLAY_GRACE)
             if self.execution.root_task is not None:
-                self.execution.root_task.get_loop().call_soon_threadsafe(self.open)
+                wake(self.execution.root_task.get_loop(), self.open)
         elif len(submissions) == 1 and self._workers.is_idle:
             self._workers.opening.postpone(_GRACE)
 
@@ -202,7 +204,7 @@ class Flow:
     async def _returned(self, holder: Submission) -> None:
         loop = asyncio.get_running_loop()
         event = asyncio.Event()
-        if not self._workers.take_back(holder, lambda: loop.call_soon_threadsafe(event.set)):
+        if not self._workers.take_back(holder, partial(wake, loop, event.set)):
             await event.wait()
 
     def open(self) -> None:

@@ -24,7 +24,7 @@ from durable.errors import (
 )
 from durable.identity.step_keys import join
 from durable.records import StepStatus
-from durable.steps.awaitables import running_loop
+from durable.steps.awaitables import running_loop, wake
 from durable.steps.effects import Arrival, Durable, Execute, Quiet, Sleep, carried, uncarried
 from durable.steps.plain_steps import PlainLife
 
@@ -208,7 +208,7 @@ class Submission:
             raise WouldDeadlockError(f"Step {self.key!r} of run {self.flow.execution.id} waits for itself.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        self.call_when_settled(lambda _: loop.call_soon_threadsafe(_set, future))
+        self.call_when_settled(lambda _: wake(loop, _set, future))
         await self.flow.pause(future)
 
     def prepare(self) -> bool:

@@ -249,10 +249,9 @@ class Execution:
         if self.stopped is not None and not task.cancelled():
             task.exception()
 
-    def tasks_below(self, body: Body, loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
-        """List the live asyncio tasks of a loop that were created in a body or below it."""
-        created = [task for task, owner in list(self.tasks.items()) if owner.is_below(body)]
-        return [task for task in created if not task.done() and task.get_loop() is loop]
+    def tasks_below(self, body: Body) -> list[asyncio.Task[Any]]:
+        """List the live asyncio tasks that were created in a body or below it."""
+        return [task for task, owner in list(self.tasks.items()) if not task.done() and owner.is_below(body)]
 
     def timed_bodies_below(self, body: Body) -> list[TimedBody]:
         """List the bodies below this one that run in threads of their own."""

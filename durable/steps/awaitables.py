@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Effect:
@@ -16,6 +20,12 @@ class Effect:
 
     async def act_async(self) -> Any:
         raise NotImplementedError
+
+
+def wake(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    """Have something called in an event loop, from whichever thread; in a loop that was closed nobody waits any more."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *args)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -302,7 +302,9 @@ class Quiet(Effect):
 
     async def act_async(self) -> None:
         current, loop = asyncio.current_task(), asyncio.get_running_loop()
-        while tasks := [task for task in self._execution.tasks_below(self._body, loop) if task is not current]:
+        while tasks := [
+            task for task in self._execution.tasks_below(self._body) if task is not current and task.get_loop() is loop
+        ]:
             for task in tasks:
                 task.cancel()
             await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))

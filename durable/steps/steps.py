@@ -12,7 +12,7 @@ from durable.costs.spending import replay_paid
 from durable.errors import CodeChangedError, CrashLoopError
 from durable.identity.namesakes import refuse_foreign_record
 from durable.identity.step_keys import idempotency_key
-from durable.records import StepFlag
+from durable.records import StepFlag, StepQuery
 from durable.runs.execution import NOTHING, warn_once
 from durable.runs.states import state_of
 from durable.steps.attempts import Attempts
@@ -115,7 +115,7 @@ class Step:
         if task.is_anonymous:
             refuse_foreign_record(task, record)
         on_code_change = self._on_code_change()
-        verdict = self._decide(record, on_code_change)
+        verdict = self._verdict(record, on_code_change)
         if record.done is not None and verdict in _DELIVERED:
             yield Arrival(execution, record.done)
         self._note_replayed(record, verdict)
@@ -135,6 +135,25 @@ class Step:
             case Verdict.CRASH_LOOP:
                 raise execution.stop(self._crash_loop(record))
         return (yield from self._execute_again(record, verdict))
+
+    def _verdict(self, record: StepRecord, on_code_change: OnCodeChange) -> Verdict:
+        verdict = self._decide(record, on_code_change)
+        if verdict is not Verdict.AWAIT_CANCELLATION or self._went_on_after(record):
+            return verdict
+        may_be_repeated = self.match.is_idempotent or record.flags & StepFlag.NO_EFFECT
+        return Verdict.TRY_AGAIN if may_be_repeated else Verdict.DOUBT
+
+    def _went_on_after(self, record: StepRecord) -> bool:
+        """Whether code that may have handled a cancellation made a call after it: where it was, or in a branch around it."""
+        branch: str = record.branch
+        while True:
+            query = StepQuery(after=record.done or 0, limit=1, scope=(record.container, branch))
+            after = self.execution.journal.store.steps(self.execution.id, query)
+            if after and after[0].seq <= self.execution.past.last_event:
+                return True
+            if not branch:
+                return False
+            branch = branch.rpartition("/")[0]
 
     def _replay(self, record: StepRecord) -> Any:
         if record.flags & StepFlag.STATE:

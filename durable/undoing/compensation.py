@@ -42,7 +42,6 @@ from durable.undoing.outstanding import (
     SETTLED,
     TO_UNDO,
     called_runs,
-    cancelled_last,
     is_being_undone,
     load,
     look,
@@ -127,8 +126,6 @@ def _begin(execution: Execution, error: BaseException | None) -> None:
     if error is not None:
         run, _ = ended_run(execution, None, error)
     outcome = json.loads(run.outcome) | {PENDING: execution.tick()}
-    if cancelled := cancelled_last(execution):
-        outcome["retry"] = sorted({*outcome.get("retry", ()), *cancelled})
     execution.undoing = replace(run, outcome=json.dumps(outcome))
     under_way = replace(execution.undoing, status=RunStatus.RUNNING, owner=execution.run.owner, ended_at=None)
     execution.journal.append(execution.fence, under_way)

@@ -59,20 +59,6 @@ def look(execution: Execution) -> Outstanding:
     return Outstanding([seq for _, seq in sorted(finished, reverse=True)], doubtful)
 
 
-def cancelled_last(execution: Execution) -> set[int]:
-    """Give the steps that were cancelled and after which nothing was called: they are executed again, although compensations
-    are called after them.
-    """
-    store = execution.journal.store
-    cancelled = all_steps(store, execution.id, StepQuery(statuses=(StepStatus.CANCELLED,)))
-    found: set[int] = set()
-    for step in sorted(cancelled, key=lambda step: step.done or 0, reverse=True):
-        if store.steps(execution.id, StepQuery(after=step.done or 0, limit=1)):
-            break
-        found.add(step.seq)
-    return found
-
-
 def called_runs(execution: Execution) -> dict[str | None, RunRecord]:
     """The runs that steps of this run are, by the keys of the steps."""
     found = execution.journal.store.runs(RunFilter(parent_run=execution.id))

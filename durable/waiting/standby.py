@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from durable.records import RunStatus
-from durable.steps.awaitables import Effect, running_loop
+from durable.steps.awaitables import Effect, running_loop, wake
 from durable.telling.notices import tell_loop_stopped
 from durable.waiting.deadlines import Deadline
 
@@ -43,10 +43,9 @@ class Bell(Effect):
 
     def ring(self) -> None:
         self._rung.set()
-        wake = self._wake
-        if wake is not None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-                wake()
+        ring = self._wake
+        if ring is not None:
+            ring()
 
     def act(self) -> None:
         self._rung.wait(self._seconds)
@@ -54,7 +53,7 @@ class Bell(Effect):
 
     async def act_async(self) -> None:
         rung = asyncio.Event()
-        self._wake = partial(asyncio.get_running_loop().call_soon_threadsafe, rung.set)
+        self._wake = partial(wake, asyncio.get_running_loop(), rung.set)
         try:
             if not self._rung.is_set():
                 with contextlib.suppress(TimeoutError):
