@@ -160,9 +160,7 @@ def _undo_all(execution: Execution, failures: Failures) -> Generator[Effect, Any
         if step.flags & StepFlag.CHILD_RUN:
             child = children.get(step.key)
             if child is not None and (yield from _undo_child(execution, child, failures)):
-                _reopen_around(execution, step)
-                if step.status == StepStatus.SUCCEEDED:
-                    _reopen(execution, step)
+                _note_undone(execution, step)
                 undone = True
             continue
         problem = yield from _Compensation(execution, step).execute(failures, since)
@@ -255,24 +253,23 @@ def _as_step(undo: TaskDefinition, step: StepRecord) -> TaskDefinition:
 
 
 def _note_undone(execution: Execution, step: StepRecord) -> None:
-    """Record that a step was undone."""
-    _reopen_around(execution, step)
-    _set_undone(execution, step, step.flags)
-
-
-def _reopen_around(execution: Execution, step: StepRecord) -> None:
-    """Note that what an undone step was called by has no result any more."""
+    """Record that a step was undone; what it was called by has no result any more, nor has a run that it is."""
     parent = step.parent
     while parent:
         outer = load(execution, parent)
-        if outer.status == StepStatus.SUCCEEDED and not outer.flags & StepFlag.UNDO:
+        if not outer.flags & StepFlag.UNDO:
             _reopen(execution, outer)
         parent = outer.parent
+    if step.flags & StepFlag.CHILD_RUN:
+        _reopen(execution, step)
+    else:
+        _set_undone(execution, step, step.flags)
 
 
 def _reopen(execution: Execution, step: StepRecord) -> None:
     """Let a finished step be executed again as itself, so that it calls anew what was undone below it."""
-    _set_undone(execution, step, step.flags | StepFlag.REOPENED)
+    if step.status == StepStatus.SUCCEEDED:
+        _set_undone(execution, step, step.flags | StepFlag.REOPENED)
 
 
 def _set_undone(execution: Execution, step: StepRecord, flags: int) -> None:
