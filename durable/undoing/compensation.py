@@ -77,7 +77,8 @@ def undo(execution: Execution, error: BaseException) -> Generator[Effect, Any, B
             return error
         finished, doubtful = yield Invoke(partial(look, execution), in_thread=True)
         if doubtful:
-            return _blocked(execution, *doubtful[0], error)
+            step, run = doubtful[0]
+            return _blocked(execution, step, run, error)
         if not finished:
             return error
         _begin(execution, error)
