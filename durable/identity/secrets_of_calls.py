@@ -27,6 +27,10 @@ _BEGINNINGS = re.compile(
 )
 _USER = re.compile(r"(://)[^/\s@]*@")
 _PARAMETER = re.compile(r"([?&;#]([^=&;#\s]+)=)[^&;#\s]*")
+_LITERAL = re.compile(
+    r"""(?P<before>(?:["']?(?P<name>[\w-]+)["']?\s*[:=]\s*)?[fbr]{0,2}(?P<quote>["']))(?P<text>(?:(?!(?P=quote)).)+)(?P=quote)"""
+)
+_SOURCE = re.compile(r"^    .*$", re.MULTILINE)  # of a traceback
 _CHANGES = re.compile(r"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]")
 _LONG, _MANY_CHANGES = 16, 4  # characters; changes between letters and digits
 _DEPTH, _ITEMS = 3, 100  # how far is looked into containers
@@ -53,6 +57,17 @@ def without_credentials(text: str) -> str:
     """Take user, password and the values of parameters that are named like credentials out of the addresses in a text."""
     shown = _USER.sub(r"\1(hidden)@", text)
     return _PARAMETER.sub(lambda found: f"{found[1]}(hidden)" if is_secret_name(found[2]) else found[0], shown)
+
+
+def without_literals(traceback: str) -> str:
+    """Take what is named or looks like a credential out of the lines of source in a traceback."""
+    return _SOURCE.sub(lambda line: _LITERAL.sub(_hidden_literal, line[0]), traceback)
+
+
+def _hidden_literal(found: re.Match[str]) -> str:
+    name, text = found["name"], found["text"]
+    is_secret = looks_secret(text) or (name is not None and is_secret_name(name))
+    return f"{found['before']}(hidden){found['quote']}" if is_secret else found[0]
 
 
 def secret_texts(arguments: Iterable[tuple[str, bytes, object]]) -> list[str]:

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable.errors import CorruptRecordError, ReplayedError
+from durable.identity.secrets_of_calls import without_literals
 from durable.identity.type_names import module_of
 from durable.values.codecs import Unserializable, storable_parts
 from durable.values.rebuilt_exceptions import EVERYTHING, message_of, rebuild, recorded_class, restore, type_name
@@ -209,7 +210,7 @@ def _import_class(module: str, name: str) -> type[BaseException] | None:
 
 def _traceback_of(exc: BaseException, *, chain: bool) -> str:
     try:
-        return _clean("".join(traceback.format_exception(exc, chain=chain)))
+        return without_literals(_clean("".join(traceback.format_exception(exc, chain=chain))))
     except Exception as failure:
         return f"{type_name(type(exc))}: {_clean(message_of(exc))} (no traceback: {type(failure).__name__})"
 

@@ -526,6 +526,23 @@ class TestDescribe:
         assert describe(encode_exception(error, PLAIN, **WHERE), PLAIN, **WHERE).message == "\\udc80"
 
 
+def test_credentials_in_the_source_are_not_stored() -> None:
+    """A traceback shows lines of the source, and those may hold keys, by their looks or names; the rest of a line stays."""
+
+    def connect(**_: object) -> None:
+        raise ConnectionError("no route")
+
+    try:
+        connect(api_key="sk-CANARY4711", more={"X-Password": "CANARY"}, token='CANARY "a"', user="ada lovelace")
+    except ConnectionError as error:
+        data = encode_exception(error, PLAIN, **WHERE)
+    assert b"CANARY" not in data
+    text = describe(data, PLAIN, **WHERE).traceback
+    assert ('user="ada lovelace"' in text, "test_exceptions.py" in text, 'api_key="(hidden)"' in text) == (True,) * 3, (
+        text
+    )
+
+
 def test_damage_is_found() -> None:
     """An exception's record is sealed like any other."""
     keyed = Serializer(keys=[b"key"])
