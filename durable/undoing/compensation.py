@@ -310,9 +310,11 @@ def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Gene
             elif finished:
                 _begin(execution, None)
             if execution.undoing is None:
-                return False
+                return child.status == RunStatus.CANCELLED  # undone before the process was killed
             ended = replace(execution.undoing, status=RunStatus.CANCELLED)
             undone = yield from _undo_all(execution, failures)
+            left = StepQuery(flags=TO_UNDO, statuses=(StepStatus.UNDONE,), limit=1)
+            undone = undone or (is_being_undone(child) and bool(session.store.steps(child.id, left)))
             outcome = json.loads(ended.outcome) | {
                 "message": f"Undone, because run {parent.id} failed, which had called it."
             }
@@ -321,8 +323,6 @@ def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Gene
         except ExecutionStopped as stopped:
             raise parent.stop(stopped.error) from None
         finally:
-            if execution.flow is not None:
-                execution.flow.close()
             session.active.pop(child.id, None)
             execution.ended = True
             if execution.flow is not None:
