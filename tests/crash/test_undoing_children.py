@@ -1,4 +1,4 @@
-"""What a workflow that was called did is undone with its caller, and done again when that is called again, whatever is killed."""
+"""A workflow that was called is undone with its caller, and executed again when that is called again, whatever is killed."""
 
 from __future__ import annotations
 
