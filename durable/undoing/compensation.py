@@ -15,8 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.branches import scoped_tasks
-from durable.concurrency.executors import Elsewhere
-from durable.concurrency.flow import flow_of
 from durable.concurrency.loops import run_in_loop
 from durable.declarations import registry
 from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped, RunCancelledError
@@ -51,6 +49,7 @@ from durable.undoing.undoables import compensation_of
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from durable.concurrency.executors import Elsewhere
     from durable.declarations.definitions import TaskDefinition
     from durable.runs.sessions import Session
 
@@ -217,7 +216,7 @@ class _Compensation:
             undo, args, kwargs = compensation_of(execution, step)
             task, function = _as_step(undo, step), undo.function
             if undo.executor is not None:
-                function = Elsewhere(flow_of(execution).executors, undo.executor, undo, function, None)
+                function = _elsewhere(execution, undo)
                 function.check(args, kwargs)
             return Match(task, Call(task, None, args, kwargs), Frame(body, scope)), function
         except CorruptRecordError as error:
@@ -330,6 +329,14 @@ def _undo_child(parent: Execution, child: RunRecord, failures: Failures) -> Gene
             ticket = session.journal.append(execution.fence, replace(ended, epoch=claim.run.epoch, owner=""))
         yield Durable(parent, ticket, certain=True)
     return undone
+
+
+def _elsewhere(execution: Execution, undo: TaskDefinition) -> Elsewhere:
+    from durable.concurrency.executors import Elsewhere  # noqa: PLC0415 -- needed where a compensation has an executor only
+    from durable.concurrency.flow import flow_of  # noqa: PLC0415 -- as above
+
+    assert undo.executor is not None
+    return Elsewhere(flow_of(execution).executors, undo.executor, undo, undo.function, None)
 
 
 class _Undo(Effect):
