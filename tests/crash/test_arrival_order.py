@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-SEEDS = int(os.environ.get("SEEDS", "200"))
+SEEDS = int(os.environ.get("SEEDS", "300"))
 TOGETHER = 25  # killed runs that one process lets end
 DRIFTED = 0.01  # of the runs: the order of arrival is kept as far as that is cheap
 _PROGRAMS = "tests.crash.arrival_programs"
