@@ -9,7 +9,7 @@ import inspect
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from durable.declarations.naming import check_run_id, is_script, names_script, stable_module_name
 from durable.declarations.signatures import Binding, Signature
@@ -21,7 +21,6 @@ from durable.options import ABSENT, as_tuple, check_known, check_task, check_wor
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from decimal import Decimal
-    from typing import Self
 
     from durable.concurrency.futures import TaskFuture
     from durable.options import AfterSuccess, ExecutorOption, Key, OnCodeChange, OnDrift, OnRunning, When
