@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 from durable.concurrency.branches import scoped_tasks
 from durable.runs.execution import FRAME, Frame, leave
 from durable.runs.stopping import ended_when_stopped
+from durable.steps.awaitables import running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from durable.runs.execution import Body
+
 _run = asyncio.Runner.run
+_bodies: dict[asyncio.AbstractEventLoop, Body] = {}  # whose code started the loop that runs
 _is_watching = False
 
 
@@ -40,6 +44,12 @@ def watch_loops() -> None:
             setattr(owner, name, _watching(getattr(owner, name)))
 
 
+def runs_loop_of(body: Body) -> bool:
+    """Whether the event loop that runs in this thread was started by the code of this body."""
+    loop = running_loop()
+    return loop is not None and _bodies.get(loop) is body
+
+
 def _watching(plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def start(self: Any, main: Any, **options: Any) -> Any:
@@ -55,7 +65,9 @@ def _watching(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 async def _scoped(main: Coroutine[Any, Any, Any], frame: Frame) -> Any:
     body, execution = frame.body, frame.body.execution
+    loop = asyncio.get_running_loop()
     token = FRAME.set(frame)  # the loop may be older than the run
+    _bodies[loop] = body
     try:
         if body is not execution.body or execution.root_task is not None:
             return await _branching(main)
@@ -65,4 +77,5 @@ async def _scoped(main: Coroutine[Any, Any, Any], frame: Frame) -> Any:
         finally:
             execution.root_task = None
     finally:
+        _bodies.pop(loop, None)
         leave(token)

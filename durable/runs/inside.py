@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from durable.concurrency.loops import runs_loop_of
 from durable.declarations import registry
 from durable.declarations.definitions import TaskDefinition
 from durable.disabled.plain_runs import plain_body
@@ -115,10 +116,11 @@ def frame_of(name: str) -> Frame:
 
 
 def is_async_body(frame: Frame) -> bool:
-    """Whether the function that the calling code stands in, a task or the workflow itself, is awaited."""
+    """Whether the code that calls is awaited: the task or workflow that it stands in, or a loop that this one started."""
     record, workflow = frame.body.record, frame.body.execution.workflow
     task = registry.tasks.get(record.task.partition("@")[0]) if record is not None else None
-    return task.is_async if task is not None else workflow.is_async
+    is_async = task.is_async if task is not None else workflow.is_async
+    return is_async or runs_loop_of(frame.body)
 
 
 def _recorded(source: TaskDefinition) -> Any:

@@ -150,6 +150,31 @@ def test_a_loop_of_its_own_ends_when_the_run_is_cancelled(scene: Scene) -> None:
     assert scene.start(stuck).error == "RunCancelledError"
 
 
+async def wait_and_tick() -> list[str]:
+    me = durable.current().run_id
+    await durable.send(me, "news", "told")
+    told, _ = await asyncio.gather(durable.wait_for("news"), durable.sleep(0))
+    await asyncio.gather(durable.wait_for("later"), tell_later(me))
+    return [told]
+
+
+async def tell_later(run_id: str) -> None:
+    await asyncio.sleep(0)
+    await durable.send(run_id, "later")
+
+
+@workflow(run_id="waiting")
+def waiting_in_its_own_loop() -> list[str]:
+    found = asyncio.run(wait_and_tick())
+    durable.sleep(0)
+    return found
+
+
+def test_waits_in_a_loop_of_its_own_are_awaited(scene: Scene) -> None:
+    """In an event loop that a sync workflow starts, `sleep`, `wait_for` and `send` are awaited and hold up nothing else."""
+    assert scene.start(waiting_in_its_own_loop).value == ["told"]
+
+
 @task
 def note(name: str) -> None:
     did(name)
