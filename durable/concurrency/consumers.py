@@ -28,7 +28,7 @@ _PATCHES = os.path.join(PACKAGE, "patches")  # consumers themselves, which hold 
 _CALL_BODIES = {  # modules that call code of the user
     os.path.join(PACKAGE, package, f"{name}.py")
     for package, names in {
-        "concurrency": ("executors",),
+        "concurrency": ("executors", "loops"),
         "notebooks": ("code",),
         "runs": ("handles", "runs"),
         "scripts": ("launching", "loops"),
