@@ -182,9 +182,8 @@ class Elsewhere:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Have the body run there; gives an awaitable for an async one."""
         if self._option == "threads" and getattr(_here, "executors", None) is self._executors:
-            return self._function(
-                *args, **kwargs
-            )  # it is there: waiting for another thread could be waiting for this one
+            # it is there: waiting for another thread could be waiting for this one
+            return self._function(*args, **kwargs)
         executor, future = self._send(self._pack(args, kwargs))
         return self._awaited(executor, future) if self._is_async else self._result(executor, future)
 

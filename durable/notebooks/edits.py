@@ -20,9 +20,8 @@ class Edits:
     """Knows the bodies of all tasks as they were in the last cell."""
 
     def __init__(self) -> None:
-        self._bodies: dict[
-            int, tuple[TaskDefinition, CodeType | None]
-        ] = {}  # by id, of definitions that are kept alive
+        # by id, of definitions that are kept alive
+        self._bodies: dict[int, tuple[TaskDefinition, CodeType | None]] = {}
         self._is_looked = False
 
     def begin_cell(self) -> None:

@@ -22,7 +22,7 @@ from durable.step_pages import all_steps
 from durable.steps.details import Details
 from durable.steps.verdicts import is_tried_again, is_undone
 from durable.telling.explaining import is_left_in_doubt, recorded_past
-from durable.undoing.outstanding import is_being_undone
+from durable.undoing.outstanding import called_runs, is_being_undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -151,7 +151,7 @@ def _copies(
     fresh: dict[str, Any] = {"created_at": now, "updated_at": now, "ended_at": None, "result": None, "error": None}
     copied = [moved(session, step, run_id) for step in steps]
     yield replace(run, id=run_id, lineage=run_id, inputs=inputs, outcome="{}", mark=0, **fresh), copied
-    children = _children(session, run)
+    children = called_runs(session.store, run.id)
     for source, step in zip(steps, copied, strict=True):
         child = children.get(step.key) if step.flags & StepFlag.CHILD_RUN and step.status == StepStatus.STARTED else None
         if child is not None and child.lineage == derived_id(child.lineage, source):
@@ -178,15 +178,10 @@ def _not_repeatable(steps: Iterable[StepRecord]) -> Iterator[StepRecord]:
 def _below(session: Session, run: RunRecord, steps: Iterable[StepRecord]) -> Iterator[StepRecord]:
     """List what is not idempotent in the runs that steps of a run are: called again they are new runs, unless named ones."""
     called = [step for step in steps if step.flags & StepFlag.CHILD_RUN]
-    children = _children(session, run) if called else {}
+    children = called_runs(session.store, run.id) if called else {}
     for step in called:
         child = children.get(step.key)
         if child is not None and child.lineage == derived_id(child.lineage, step):
             records = list(all_steps(session.store, child.id))
             yield from _not_repeatable(records)
             yield from _below(session, child, records)
-
-
-def _children(session: Session, run: RunRecord) -> dict[str | None, RunRecord]:
-    found = session.store.runs(RunFilter(parent_run=run.id))
-    return {each.run.parent_step: each.run for each in reversed(found)}

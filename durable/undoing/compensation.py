@@ -152,7 +152,7 @@ def _undo_all(execution: Execution, failures: Failures) -> Generator[Effect, Any
     if execution.state is None:
         yield Invoke(partial(_restore_state, execution, since), in_thread=True)
     finished, _ = yield Invoke(partial(look, execution), in_thread=True)
-    children = called_runs(execution)
+    children = called_runs(execution.journal.store, execution.id)
     unclear: list[StepRecord] = []
     undone = False
     for seq in finished:

@@ -48,7 +48,7 @@ def look(execution: Execution) -> Outstanding:
             others.append(step)
     doubtful = [(step, execution.run) for step in others if _is_doubtful(step)]
     unfinished = [step for step in others if step.flags & StepFlag.CHILD_RUN]
-    children = called_runs(execution) if unfinished else {}
+    children = called_runs(store, execution.id) if unfinished else {}
     for step in unfinished:
         if (child := children.get(step.key)) is None:
             continue
@@ -59,10 +59,9 @@ def look(execution: Execution) -> Outstanding:
     return Outstanding([seq for _, seq in sorted(finished, reverse=True)], doubtful)
 
 
-def called_runs(execution: Execution) -> dict[str | None, RunRecord]:
-    """The runs that steps of this run are, by the keys of the steps."""
-    found = execution.journal.store.runs(RunFilter(parent_run=execution.id))
-    return {summary.run.parent_step: summary.run for summary in reversed(found)}
+def called_runs(store: Store, run_id: str) -> dict[str | None, RunRecord]:
+    """The runs that steps of a run are, by the keys of the steps."""
+    return {summary.run.parent_step: summary.run for summary in reversed(store.runs(RunFilter(parent_run=run_id)))}
 
 
 def load(execution: Execution, seq: int) -> StepRecord:
