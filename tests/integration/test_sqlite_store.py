@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,3 +164,20 @@ def test_nothing_stays_open_after_closing(tmp_path: Path) -> None:
     assert not Path(f"{tmp_path}/durable.db-wal").exists()
     if sys.platform == "linux":
         assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@pytest.mark.parametrize(("steps", "size"), [(1, 10), (1, 100_000), (64, 10)])
+def test_the_log_stays_short(tmp_path: Path, steps: int, size: int) -> None:
+    """The log is carried over before it is long, whatever a step holds; what is in the database alone is counted."""
+    path = tmp_path / "durable.db"
+    store = open_store(path)
+    run = _begun(store)
+    for first in range(1, 250 * steps, steps):
+        _record(store, run, *(make_step(first + n, value=os.urandom(size)) for n in range(steps)))
+        assert os.path.getsize(f"{path}-wal") < 250 * 4096
+    shutil.copy(path, tmp_path / "alone.db")
+    with closing(sqlite3.connect(tmp_path / "alone.db")) as alone:
+        [present] = alone.execute("SELECT count(*) FROM steps").fetchone()
+        [counted] = alone.execute("SELECT steps FROM kept").fetchone()
+    assert 100 < present == counted
+    store.close()

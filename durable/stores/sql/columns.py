@@ -6,14 +6,14 @@ from dataclasses import fields
 
 from durable.records import RunRecord, StepRecord
 
-FORMAT = 5
+FORMAT = 6
 APPLICATION_ID = 0x44555242  # "DURB"
 
-MATCHED_BY = ("content", "parent", "container", "branch", "occurrence")
 SEQ_BITS = 32  # a step's `id` is its run's `pk`, shifted by so many, and its `seq`: so rows of a run are appended
+SEQ_MASK = (1 << SEQ_BITS) - 1
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
 STEP_FIELDS = StepRecord._fields[1:]  # `run_id` is the run's integer key here
-STEP_IDENTITY = STEP_FIELDS[: STEP_FIELDS.index("status")]
 STEP_OPTIONAL = STEP_FIELDS[STEP_FIELDS.index("ended_at") :]
+STEP_PROOFS = ("twin", "tally")  # what a row repeats of itself, see `integrity`
 RUN_VALUES = ("inputs", "result", "error")
 STEP_VALUES = ("value", "error")

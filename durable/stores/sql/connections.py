@@ -16,13 +16,13 @@ from durable.errors import StoreTooNewError, StoreUnusableError
 from durable.stores.sql.columns import APPLICATION_ID, FORMAT
 from durable.stores.sql.locks import open_private
 from durable.stores.sql.schema import create
+from durable.stores.sql.settling import Writer, carry_over, is_due, settle_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 _T = TypeVar("_T")
-CHECKPOINT_PAGES = 100
 _FULL = 2  # how SQLite answers to synchronous=FULL
 _BUSY_MS = 60_000  # patience with programs that do not know of the write lock
 _SECOND = 10**9
@@ -45,17 +45,18 @@ class Connections:
         self._folder = str(path.parent)
         self._checked: tuple[int, int, int] | None = None
         _prepare(path)
-        self._held: list[sqlite3.Connection] = []
+        self._held: list[Writer] = []
         try:
             self.writer = self._take()
             self.reader = self._take()
             self.identity = self._identify()
-            self._carry_over()
+            if os.path.getsize(self._wal):
+                carry_over(self.writer)  # after a flush that failed the log may have, on disk only, a hole nobody sees
         except BaseException:
             self.close()
             raise
 
-    def _take(self) -> sqlite3.Connection:
+    def _take(self) -> Writer:
         connection = _connect(self._path)
         self._held.append(connection)
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
@@ -67,11 +68,6 @@ class Connections:
                 f"(FULL), so a power cut could lose results. Choose a local disk with DURABLE_DB."
             )
         return connection
-
-    def _carry_over(self) -> None:
-        """Copy the log to the database: after a flush that failed it may have, on disk only, a hole that nobody sees."""
-        if os.path.getsize(self._wal):
-            self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _identify(self) -> Identity:
         database, wal = os.stat(self._path), os.stat(self._wal)
@@ -92,10 +88,18 @@ class Connections:
                 self._checked = state if _is_settled(folder.st_mtime_ns) else None
         except FileNotFoundError as error:
             raise OSError(f"a file was removed while it was open: {error.filename}") from None
+        if is_due(self.writer):
+            carry_over(self.writer)
         return action(self.writer, *args)
 
+    def settle_and_close(self) -> None:
+        """Close both, under the write lock; the last one of all processes to do so checkpoints and removes the WAL."""
+        with contextlib.suppress(sqlite3.Error):
+            settle_held(self.writer)
+        self.close()
+
     def close(self) -> None:
-        """Close both; the last one of all processes to do so checkpoints and removes the WAL."""
+        """Close both without the lock."""
         for connection in reversed(self._held):
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
@@ -106,11 +110,13 @@ def _is_settled(changed: int) -> bool:
     return bool(changed % _SECOND) and time.time_ns() - changed > _TICK
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+def _connect(path: Path) -> Writer:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000, factory=Writer
+    )
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cell_size_check = ON")  # finds damaged pages earlier
-    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `settling`
     return connection
 
 

@@ -1,7 +1,8 @@
-"""Before a run goes on its steps are held against what the index says of them: damage must not look like a new call.
+"""Before a run goes on its steps are held against what was noted of them: damage must not look like a new call.
 
-Values carry checksums of their own. What calls are matched by stands twice in the database, in the row and in the
-index over it, and both must agree, row by row and in number.
+Values carry checksums of their own. What calls are matched by stands twice in its row, in another form and at another
+place, so that neither a changed bit nor a stretch of equal bytes changes both alike. That no row is gone is known from
+`kept`: see `settling`.
 """
 
 from __future__ import annotations
@@ -9,33 +10,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from durable.errors import CorruptRecordError
-from durable.records import StepStatus
-from durable.stores.sql.columns import MATCHED_BY
+from durable.records import ITEMS, History, StepFlag, StepRecord
+from durable.stores.sql.columns import SEQ_MASK
 from durable.stores.sql.statements import step_ids
 
 if TYPE_CHECKING:
     import sqlite3
 
-_AGREE = " AND ".join(f"indexed.{name} = step.{name}" for name in ("id", *MATCHED_BY))
-_STATUSES = ", ".join(f"'{status}'" for status in StepStatus)
-_WHOLE = f"step.status IN ({_STATUSES}) AND typeof(step.flags) = 'integer' AND typeof(step.done) IN ('integer', 'null')"
-_COUNT = (
-    f"SELECT count(*), count(indexed.id), "  # noqa: S608 -- our own names
-    f"(SELECT count(*) FROM steps INDEXED BY steps_in_order WHERE id BETWEEN :first AND :last) "
-    f"FROM steps AS step NOT INDEXED LEFT JOIN steps AS indexed INDEXED BY steps_in_order ON {_AGREE} AND {_WHOLE} "
-    f"WHERE step.id BETWEEN :first AND :last"
+# what `proofs` gives, in SQL: of a row as it is read, its types included (in SQLite every text is less than any bytes)
+TWIN = "CAST(content || status || container || '/' || branch AS BLOB)"
+TALLY = f"(id & {SEQ_MASK}) + 3 * parent + 7 * occurrence + 13 * flags + 31 * coalesce(done, 0)"
+_WHOLE = f"twin = {TWIN} AND tally = {TALLY} AND content >= x'' AND status < x'' AND container < x'' AND branch < x''"
+_HISTORY = (
+    f"SELECT count(*), coalesce(sum({_WHOLE}), 0), coalesce(sum(id <= :kept), 0), "  # noqa: S608 -- our own names
+    f"coalesce(sum(task != :items), 0), coalesce(max(id) - :first, 0), coalesce(max(done), 0), "
+    f"coalesce(sum(status = 'succeeded' AND task != :items), 0), "
+    f"coalesce(max(CASE WHEN flags & :always THEN 0 ELSE done END), 0) "
+    f"FROM steps WHERE id BETWEEN :first AND :last"
 )
 
 
-def check_steps(db: sqlite3.Connection, run_id: str) -> None:
-    """Raise CorruptRecordError if a step of a run is not what was written, or is gone."""
-    row = db.execute("SELECT pk, id FROM runs WHERE id = ?", (run_id,)).fetchone()
-    if row is None:
-        return
-    first, last = step_ids(row[0])
-    steps, whole, indexed = db.execute(_COUNT, {"first": first, "last": last}).fetchone()
-    if row[1] != run_id or not steps == whole == indexed:
+def proofs(step: StepRecord) -> tuple[bytearray, int]:
+    """Give what a row repeats of a step: its bytes and texts, and its numbers."""
+    _, seq, parent, container, branch, _, _, content, occurrence, status, flags, _, _, _, _, _, done, _, _, _ = step
+    twin = bytearray(content + f"{status}{container}/{branch}".encode())
+    return twin, seq + 3 * parent + 7 * occurrence + 13 * flags + 31 * (done or 0)
+
+
+def whole_history(db: sqlite3.Connection, run_id: str) -> History:
+    """Count a run's steps; raises CorruptRecordError if one of them is not what was written, or is gone."""
+    pk, found = db.execute("SELECT pk, id FROM runs WHERE id = ?", (run_id,)).fetchone()
+    kept, until = db.execute("SELECT steps, last FROM kept WHERE run = ?", (pk,)).fetchone() or (0, 0)
+    first, last = step_ids(pk)
+    asked = {"first": first, "last": last, "kept": until, "items": ITEMS, "always": int(StepFlag.ALWAYS)}
+    steps, whole, left, *history = db.execute(_HISTORY, asked).fetchone()
+    if found != run_id or whole != steps or left < kept:
         raise damaged(run_id)
+    return History(*history)
 
 
 def check_absence(db: sqlite3.Connection, run_id: str) -> None:

@@ -9,7 +9,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from durable.stores.sql.columns import APPLICATION_ID, FORMAT, SEQ_BITS, STEP_FIELDS
-from durable.stores.sql.tables import messages, steps
+from durable.stores.sql.integrity import TALLY, TWIN
+from durable.stores.sql.settling import SETTLE_ALL
+from durable.stores.sql.tables import kept, messages, steps
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,14 +37,26 @@ def _add_messages(connection: Connection) -> None:
 
 
 def _append_steps(connection: Connection) -> None:
-    """Format 5: rows of steps stand in the order of the calls, and so does their index."""
+    """Format 5: rows of steps stand in the order of the calls."""
+    _copy_steps(connection, f"(run << {SEQ_BITS}) + seq")
+
+
+def _prove_steps(connection: Connection) -> None:
+    """Format 6: rows of steps say twice what calls are matched by, and are counted: no index does it any more."""
+    _copy_steps(connection, "id")
+    kept.create(connection)
+    connection.execute(text(SETTLE_ALL))
+
+
+def _copy_steps(connection: Connection, number: str) -> None:
     connection.execute(text("ALTER TABLE steps RENAME TO former_steps"))
     connection.execute(text("DROP INDEX IF EXISTS steps_by_content"))
     steps.create(connection)
     others = ", ".join(STEP_FIELDS[1:])
     connection.execute(
         text(
-            f"INSERT INTO steps (id, {others}) SELECT (run << {SEQ_BITS}) + seq, {others} FROM former_steps ORDER BY run, seq"  # noqa: S608 -- our own names
+            f"INSERT INTO steps (id, {others}, twin, tally) SELECT id, {others}, {TWIN}, {TALLY} "  # noqa: S608 -- our own names
+            f"FROM (SELECT {number} AS id, {others} FROM former_steps) ORDER BY id"
         )
     )
     connection.execute(text("DROP TABLE former_steps"))
@@ -53,6 +67,7 @@ _STEPS: dict[int, Callable[[Connection], None]] = {
     3: _drop_index,
     4: _add_messages,
     5: _append_steps,
+    6: _prove_steps,
 }
 
 

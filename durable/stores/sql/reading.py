@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from durable.records import (
     ENDED,
     ITEMS,
-    History,
     Message,
     Replayed,
     Request,
@@ -80,19 +79,6 @@ def _note_contents(db: sqlite3.Connection, pk: int) -> None:
             "INSERT INTO contents SELECT ?, ?, content, id FROM steps WHERE id BETWEEN ? AND ? ORDER BY content, id",
             (pk, *epoch, *step_ids(pk)),
         )
-
-
-def load_history(db: sqlite3.Connection, run_id: str) -> History:
-    """Count a run's steps."""
-    first, last = step_ids(_pk(db, run_id))
-    row = db.execute(
-        "SELECT coalesce(sum(task != ?), 0), coalesce(max(id) - ?, 0), coalesce(max(done), 0), "
-        "coalesce(sum(status = 'succeeded' AND task != ?), 0), "
-        "coalesce(max(CASE WHEN flags & ? THEN 0 ELSE done END), 0) "
-        "FROM steps WHERE id BETWEEN ? AND ?",
-        (ITEMS, first, ITEMS, int(StepFlag.ALWAYS), first, last),
-    ).fetchone()
-    return History(*row)
 
 
 def read_steps(db: sqlite3.Connection, run_id: str, query: StepQuery) -> list[StepRecord]:

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 SCHEMA = (
     """
+    CREATE TABLE kept (
+        run INTEGER NOT NULL,
+        steps INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (run)
+    )
+    """,
+    """
     CREATE TABLE messages (
         number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
         run INTEGER NOT NULL,
@@ -76,13 +84,14 @@ SCHEMA = (
         started_at FLOAT NOT NULL,
         ended_at FLOAT,
         done INTEGER,
+        twin BLOB NOT NULL,
+        tally INTEGER NOT NULL,
         value BLOB,
         error BLOB,
         details BLOB,
         PRIMARY KEY (id)
     )
     """,
-    "CREATE INDEX steps_in_order ON steps (id, content, parent, container, branch, occurrence)",
 )
 
 

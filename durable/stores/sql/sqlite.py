@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         StepQuery,
         StepRecord,
     )
+    from durable.stores.sql.settling import Writer
 
 _FIXED_IN = (3, 51, 3)
 _T = TypeVar("_T")
@@ -146,7 +147,7 @@ class SQLiteStore:
     def claim(self, run_id: str, *, host: str, pid: int, now: float) -> Claim | None:
         """See `Store.claim`."""
 
-        def claim(db: sqlite3.Connection) -> Claim | None:
+        def claim(db: Writer) -> Claim | None:
             owners = self._ensure_open()[1]
             owners.sign_on_again()
             return writing.claim_run(db, run_id, owners.token, owners.is_alive, (host, pid, now))
@@ -160,7 +161,7 @@ class SQLiteStore:
     def delete_run(self, run_id: str) -> None:
         """See `Store.delete_run`."""
 
-        def delete(db: sqlite3.Connection) -> None:
+        def delete(db: Writer) -> None:
             for reference in writing.delete_run(db, run_id):
                 self._blobs.drop(reference)
 
@@ -261,7 +262,7 @@ class SQLiteStore:
         if connections is None or self._lock is None:
             return
         try:
-            self._lock.run(connections.close)
+            self._lock.run(connections.settle_and_close)
         except StoreFailedError:  # the lock's holder is stuck with the database open, so closing checkpoints nothing
             connections.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from durable.stores.sql.columns import RUN_FIELDS, SEQ_BITS, STEP_FIELDS, STEP_IDENTITY, STEP_OPTIONAL
+from durable.stores.sql.columns import RUN_FIELDS, SEQ_BITS, STEP_FIELDS, STEP_OPTIONAL, STEP_PROOFS
 
 if TYPE_CHECKING:
     from durable.records import RunFilter, StepQuery
@@ -15,15 +15,16 @@ UPSERT_CHUNK = 64  # rows in one statement
 
 @cache
 def step_upsert(rows: int) -> str:
-    """Write so many steps, those of runs whose epoch and owner still hold; rows of values end with run id and fence.
+    """Write so many steps, those of runs whose epoch and owner still hold.
 
-    What identifies a step never changes, so a row that is there keeps it: its index is not touched.
+    The values of a row are those of a record, its proofs, the run's id, and the fence.
     """
-    places = ", ".join("nullif(?, '')" if name in STEP_OPTIONAL else "?" for name in STEP_FIELDS)
+    columns = (*STEP_FIELDS, *STEP_PROOFS)
+    places = ", ".join("nullif(?, '')" if name in STEP_OPTIONAL else "?" for name in columns)
     row = f"SELECT (pk << {SEQ_BITS}) + {places} FROM runs WHERE id = ? AND epoch = ? AND owner = ?"  # noqa: S608 -- our own names
-    changes = ", ".join(f"{name} = excluded.{name}" for name in STEP_FIELDS if name not in STEP_IDENTITY)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
     return (
-        f"INSERT INTO steps (id, {', '.join(STEP_FIELDS[1:])}) {' UNION ALL '.join([row] * rows)} "
+        f"INSERT INTO steps (id, {', '.join(columns[1:])}) {' UNION ALL '.join([row] * rows)} "
         f"ON CONFLICT (id) DO UPDATE SET {changes}"
     )
 

@@ -14,8 +14,6 @@ from sqlalchemy import (
     Text,
 )
 
-from durable.stores.sql.columns import MATCHED_BY
-
 metadata = MetaData()
 
 runs = Table(
@@ -66,10 +64,19 @@ steps = Table(
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("done", Integer),
+    Column("twin", LargeBinary, nullable=False),  # see `integrity`
+    Column("tally", Integer, nullable=False),
     Column("value", LargeBinary),
     Column("error", LargeBinary),
     Column("details", LargeBinary),
-    Index("steps_in_order", "id", *MATCHED_BY),
+)
+
+kept = Table(
+    "kept",
+    metadata,
+    Column("run", Integer, primary_key=True),
+    Column("steps", Integer, nullable=False),  # at least so many, see `settling`
+    Column("last", Integer, nullable=False),  # up to this one
 )
 
 messages = Table(

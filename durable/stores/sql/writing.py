@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.records import Batch, Claim, Message, RunRecord, RunStatus, StepRecord
 from durable.stores.sql.blobs import BLOB_SIZE, Blobs
-from durable.stores.sql.columns import RUN_FIELDS, RUN_VALUES, STEP_VALUES
-from durable.stores.sql.integrity import check_absence, check_steps, damaged
-from durable.stores.sql.reading import load_history, load_run
+from durable.stores.sql.columns import RUN_FIELDS, RUN_VALUES, STEP_FIELDS, STEP_VALUES
+from durable.stores.sql.integrity import check_absence, damaged, proofs, whole_history
+from durable.stores.sql.reading import load_run
+from durable.stores.sql.settling import Writer, settle
 from durable.stores.sql.statements import UPSERT_CHUNK, run_insert, run_update, step_ids, step_upsert
 
 if TYPE_CHECKING:
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 
 _Row = tuple[Any, ...]
 _CONTENT, _ENDED_AT = StepRecord._fields.index("content"), StepRecord._fields.index("ended_at")
+_VALUE, _ERROR = STEP_FIELDS.index("value"), STEP_FIELDS.index("error")
+_PAGE, _ROW, _PAGES = 4096, 300, 4  # bytes; pages that a transaction of several statements writes, about
 _T = TypeVar("_T")
 
 
-def write_batch(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> frozenset[str]:
+def write_batch(db: Writer, blobs: Blobs, batch: Batch) -> frozenset[str]:
     """Write a batch and give the runs whose fence no longer holds."""
     if batch.created or batch.ended or batch.received or len(batch.steps) > UPSERT_CHUNK:
         return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch)))
@@ -44,17 +47,19 @@ def _row(step: StepRecord, blobs: Blobs, fence: tuple[int, str]) -> _Row:
         "" if value is None else bytearray(value if len(value) <= BLOB_SIZE else blobs.put(value)),
         "" if error is None else bytearray(error if len(error) <= BLOB_SIZE else blobs.put(error)),
         "" if details is None else bytearray(details),
+        *proofs(step),
         step.run_id,
         *fence,
     )
 
 
-def in_transaction(db: sqlite3.Connection, action: Callable[[], _T]) -> _T:
+def in_transaction(db: Writer, action: Callable[[], _T]) -> _T:
     """Do something in a transaction; anything raised on the way rolls it back."""
     try:
         if db.in_transaction:
             _roll_back(db)
         db.execute("BEGIN IMMEDIATE")
+        db.pages += _PAGES
         outcome = action()
         db.execute("COMMIT")
     except BaseException:
@@ -75,7 +80,7 @@ def _roll_back(db: sqlite3.Connection) -> None:
         pass  # SQLite has rolled back by itself, or cannot: the store accepts no write after a failure
 
 
-def _write_whole(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> set[str]:
+def _write_whole(db: Writer, blobs: Blobs, batch: Batch) -> set[str]:
     lost = {run.id for run in batch.created if not _create(db, blobs, run)}
     lost |= {run.id for run in batch.ended if not _holds(db, run.id, batch.fences[run.id])}
     for start in range(0, len(batch.steps), UPSERT_CHUNK):
@@ -87,6 +92,7 @@ def _write_whole(db: sqlite3.Connection, blobs: Blobs, batch: Batch) -> set[str]
     for run in batch.ended:
         if run.id not in lost:
             db.execute(run_update(), (*_run_row(blobs, run), run.id))
+            settle(db, run.id)
     return lost - {run.id for run in batch.ended if run.id in lost and _is_written(db, run)}
 
 
@@ -95,11 +101,15 @@ def _run_row(blobs: Blobs, run: RunRecord) -> _Row:
 
 
 def _upsert(
-    db: sqlite3.Connection, blobs: Blobs, steps: Sequence[StepRecord], fences: Mapping[str, tuple[int, str]]
+    db: Writer, blobs: Blobs, steps: Sequence[StepRecord], fences: Mapping[str, tuple[int, str]]
 ) -> frozenset[str]:
     values: list[Any] = []
+    size = _ROW * len(steps)
     for step in steps:
-        values += _row(step, blobs, fences[step.run_id])
+        row = _row(step, blobs, fences[step.run_id])
+        values += row
+        size += len(row[_VALUE]) + len(row[_ERROR])
+    db.pages += 1 + size // _PAGE
     if not steps or db.execute(step_upsert(len(steps)), values).rowcount == len(steps):
         return frozenset()
     return frozenset(run_id for run_id in {step.run_id for step in steps} if not _holds(db, run_id, fences[run_id]))
@@ -123,7 +133,7 @@ def _is_written(db: sqlite3.Connection, run: RunRecord) -> bool:
 
 
 def claim_run(
-    db: sqlite3.Connection, run_id: str, owner: str, is_alive: Callable[[str], bool], about: tuple[str, int, float]
+    db: Writer, run_id: str, owner: str, is_alive: Callable[[str], bool], about: tuple[str, int, float]
 ) -> Claim | None:
     """Make a process the owner of a run unless another one that lives is; `about` is its host, its pid and the time."""
 
@@ -134,8 +144,7 @@ def claim_run(
             return None
         if before.owner and before.owner != owner and is_alive(before.owner):
             return Claim(before, granted=False)
-        check_steps(db, run_id)
-        history = load_history(db, run_id)
+        history = whole_history(db, run_id)
         db.execute(
             "UPDATE runs SET epoch = epoch + 1, owner = ?, host = ?, pid = ?, updated_at = ?, status = ?, mark = ?, "
             "request = NULL WHERE id = ?",
@@ -153,7 +162,7 @@ def claim_run(
         raise
 
 
-def post_message(db: sqlite3.Connection, blobs: Blobs, message: Message) -> int:
+def post_message(db: Writer, blobs: Blobs, message: Message) -> int:
     """Add a message for a run and give its number; see `Store.post_message`."""
     payload = blobs.shrink(message.payload)
 
@@ -173,7 +182,7 @@ def post_message(db: sqlite3.Connection, blobs: Blobs, message: Message) -> int:
     return in_transaction(db, post)
 
 
-def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
+def delete_run(db: Writer, run_id: str) -> set[bytes]:
     """Delete a run with its steps and give the references that nothing holds any more."""
 
     def delete() -> set[bytes]:
@@ -184,6 +193,7 @@ def delete_run(db: sqlite3.Connection, run_id: str) -> set[bytes]:
         references = _references(db, pk, steps)
         db.execute("DELETE FROM messages WHERE run = ?", pk)
         db.execute("DELETE FROM steps WHERE id BETWEEN ? AND ?", steps)
+        db.execute("DELETE FROM kept WHERE run = ?", pk)
         db.execute("DELETE FROM runs WHERE pk = ?", pk)
         return references - all_references(db) if references else references
 
