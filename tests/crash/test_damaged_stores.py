@@ -147,7 +147,7 @@ def _damages(data: bytes, how: str) -> Iterator[tuple[int, bytes]]:
     chance = random.Random(how)
     if how == "rows":  # the last rows of each leaf of a table are gone, and SQLite does not see it
         for start in range(0, len(data), _PAGE):
-            at = start if start else 100
+            at = start or 100
             count = int.from_bytes(data[at + 3 : at + 5])
             for left in {count - 1, count // 2} if data[at] == _LEAF and count > 1 else ():
                 yield at + 3, left.to_bytes(2)

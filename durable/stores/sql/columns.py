@@ -14,6 +14,6 @@ SEQ_MASK = (1 << SEQ_BITS) - 1
 RUN_FIELDS = tuple(field.name for field in fields(RunRecord))
 STEP_FIELDS = StepRecord._fields[1:]  # `run_id` is the run's integer key here
 STEP_OPTIONAL = STEP_FIELDS[STEP_FIELDS.index("ended_at") :]
-STEP_PROOFS = ("twin", "tally")  # what a row repeats of itself, see `integrity`
+STEP_PROOFS = ("twin", "tally")  # what a row repeats of itself, see `rows`
 RUN_VALUES = ("inputs", "result", "error")
 STEP_VALUES = ("value", "error")

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from durable.stores.sql.columns import APPLICATION_ID, FORMAT, SEQ_BITS, STEP_FIELDS
-from durable.stores.sql.integrity import TALLY, TWIN
+from durable.stores.sql.rows import TALLY, TWIN
 from durable.stores.sql.settling import SETTLE_ALL
 from durable.stores.sql.tables import kept, messages, steps
 

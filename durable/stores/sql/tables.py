@@ -64,7 +64,7 @@ steps = Table(
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("done", Integer),
-    Column("twin", LargeBinary, nullable=False),  # see `integrity`
+    Column("twin", LargeBinary, nullable=False),  # see `rows`
     Column("tally", Integer, nullable=False),
     Column("value", LargeBinary),
     Column("error", LargeBinary),

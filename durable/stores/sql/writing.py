@@ -6,20 +6,22 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.records import Batch, Claim, Message, RunRecord, RunStatus, StepRecord
-from durable.stores.sql.blobs import BLOB_SIZE, Blobs
-from durable.stores.sql.columns import RUN_FIELDS, RUN_VALUES, STEP_FIELDS, STEP_VALUES
-from durable.stores.sql.integrity import check_absence, damaged, proofs, whole_history
+from durable.stores.sql.columns import RUN_FIELDS, RUN_VALUES, STEP_VALUES
+from durable.stores.sql.integrity import check_absence, damaged, whole_history
 from durable.stores.sql.reading import load_run
-from durable.stores.sql.settling import Writer, settle
+from durable.stores.sql.rows import step_row
+from durable.stores.sql.settling import settle
 from durable.stores.sql.statements import UPSERT_CHUNK, run_insert, run_update, step_ids, step_upsert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from durable.stores.sql.blobs import Blobs
+    from durable.stores.sql.settling import Writer
+
 _Row = tuple[Any, ...]
-_CONTENT, _ENDED_AT = StepRecord._fields.index("content"), StepRecord._fields.index("ended_at")
-_VALUE, _ERROR = STEP_FIELDS.index("value"), STEP_FIELDS.index("error")
-_PAGE, _ROW, _PAGES = 4096, 300, 4  # bytes; pages that a transaction of several statements writes, about
+_ROWS = 10  # in a page, about
+_PAGES = 4  # that a transaction of several statements writes, about
 _T = TypeVar("_T")
 
 
@@ -30,27 +32,6 @@ def write_batch(db: Writer, blobs: Blobs, batch: Batch) -> frozenset[str]:
     if db.in_transaction:
         _roll_back(db)
     return _upsert(db, blobs, batch.steps, batch.fences)  # one statement is its own transaction, and half the price
-
-
-def _row(step: StepRecord, blobs: Blobs, fence: tuple[int, str]) -> _Row:
-    """Give the values of a step for `step_upsert`: bytes as an array and nothing as an empty text.
-
-    `sqlite3` of Python 3.11 looks for an adapter of every value that is bytes or None, which took a ninth of a step.
-    """
-    value, error, details = step.value, step.error, step.details
-    return (
-        *step[1:_CONTENT],
-        bytearray(step.content),
-        *step[_CONTENT + 1 : _ENDED_AT],
-        step.ended_at or "",
-        step.done or "",
-        "" if value is None else bytearray(value if len(value) <= BLOB_SIZE else blobs.put(value)),
-        "" if error is None else bytearray(error if len(error) <= BLOB_SIZE else blobs.put(error)),
-        "" if details is None else bytearray(details),
-        *proofs(step),
-        step.run_id,
-        *fence,
-    )
 
 
 def in_transaction(db: Writer, action: Callable[[], _T]) -> _T:
@@ -104,12 +85,11 @@ def _upsert(
     db: Writer, blobs: Blobs, steps: Sequence[StepRecord], fences: Mapping[str, tuple[int, str]]
 ) -> frozenset[str]:
     values: list[Any] = []
-    size = _ROW * len(steps)
     for step in steps:
-        row = _row(step, blobs, fences[step.run_id])
-        values += row
-        size += len(row[_VALUE]) + len(row[_ERROR])
-    db.pages += 1 + size // _PAGE
+        run_id = step.run_id
+        values += step_row(step, blobs, db)
+        values += run_id, *fences[run_id]
+    db.pages += 1 + len(steps) // _ROWS
     if not steps or db.execute(step_upsert(len(steps)), values).rowcount == len(steps):
         return frozenset()
     return frozenset(run_id for run_id in {step.run_id for step in steps} if not _holds(db, run_id, fences[run_id]))
