@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from durable.declarations.typed_options import TaskCallOptions, WorkflowCallOptions
     from durable.runs.handles import Run
 
+    _Function = Callable[..., Any]
+    _Args = tuple[Any, ...]
+    _Kwargs = dict[str, Any]
+
 _loaded: ModuleType | None = None
 
 
@@ -37,16 +41,16 @@ def _engine() -> Any:
     return _loaded
 
 
-def _call_task(definition: TaskDefinition, /, *call: Any) -> Any:
-    return (_loaded or _engine()).call_task(definition, *call)
+def _call_task(definition: TaskDefinition, function: _Function, instance: Any, args: _Args, kwargs: _Kwargs) -> Any:
+    return (_loaded or _engine()).call_task(definition, function, instance, args, kwargs)
 
 
-def _call_anonymous_task(definition: TaskDefinition, /, *call: Any) -> Any:
-    return (_loaded or _engine()).call_anonymous_task(definition, *call)
+def _call_anonymous_task(definition: TaskDefinition, function: _Function, instance: Any, args: _Args, kwargs: _Kwargs) -> Any:
+    return (_loaded or _engine()).call_anonymous_task(definition, function, instance, args, kwargs)
 
 
-def _call_generator(definition: TaskDefinition, /, *call: Any) -> Any:
-    return (_loaded or _engine()).call_generator(definition, *call)
+def _call_generator(definition: TaskDefinition, function: _Function, instance: Any, args: _Args, kwargs: _Kwargs) -> Any:
+    return (_loaded or _engine()).call_generator(definition, function, instance, args, kwargs)
 
 
 def _call_on_executor(definition: TaskDefinition, /, *call: Any) -> Any:
@@ -76,8 +80,10 @@ def _submitting() -> Any:
     return submitting
 
 
-def _call_workflow(definition: WorkflowDefinition, /, *call: Any) -> Any:
-    return (_loaded or _engine()).call_workflow(definition, *call)
+def _call_workflow(
+    definition: WorkflowDefinition, function: _Function, instance: Any, args: _Args, kwargs: _Kwargs
+) -> Any:
+    return (_loaded or _engine()).call_workflow(definition, function, instance, args, kwargs)
 
 
 _OPTIONAL = ("run_id", "fresh", "on_running", "retry_failed", "snapshot", "trust_snapshot")  # None: as if not given
@@ -105,6 +111,19 @@ else:
 class _Decorated(_Wrapper):
     """What a decorated function has in common with a plain one: it is pickled by reference and never copied."""
 
+    if TYPE_CHECKING:
+        _self_binding: str
+
+    def __init__(self, function: _Function, call: Callable[..., Any]) -> None:
+        """Hand calls of a function to another one, which gets it, the object that it is bound to, and the arguments."""
+        super().__init__(function, call)
+        bound_to = None if self._self_binding == "builtin" else getattr(function, "__self__", None)
+        self._self_call = call if bound_to is None else _of_object(bound_to, call)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Do what the wrapper of the base does, which looks for that object in each call, at the price of an exception."""
+        return self._self_call(self.__wrapped__, None, args, kwargs)
+
     def __reduce_ex__(self, protocol: Any) -> str:
         """Pickle by reference, as functions are."""
         return str(self.__wrapped__.__qualname__)
@@ -116,6 +135,10 @@ class _Decorated(_Wrapper):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Functions are not copied."""
         return self
+
+
+def _of_object(bound_to: object, call: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda function, _, args, kwargs: call(function, bound_to, args, kwargs)
 
 
 class BoundTask(_BoundWrapper, Generic[P, R_co]):
