@@ -163,25 +163,12 @@ class Definition:
     @cached_property
     def binding(self) -> Binding:
         """How the arguments of a call of the function as it stands count."""
-        return self._binding(self.signature)
+        return Binding.of(self.signature, self.ignore, self.label_prefix)
 
     @cached_property
     def bound_binding(self) -> Binding:
         """How the arguments of a call as a method count."""
-        return self._binding(self.bound_signature)
-
-    def _binding(self, signature: Signature) -> Binding:
-        frames = (None if name in self.ignore else b"%d:%b=" % (len(name), name.encode()) for name in signature.names)
-        defaults = (self._default_encoding(signature, name) for name in signature.names)
-        return Binding(signature, tuple(zip(signature.names, frames, defaults, strict=True)))
-
-    def _default_encoding(self, signature: Signature, name: str) -> bytes | None:
-        from durable.identity.encoding import Unencodable, encode  # noqa: PLC0415 -- slow to import, needed at the first call
-
-        try:
-            return encode(signature.defaults[name]) if name in signature.defaults else None
-        except Unencodable:
-            return None
+        return Binding.of(self.bound_signature, self.ignore, self.label_prefix)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from hashlib import blake2b
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Signature:
-    """Parameters of a function in their order, without the `self` of a method where `bound` says so."""
+    """Parameters of a function in their order, without the `self` of a method where `bound` says so.
+
+    `positional` is how many there are if each can be given without its name: so many arguments are bound as they come.
+    """
 
     def __init__(self, function: Callable[..., object], *, bound: bool) -> None:
         parameters = list(inspect.signature(function).parameters.values())
         if bound and parameters and parameters[0].kind not in _VARIADIC:
             parameters = parameters[1:]
+        are_positional = all(parameter.kind in _POSITIONAL for parameter in parameters)
+        self.positional = len(parameters) if are_positional else None
         self.names = tuple(parameter.name for parameter in parameters)
         self.defaults = {p.name: _default(p) for p in parameters if _default(p) is not inspect.Parameter.empty}
         self.bind = _binder(getattr(function, "__name__", "task"), tuple(parameters))
@@ -36,10 +43,31 @@ class Binding(NamedTuple):
     """How a call's arguments count: each parameter's name, its frame (None: it is ignored) and how its default encodes.
 
     An argument equal to its default is left out of the content, so a new parameter with a default changes nothing.
+    `content` is the digest of what all calls say, which each goes on with a copy of.
     """
 
     signature: Signature
     parameters: tuple[tuple[str, bytes | None, bytes | None], ...]
+    content: blake2b
+
+    @classmethod
+    def of(cls, signature: Signature, ignored: tuple[str, ...], label_prefix: bytes) -> Binding:
+        """Say how arguments count in the calls of a task."""
+        from durable.identity.step_keys import content_hash  # noqa: PLC0415 -- slow to import, needed at the first call
+
+        frames = (None if name in ignored else b"%d:%b=" % (len(name), name.encode()) for name in signature.names)
+        defaults = (_default_encoding(signature, name) for name in signature.names)
+        parameters = tuple(zip(signature.names, frames, defaults, strict=True))
+        return cls(signature, parameters, content_hash(label_prefix))
+
+
+def _default_encoding(signature: Signature, name: str) -> bytes | None:
+    from durable.identity.encoding import Unencodable, encode  # noqa: PLC0415 -- see above
+
+    try:
+        return encode(signature.defaults[name]) if name in signature.defaults else None
+    except Unencodable:
+        return None
 
 
 def _default(parameter: inspect.Parameter) -> object:

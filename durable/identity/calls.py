@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from durable.declarations.definitions import Definition
 
 _SELF = "self"
+_LENGTHS = {length: b"%d:" % length for length in range(64)}  # most encodings are short, and a look-up is quicker
 
 
 class Call:
@@ -43,16 +44,18 @@ class Call:
         self.instance = instance
         self.args = args
         self.kwargs = kwargs
-        self._binding = task.binding if instance is None or task.takes_self else task.bound_binding
-        self._bound = self._binding.signature.bind(*args, **kwargs)
-        self.arguments: list[tuple[str, bytes, object]] = []
+        self._binding = binding = task.binding if instance is None or task.takes_self else task.bound_binding
+        signature = binding.signature
+        self._bound = args if len(args) == signature.positional and not kwargs else signature.bind(*args, **kwargs)
         self.business_key: str | None = None
         if task.key is None:
-            self._data = self._encode(strict=True)
+            self._data = self._encode(())
         else:
-            self._encode(strict=False)
+            self._encode(FingerprintError)
             self.business_key, self._data = self._make_key()
-        self.content = content_digest(task.label_prefix, self._data)
+        content = binding.content.copy()
+        content.update(self._data)
+        self.content = content.digest()
 
     @property
     def values(self) -> dict[str, Any]:
@@ -99,28 +102,30 @@ class Call:
                     return name
         return None
 
-    def _encode(self, *, strict: bool) -> bytes:
-        label, parts, framed = self.task.label, self.arguments, []
+    def _encode(self, passed_over: type[Exception] | tuple[()]) -> bytes:
+        """Encode the arguments that count; those whose encoding raises what is passed over do not."""
         self.immutable = True
+        self.arguments: list[tuple[str, bytes, object]] = []
+        framed: list[bytes] = []
         if self.instance is not None:
             data = encode_self(self.instance)
-            parts.append((_SELF, data, self.instance))
-            framed.append(b"4:self=%d:%b" % (len(data), data))
+            self.arguments.append((_SELF, data, self.instance))
+            framed += (b"4:self=", b"%d:" % len(data), data)
         for (name, prefix, default), value in zip(self._binding.parameters, self._bound):  # noqa: B905 -- as many by construction
             if prefix is None:
                 continue
             scalar = SCALARS.get(type(value))
-            if scalar is None and type(value) not in _IMMUTABLE:
+            if scalar is not None:
+                data = scalar(value)
+            else:
                 self.immutable = False
-            try:
-                data = scalar(value) if scalar is not None else encode_argument(label, name, value)
-            except FingerprintError:
-                if strict:
-                    raise
-                continue
+                try:
+                    data = encode_argument(self.task.label, name, value)
+                except passed_over:
+                    continue
             if data != default:
-                parts.append((name, data, value))
-                framed += (prefix, b"%d:" % len(data), data)
+                self.arguments.append((name, data, value))
+                framed += (prefix, _LENGTHS.get(len(data)) or b"%d:" % len(data), data)
         return b"".join(framed)
 
     def _make_key(self) -> tuple[str, bytes]:
@@ -157,8 +162,7 @@ class LateCall(Call):
         self._data = early._data  # noqa: SLF001 -- one of this class
         self._binding = early._binding  # noqa: SLF001 -- as above
         self._bound = self._binding.signature.bind(*args, **kwargs)
-        self.arguments = []
-        self._values_digest = content_digest(self.task.label_prefix, self._encode(strict=False))
+        self._values_digest = content_digest(self.task.label_prefix, self._encode(FingerprintError))
 
     @property
     def shared_content(self) -> bytes:

@@ -127,9 +127,16 @@ def encloses(outer: str, inner: str) -> bool:
     return not outer or inner == outer or inner.startswith(f"{outer}/")
 
 
+def content_hash(prefix: bytes) -> blake2b:
+    """Begin to digest what a call says, with the framed label of the task; its arguments or business key follow."""
+    return blake2b(prefix, digest_size=16)
+
+
 def content_digest(prefix: bytes, discriminator: bytes) -> bytes:
-    """Digest what a call says: the framed label of the task and its arguments or business key (16 bytes)."""
-    return blake2b(prefix + discriminator, digest_size=16).digest()
+    """Digest what a call says (16 bytes)."""
+    content = content_hash(prefix)
+    content.update(discriminator)
+    return content.digest()
 
 
 def shown_label(segment: str, content: bytes, business_key: str | None, *, hidden: bool) -> str:
