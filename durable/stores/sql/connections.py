@@ -29,6 +29,10 @@ _SECOND = 10**9
 _TICK = _SECOND // 10  # nanoseconds; two changes of a folder that are further apart differ in its time of change
 
 
+class FilesChangedError(Exception):
+    """A file of the store was removed or replaced while it was open; does not leave the store."""
+
+
 class Identity(NamedTuple):
     """Which files are open: a path that leads elsewhere later was replaced."""
 
@@ -74,7 +78,7 @@ class Connections:
         return Identity((database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino))
 
     def use(self, action: Callable[..., _T], *args: Any) -> _T:
-        """Do something with the connection that writes; OSError if its files were removed or replaced: writes go nowhere.
+        """Do something with the connection that writes, unless its files were removed or replaced: writes go nowhere.
 
         Neither can happen without a change of their folder. To ask for it is quicker than to ask for the files, and
         newer kernels make each write to a file dearer whose times were asked for since the one before.
@@ -84,10 +88,10 @@ class Connections:
             state = (folder.st_dev, folder.st_ino, folder.st_mtime_ns)
             if state != self._checked:
                 if self._identify() != self.identity:
-                    raise OSError(f"a file was replaced while it was open: {self._path} or {self._wal}")
+                    raise FilesChangedError(f"a file was replaced while it was open: {self._path} or {self._wal}")
                 self._checked = state if _is_settled(folder.st_mtime_ns) else None
         except FileNotFoundError as error:
-            raise OSError(f"a file was removed while it was open: {error.filename}") from None
+            raise FilesChangedError(f"a file was removed while it was open: {error.filename}") from None
         if is_due(self.writer):
             carry_over(self.writer)
         return action(self.writer, *args)

@@ -29,6 +29,11 @@ def open_private(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), _MODE)
 
 
+def is_raised_by_handler(error: BaseException) -> bool:
+    """Whether a signal handler of the program raised an OSError, most often TimeoutError: those of the system have a number."""
+    return isinstance(error, OSError) and error.errno is None
+
+
 class WriteLock:
     """The exclusive lock held around every write transaction of any process.
 
@@ -73,7 +78,7 @@ class WriteLock:
                 unlock_descriptor(self._descriptor)
             except BaseException as error:  # a signal, after which the lock may still be held
                 self.release()
-                if not isinstance(error, OSError):
+                if not isinstance(error, OSError) or is_raised_by_handler(error):
                     raise
 
     def close(self) -> None:

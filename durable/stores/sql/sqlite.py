@@ -20,9 +20,9 @@ from durable.errors import CorruptRecordError, StoreFailedError, StoreUnusableEr
 from durable.stores.sql import reading, writing
 from durable.stores.sql.blobs import Blobs
 from durable.stores.sql.columns import FORMAT
-from durable.stores.sql.connections import Connections
+from durable.stores.sql.connections import Connections, FilesChangedError
 from durable.stores.sql.locations import prepare_location
-from durable.stores.sql.locks import Owners, WriteLock
+from durable.stores.sql.locks import Owners, WriteLock, is_raised_by_handler
 from durable.stores.sql.wal import check_log
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _FIXED_IN = (3, 51, 3)
 _T = TypeVar("_T")
-_BROKEN = (sqlite3.Error, OSError, UnicodeError, OverflowError)
+_BROKEN = (sqlite3.Error, OSError, FilesChangedError, UnicodeError, OverflowError)
 
 
 class SQLiteStore:
@@ -85,6 +85,8 @@ class SQLiteStore:
                     self._lock = self._lock or WriteLock(self._beside(".lock"))
                     self._lock.run(self._connect)
                 except _BROKEN as error:
+                    if is_raised_by_handler(error):
+                        raise
                     raise self._unusable(error) from error
             assert self._owners is not None
             assert self._connections is not None
@@ -135,6 +137,8 @@ class SQLiteStore:
                 self._is_taken = True
                 return lock.run(connections.use, action, *args, wait=wait)
             except _BROKEN as error:
+                if is_raised_by_handler(error):
+                    raise
                 self._poison = f"The store {self.path} could not be written: {error}. {_way_out(error)}"
                 raise StoreFailedError(self._poison) from error
             finally:
@@ -294,7 +298,7 @@ class SQLiteStore:
 def _way_out(error: Exception) -> str:
     if "full" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
         return "Make room on the disk and start the program again: what was acknowledged is kept."
-    if "while it was open" in str(error):
+    if isinstance(error, FilesChangedError):
         return "Put back the files that were there, then start the program again: what was acknowledged is in them."
     return "Mend the cause and start the program again: what was acknowledged is kept."
 
