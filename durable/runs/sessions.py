@@ -72,24 +72,26 @@ _chosen: str | os.PathLike[str] | Store | None = None
 _told_disabled = False
 _forked_from: frozenset[bool | None] = frozenset()
 clock: Callable[[], float] = time.time  # seconds since 1970
-_located: tuple[tuple[str, ...], str] | None = None
+_located: tuple[str, Settings] | None = None  # what DURABLE_DB said, and what was found
 
 
 def configure(db: str | os.PathLike[str] | Store | None) -> None:
-    """Choose the checkpoint store for this process: a path, a URL or an open `Store`; None for the default again.
+    """Choose the checkpoint store for this process: a path, a URL or an open `Store`; None to look for the default again.
 
     Takes precedence over `DURABLE_DB` and `[tool.durable]`. Runs that are under way keep the store they began with. After a
     failure the next call opens a SQLite store again; a store of your own is used as it is.
     """
-    global _chosen  # noqa: PLW0603 -- one choice per process
+    global _chosen, _located  # noqa: PLW0603 -- one choice per process
     if db is not None and not isinstance(db, str | os.PathLike) and not hasattr(db, "claim"):
         raise ConfigurationError(f"configure(db=...) takes a path, a URL or a store, not {db!r}.")
     _chosen = db
+    if db is None:
+        _located = None
 
 
 def source() -> str:
     """Say what chose the store."""
-    return NAMED_SOURCES[0] if _chosen is not None else settings().source
+    return NAMED_SOURCES[0] if _chosen is not None else _default().source
 
 
 def location() -> str:
@@ -144,12 +146,17 @@ def has_active_runs() -> bool:
 
 
 def _url() -> str:
-    global _located  # noqa: PLW0603 -- a cache of the look-up through parent folders
     if _chosen is not None:
         return os.fspath(_chosen) if isinstance(_chosen, str | os.PathLike) else ""
-    basis = (os.getcwd(), os.environ.get("DURABLE_DB", ""))
-    if _located is None or _located[0] != basis:
-        _located = (basis, settings().db)
+    return _default().db
+
+
+def _default() -> Settings:
+    """Find the default store, from the folder of the first use on: a later `chdir` must not take recorded runs out of sight."""
+    global _located  # noqa: PLW0603 -- found once per process
+    named = os.environ.get("DURABLE_DB", "")
+    if _located is None or _located[0] != named:
+        _located = (named, settings())
     return _located[1]
 
 

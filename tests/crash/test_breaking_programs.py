@@ -144,6 +144,35 @@ def test_a_loop_over_runs_resumes_the_one_that_was_interrupted(scene: Scene) -> 
     assert outcome.said.count("resuming run") == 1
 
 
+@task(idempotent=False)
+def pay_elsewhere(customer: str, folder: str) -> str:
+    did(f"pay {customer}")
+    os.chdir(folder)
+    return customer
+
+
+@workflow
+def order_elsewhere(customer: str, folder: str) -> str:
+    return pay_elsewhere(customer, folder)
+
+
+def _order_all() -> list[str]:
+    os.environ.pop("DURABLE_DB")
+    os.chdir(os.environ["FOLDER"])
+    return [order_elsewhere(customer, os.environ["ELSEWHERE"]) for customer in ("ada", "bob")]
+
+
+@pytest.mark.parametrize("point", ["", "pay bob"])
+def test_runs_are_found_wherever_the_program_has_gone(scene: Scene, point: str) -> None:
+    """A payment changes the current folder, so the next run begins in another: started again, the program finds both."""
+    folders = {name: str(scene.folder / name) for name in ("FOLDER", "ELSEWHERE")}
+    for folder in folders.values():
+        os.mkdir(folder)
+    assert scene.is_killed(_order_all, KILL_AT=point, **folders) == bool(point)
+    assert scene.start(_order_all, **folders).error == ("StepInDoubtError" if point else "")
+    assert scene.ledger == ["pay ada", "pay bob"]
+
+
 _lost = threading.Event()
 
 

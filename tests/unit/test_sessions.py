@@ -76,6 +76,21 @@ def test_the_program_beats_the_environment(folder: Path, monkeypatch: pytest.Mon
     assert sessions.current().store.url.endswith("other.db")
 
 
+def test_the_default_is_found_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the first use decides, also for a relative path; `configure(None)` looks again."""
+    (folder / "elsewhere").mkdir()
+    for named, expected in (("", ".durable/durable.db"), ("relative.db", "relative.db")):
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DURABLE_DB", named)
+        first = sessions.current()
+        assert first.store.url == f"sqlite:///{folder / expected}"
+        monkeypatch.chdir("elsewhere")
+        assert sessions.current() is first
+        assert sessions.location() == str(folder / expected)
+    durable.configure(None)
+    assert sessions.current().store.url == f"sqlite:///{folder / 'elsewhere' / 'relative.db'}"
+
+
 @pytest.mark.parametrize("db", [5, object(), ["x"], b"x"])
 def test_what_is_no_store_is_refused(db: object) -> None:
     """What is neither path, URL nor store is refused at once."""
