@@ -304,10 +304,10 @@ class _Beside:
 
 
 def _bodies_around(body: Body | None) -> Iterator[Body]:
-    """List a body and those around it, the innermost first."""
+    """List a body and those around it, the innermost first; up to a step that is undone, for no code called that now."""
     while body is not None:
         yield body
-        body = body.outer
+        body = body.outer if body.scope.outer is not None else None
 
 
 def _describe(match: Match, record: StepRecord, verdict: Drift) -> str:

@@ -1,9 +1,13 @@
-"""A workflow that was called is undone with its caller, and executed again when that is called again, whatever is killed."""
+"""A workflow that was called is undone with its caller, and executed again when that is called again, whatever is killed:
+once, and as often as that fails.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+
+import pytest
 
 import durable
 from durable import task, workflow
@@ -52,3 +56,47 @@ def test_killed_between_all_commits(scene: Scene) -> None:
         assert at.ledger[-1] == "reserve seat"
         assert "release seat" in at.ledger
     assert number > 6
+
+
+@task(idempotent=False, key="{name}")
+def refund(_receipt: str, name: str) -> None:
+    did(f"refund {name}")
+
+
+@task(undo=refund, idempotent=False, key="{name}")
+def charge(name: str) -> str:
+    did(f"charge {name}")
+    return name
+
+
+@workflow(run_id="order")
+def order() -> str:
+    found = charge("ada") + reserve("seat")
+    if os.environ.get("SOLD_OUT"):
+        raise ConnectionError
+    return found
+
+
+@workflow
+def paid() -> str:
+    return charge("ada") + reserve("seat")
+
+
+@workflow(run_id="calling")
+def calling() -> str:
+    found = paid()
+    if os.environ.get("SOLD_OUT"):
+        raise ConnectionError
+    return found
+
+
+@pytest.mark.parametrize("program", [order, calling])
+def test_each_failure_is_undone(scene: Scene, program: durable.Workflow[[], str]) -> None:
+    """A run fails twice, and is killed while it is undone the second time: each payment is refunded once, by a task that
+    is not idempotent, in the run or in a workflow that it called."""
+    assert scene.start(program, SOLD_OUT="1").error == "ConnectionError"
+    scene.kill("release seat", program, SOLD_OUT="1")
+    assert scene.start(program, SOLD_OUT="1").error == "ConnectionError"
+    assert scene.start(program).value == "adaseat"
+    begun, undone = ["charge ada", "reserve seat"], ["release seat", "refund ada"]
+    assert scene.ledger == [*begun, *undone, *begun, "release seat", *undone, *begun]
