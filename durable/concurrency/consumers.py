@@ -1,6 +1,6 @@
 """The consumer's side of a generator: its life goes on when an item is asked for, and ends when nobody wants more.
 
-A generator is closed by its consumer, by the garbage collector or, at the latest, by the end of its run.
+A generator is closed by its consumer, by the garbage collector or, at the latest, by the end of the body that called it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
     from durable.concurrency.streams import Stream
-    from durable.runs.execution import Execution
     from durable.steps.effects import Effect
 
 _PATCHES = os.path.join(PACKAGE, "patches")  # consumers themselves, which hold no locks
@@ -32,7 +31,7 @@ _CALL_BODIES = {  # modules that call code of the user
         "notebooks": ("code",),
         "runs": ("handles", "runs"),
         "scripts": ("launching", "loops"),
-        "steps": ("effects", "timed_bodies"),
+        "steps": ("effects", "plain_steps", "timed_bodies"),
     }.items()
     for name in names
 }
@@ -93,6 +92,8 @@ class _Course:
         """Give the next effect; None when the life has ended."""
         error, answer = self._error, self.answer
         self._error = self.answer = None
+        if error is None and getgeneratorstate(self._life) == GEN_CLOSED:
+            raise self._stream.ended_early()
         try:
             return self._life.send(answer) if error is None else self._life.throw(error)
         except StopIteration as end:
@@ -105,6 +106,20 @@ class _Course:
     def fail(self, error: BaseException) -> None:
         """Have the life get an exception in the place of an answer."""
         self._error = carried(error)
+
+    def end(self, *, failed: bool) -> Generator[Effect, Any, None]:
+        """End the life because the body that asked for its items has ended, or the run; it may end by failing."""
+        ending = self.ended(Ends(failed=failed))
+        try:
+            if self._stream.task.is_async_generator:
+                yield from ending
+            else:  # whose body cannot be awaited, in an async run neither
+                drive(ending)
+        except (Ends, ExecutionStopped):
+            pass
+        except Exception as raised:  # by what the body does when it is closed
+            run = self._stream.execution.id
+            warn_once("closing", run, f"A generator of run {run} could not be closed: {raised!r}.")
 
     def ended(self, ending: Ends) -> Generator[Effect, Any, Any]:
         """End the life: throw this into it and go on with its effects to the last."""
@@ -128,19 +143,3 @@ def _is_collected() -> bool:
             return name not in _CALL_BODIES
         frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
     return False
-
-
-def end_streams(execution: Execution, error: BaseException | None) -> Generator[Effect, Any, None]:
-    """Close the generators that a run leaves open; the last thing that their bodies do is recorded."""
-    while execution.streams:
-        stream, course = execution.streams.popitem()
-        ending = course.ended(Ends(failed=error is not None))
-        try:
-            if stream.task.is_async_generator:
-                yield from ending
-            else:  # whose body cannot be awaited, in an async run neither
-                drive(ending)
-        except (Ends, ExecutionStopped):
-            continue
-        except Exception as raised:  # by what the body does when it is closed
-            warn_once("closing", execution.id, f"A generator of run {execution.id} could not be closed: {raised!r}.")

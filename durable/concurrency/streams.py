@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.costs.budgets import admission
-from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped
+from durable.errors import ConfigurationError, CorruptRecordError, ExecutionStopped, RunEndedError
 from durable.identity.step_keys import items_container
 from durable.records import ITEMS, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.runs.execution import warn_once
@@ -121,6 +121,16 @@ class Stream(Step):
     def _given(self, manifest: dict[str, Any]) -> Iterator[Any]:
         """List what the consumer has got already, to compare it with what another execution gives."""
         return (item.value for item in self._recorded(manifest))
+
+    def ended_early(self) -> RunEndedError:
+        """Say to a consumer that wants more, in another thread or asyncio task, that the body around it has ended."""
+        run, key = self.execution.id, self.match.frame.body.step_key
+        caller = f"step {key!r} of run {run}" if key else f"run {run}"
+        return RunEndedError(
+            f"Generator {self.task.full_name!r} was asked for more when {caller}, which had called it, was over: it was closed "
+            f"then. Await or join everything that a task starts.",
+            run,
+        )
 
     def check(self, sent: Any) -> None:
         """Refuse what is sent, and further items once the run has ended."""

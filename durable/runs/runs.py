@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.branches import scoped_tasks
-from durable.concurrency.consumers import end_streams
 from durable.costs.savings import tally_of, with_tally
 from durable.errors import (
     ExecutionStopped,
@@ -128,7 +127,7 @@ def _wind_up(
             error = yield from settling.end(execution.flow, error)
         error = (yield from _quiet(execution)) or error
         if execution.streams:
-            yield from end_streams(execution, error)
+            yield from settling.end_streams(execution, execution.body, failed=error is not None)
         if error is not None:
             error = yield from undo(execution, error)
     except GeneratorExit as closed:  # nothing can be awaited any more

@@ -22,7 +22,7 @@ from durable.steps.failures import culprits, has_not_begun, mark
 from durable.steps.key_windows import is_forgotten
 from durable.steps.result_cache import keep
 from durable.steps.retries import pause_after, pause_after_result
-from durable.steps.settling import complete, leave, overlooked_steps
+from durable.steps.settling import complete, end_streams, leave, overlooked_steps
 from durable.steps.step_writers import STARTED, StepWriter
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class Attempts(StepWriter):
         """Record a failed attempt; gives the seconds to wait before the next one, None if there is none."""
         execution, task = self.execution, self.task
         yield from leave(execution.flow, body, error)
+        if execution.streams:
+            yield from end_streams(execution, body, failed=True)
         self._discard_changes(body)
         if isinstance(error, ExecutionStopped) or execution.stopped is not None:
             self._interrupt(error)
@@ -213,6 +215,8 @@ class Attempts(StepWriter):
     def succeed(self, value: Any, flags: int = 0, body: Body | None = None) -> Generator[Effect, Any, Any]:
         """Record a result, and with it what the body changed in the run's state, and give it to the caller."""
         self._flags |= flags
+        if self.execution.streams and body is not None:
+            yield from end_streams(self.execution, body, failed=False)
         is_paid = self._flags & _COST and (body is not None or flags)
         missing = charge(self, value, is_resolved=body is None) if is_paid else None
         state = self.execution.state if body is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from durable.steps.effects import Effect
 from durable.telling.notices import listed
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from durable.concurrency.flow import Flow
     from durable.concurrency.submissions import Submission
-    from durable.runs.execution import Body
+    from durable.runs.execution import Body, Execution
 
 
 class Settled(Effect):
@@ -68,6 +68,14 @@ def end(flow: Flow, error: BaseException | None) -> Generator[Effect, None, Base
     if error is None and overlooked:
         error = _failure_of(flow, overlooked)
     return error
+
+
+def end_streams(execution: Execution, body: Body, *, failed: bool) -> Generator[Effect, Any, None]:
+    """Close the generators that a body leaves open, the last one first; what their bodies do at the end is recorded."""
+    for stream, course in reversed(list(execution.streams.items())):
+        if stream.match.frame.body.is_below(body):
+            execution.streams.pop(stream, None)
+            yield from course.end(failed=failed)
 
 
 def overlooked_steps(flow: Flow, body: Body) -> set[int]:
