@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from durable.called_runs import called_runs
 from durable.cli.finding import find_run, find_step, usage
 from durable.cli.output import (
     cost_data,
@@ -23,7 +24,7 @@ from durable.cli.output import (
     visible,
     when,
 )
-from durable.costs.recorded_costs import children_of, run_cost, step_cost
+from durable.costs.recorded_costs import run_cost, step_cost
 from durable.costs.savings import not_spent_again, recorded_tally
 from durable.records import UNFINISHED, RunStatus, StepFlag, StepStatus
 from durable.runs import sessions
@@ -150,7 +151,7 @@ def _print_steps(run: RunRecord, steps: list[StepRecord], past: Past | None) -> 
     for row in rows if "error" not in shown else ():
         if row[-1]:
             out().print(one_line(f"#{row[0]} {row[-1]}"))
-    for child in children_of(sessions.current().store, run.id):
+    for child in called_runs(sessions.current().store, run.id):
         if not child.parent_step:
             out().print(one_line(f"block {child.id}: "), status_text(child.status), sep="")
 

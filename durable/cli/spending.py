@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from durable.called_runs import called_runs
 from durable.cli.finding import find_run
 from durable.cli.inspecting import Json
 from durable.cli.output import cost_data, print_json, print_table, say
 from durable.costs.costs import Cost, dollars, plain
-from durable.costs.recorded_costs import children_of, own_steps, step_cost
+from durable.costs.recorded_costs import own_steps, step_cost
 from durable.runs import sessions
 from durable.runs.handles import summaries
 from durable.runs.recorded_runs import is_under_way
@@ -75,12 +76,12 @@ def costs(
 
 def _family(session: Session, run: RunRecord) -> Iterator[RunRecord]:
     yield run
-    for child in children_of(session.store, run.id):
+    for child in called_runs(session.store, run.id):
         yield from _family(session, child)
 
 
 def _spent(session: Session, run: RunRecord) -> Iterator[tuple[StepRecord, Cost]]:
-    children = children_of(session.store, run.id)
+    children = called_runs(session.store, run.id)
     alive = is_under_way(session, run)
     for step in own_steps(session.store, run.id, children):
         if cost := step_cost(step, alive=alive):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from durable.called_runs import called_runs
 from durable.costs.costs import Cost, cost_of, total_of, unpacked
-from durable.records import RunFilter, StepFlag, StepQuery, StepStatus
+from durable.records import StepFlag, StepQuery, StepStatus
 from durable.step_pages import all_steps
 from durable.steps.details import Details
 
@@ -39,11 +40,6 @@ def cost_steps(store: Store, run_id: str) -> Iterator[StepRecord]:
     return all_steps(store, run_id, StepQuery(flags=StepFlag.COST))
 
 
-def children_of(store: Store, run_id: str) -> list[RunRecord]:
-    """Give the runs that a run called."""
-    return [summary.run for summary in store.runs(RunFilter(parent_run=run_id))]
-
-
 def own_steps(store: Store, run_id: str, children: list[RunRecord]) -> Iterator[StepRecord]:
     """Read the steps whose amounts are the run's own: of those that are runs, only where these are gone."""
     present = {child.parent_step for child in children}
@@ -54,12 +50,12 @@ def own_steps(store: Store, run_id: str, children: list[RunRecord]) -> Iterator[
 
 def run_cost(store: Store, run_id: str, *, alive: bool = False) -> Cost:
     """Give what a run cost, in all its executions and with the runs that it called."""
-    children = children_of(store, run_id)
+    children = called_runs(store, run_id)
     own = total_of(step_cost(step, alive=alive) for step in own_steps(store, run_id, children))
     return total_of([own, *(run_cost(store, child.id, alive=alive) for child in children)])
 
 
 def child_cost(store: Store, step: StepRecord) -> Cost:
     """Give what the run that a step is cost."""
-    children = [child for child in children_of(store, step.run_id) if child.parent_step == step.key]
+    children = [child for child in called_runs(store, step.run_id) if child.parent_step == step.key]
     return total_of(run_cost(store, child.id, alive=True) for child in children)

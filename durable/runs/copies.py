@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from durable.errors import ConfigurationError, StoreFailedError
 from durable.identity.step_keys import content_digest, idempotency_key, is_items_container
-from durable.records import Batch, RunStatus, StepFlag, StepRecord, StepStatus
+from durable.records import Batch, StepFlag, StepRecord, StepStatus
+from durable.step_pages import all_steps
 from durable.steps.details import Details
+from durable.undoing.outstanding import outstanding_in
 from durable.undoing.undoables import moved_arguments
 from durable.values.exceptions import move_exception
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from durable.records import RunRecord
     from durable.runs.sessions import Session
+    from durable.stores.protocol import Store
 
 _OUTCOME = StepFlag.STATE | StepFlag.VALUE_UNAVAILABLE | StepFlag.NO_EFFECT | StepFlag.RESOLVED
 _OUTCOME |= StepFlag.COST_UNKNOWN
@@ -102,10 +105,23 @@ def derived_id(lineage: str, step: StepRecord) -> str:
     return f"{lineage.rpartition('-')[0]}-{digest.hex()[:16]}"
 
 
+def to_be_undone(store: Store, child: RunRecord) -> list[StepRecord] | None:
+    """Give the steps of a run that one of the finished steps is, if something in it is undone when the caller fails.
+
+    One that could not be called again afterwards, because its generators cannot be copied, is left to its caller.
+    """
+    if not any(outstanding_in(store, child)):
+        return None
+    try:
+        return copyable(list(all_steps(store, child.id)))
+    except ConfigurationError:
+        return None
+
+
 def plant(session: Session, runs: Iterable[tuple[RunRecord, list[StepRecord]]]) -> bool:
     """Store new runs with their steps, owned by nobody, in one transaction; False if one of them exists already."""
     owner = session.store.owner
-    planted = [(replace(run, epoch=1, owner=owner, status=RunStatus.PENDING), steps) for run, steps in runs]
+    planted = [(replace(run, epoch=1, owner=owner), steps) for run, steps in runs]
     batch = Batch(
         created=tuple(run for run, _ in planted),
         steps=tuple(step for _, steps in planted for step in steps),

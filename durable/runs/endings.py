@@ -27,7 +27,7 @@ from durable.steps.failures import culprits, is_hidden, says_any
 from durable.steps.settling import overlooked_steps
 from durable.telling import notices
 from durable.telling.notices import shell_command
-from durable.values.exceptions import decode_exception, describe, encode_exception
+from durable.values.exceptions import decode_exception, describe, encode_exception, move_exception
 from durable.values.rebuilt_exceptions import message_of
 from durable.values.serializers import Unserializable
 
@@ -153,6 +153,23 @@ def stored_outcome(session: Session, run: RunRecord) -> Any:
         raise stored_error(session, run)
     result = session.fetch(run.result, run=run.id, step=_RESULT)
     return session.serializer.decode(result, run=run.id, step=_RESULT)
+
+
+def moved_outcome(session: Session, run: RunRecord, to: str) -> RunRecord:
+    """Give the record of a run with its result, or the error in its place, sealed for a run that is a copy of it."""
+    result, error = run.result, run.error
+    if result is not None:
+        result = sealed_result(session, result, run=run.id, to=to)
+    if error is not None:
+        stored = session.fetch(error, run=run.id, step=_ERROR)
+        error = move_exception(stored, session.serializer, run=run.id, step=_ERROR, to=to)
+    return replace(run, result=result, error=error)
+
+
+def sealed_result(session: Session, value: bytes, *, run: str, to: str, step: str = _RESULT) -> bytes:
+    """Give the stored result of a run, or of a step, as the result of another run."""
+    data = session.fetch(value, run=run, step=step)
+    return session.serializer.seal(session.serializer.unseal(data, run=run, step=step), run=to, step=_RESULT)
 
 
 def stored_error(session: Session, run: RunRecord) -> BaseException:

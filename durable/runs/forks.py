@@ -11,18 +11,20 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from durable.called_runs import runs_by_step
 from durable.declarations.naming import check_run_id
 from durable.errors import ConfigurationError, NotFoundError, RunError
 from durable.identity.run_calls import sealed_inputs
-from durable.records import RunFilter, StepFlag, StepStatus
+from durable.records import RunFilter, RunStatus, StepFlag, StepStatus
 from durable.runs import sessions
 from durable.runs.checkpoints import is_checkpoint
-from durable.runs.copies import carried, copyable, derived_id, moved, plant
+from durable.runs.copies import carried, copyable, derived_id, moved, plant, to_be_undone
+from durable.runs.endings import moved_outcome
 from durable.step_pages import all_steps
 from durable.steps.details import Details
 from durable.steps.verdicts import is_tried_again, is_undone
 from durable.telling.explaining import is_left_in_doubt, recorded_past
-from durable.undoing.outstanding import called_runs, is_being_undone
+from durable.undoing.outstanding import is_being_undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -111,7 +113,8 @@ def fork_run(session: Session, run: RunRecord, steps: list[StepRecord], point: S
     number = 1 + len(session.store.runs(RunFilter(prefix=f"{run.id}-fork-")))
     while True:
         run_id = check_run_id(f"{run.id}-fork-{number}")
-        copies = _copies(session, replace(run, entry=entry, parent_run=None, parent_step=None), run_id, kept)
+        begun = _begun(replace(run, entry=entry, parent_run=None, parent_step=None))
+        copies = _copies(session, begun, run_id, kept)
         if session.store.load_run(run_id) is None and plant(session, list(copies)):
             return run_id
         number += 1
@@ -139,26 +142,33 @@ def _carried(
     )
 
 
+def _begun(run: RunRecord) -> RunRecord:
+    """Give a run as one that nobody has executed yet."""
+    now = sessions.clock()
+    end: dict[str, Any] = {"ended_at": None, "result": None, "error": None, "outcome": "{}"}
+    return replace(run, status=RunStatus.PENDING, created_at=now, updated_at=now, **end)
+
+
 def _copies(
     session: Session, run: RunRecord, run_id: str, steps: list[StepRecord]
 ) -> Iterator[tuple[RunRecord, list[StepRecord]]]:
-    """Give a run as another one that begins with these steps, and so the runs that those are which are executed again.
-
-    Nobody can tell what such a run had finished before the point of the fork: it keeps all.
-    """
-    now = sessions.clock()
-    inputs = sealed_inputs(session, run, run_id)
-    fresh: dict[str, Any] = {"created_at": now, "updated_at": now, "ended_at": None, "result": None, "error": None}
+    """Give a run as another one that begins with these steps, and so the runs that those are as far as it needs them."""
     copied = [moved(session, step, run_id) for step in steps]
-    yield replace(run, id=run_id, lineage=run_id, inputs=inputs, outcome="{}", mark=0, **fresh), copied
-    children = called_runs(session.store, run.id)
+    outcome = moved_outcome(session, run, run_id)
+    yield replace(outcome, id=run_id, lineage=run_id, inputs=sealed_inputs(session, run, run_id), mark=0), copied
+    children = runs_by_step(session.store, run.id)
     for source, step in zip(steps, copied, strict=True):
-        child = children.get(step.key) if step.flags & StepFlag.CHILD_RUN and step.status == StepStatus.STARTED else None
-        if child is not None and child.lineage == derived_id(child.lineage, source):
+        child = children.get(step.key) if step.flags & StepFlag.CHILD_RUN else None
+        if child is None or child.lineage != derived_id(child.lineage, source):
+            continue
+        below = replace(child, parent_run=run_id, parent_step=step.key)
+        if step.status == StepStatus.STARTED:
+            # nobody can tell what it had finished before the point of the fork: it keeps all
             records = list(all_steps(session.store, child.id))
-            found = _carried(child, copyable(records), records, lambda _: True)
-            copy = replace(child, parent_run=run_id, parent_step=step.key)
-            yield from _copies(session, copy, derived_id(child.lineage, step), found)
+            kept = _carried(child, copyable(records), records, lambda _: True)
+            yield from _copies(session, _begun(below), derived_id(child.lineage, step), kept)
+        elif (whole := to_be_undone(session.store, child)) is not None:
+            yield from _copies(session, below, derived_id(child.lineage, step), whole)
 
 
 def executed_again(session: Session, run: RunRecord, steps: list[StepRecord], point: StepRecord) -> list[StepRecord]:
@@ -178,7 +188,7 @@ def _not_repeatable(steps: Iterable[StepRecord]) -> Iterator[StepRecord]:
 def _below(session: Session, run: RunRecord, steps: Iterable[StepRecord]) -> Iterator[StepRecord]:
     """List what is not idempotent in the runs that steps of a run are: called again they are new runs, unless named ones."""
     called = [step for step in steps if step.flags & StepFlag.CHILD_RUN]
-    children = called_runs(session.store, run.id) if called else {}
+    children = runs_by_step(session.store, run.id) if called else {}
     for step in called:
         child = children.get(step.key)
         if child is not None and child.lineage == derived_id(child.lineage, step):

@@ -13,12 +13,14 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from durable.called_runs import runs_by_step
 from durable.declarations.naming import check_run_id, is_unicode
 from durable.errors import CorruptRecordError, InputsChangedError, NotSerializableError, SnapshotError
 from durable.identity.step_keys import idempotency_key
-from durable.records import RunFilter, RunRecord, RunStatus, StepFlag, StepRecord, StepStatus
+from durable.records import RunRecord, RunStatus, StepFlag, StepRecord, StepStatus
 from durable.runs import sessions
-from durable.runs.copies import FINISHED, carried, copyable, derived_id, named, plant
+from durable.runs.copies import FINISHED, carried, copyable, derived_id, named, plant, to_be_undone
+from durable.runs.endings import sealed_result
 from durable.runs.states import ADD, DELETE, SET
 from durable.step_pages import all_steps
 from durable.steps.details import Details
@@ -66,7 +68,6 @@ def take(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[str,
 
 
 def _content(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[str, Any]:
-    children = {child.parent_step or "": child for child in _unfinished_children(session, run.id)}
     finished = [step for step in steps if step.status in FINISHED]
     doubts = [step for step in steps if _may_have_happened(step)]
     unfinished = [step for step in steps if step.status == StepStatus.STARTED and not _may_have_happened(step)]
@@ -85,11 +86,7 @@ def _content(session: Session, run: RunRecord, steps: list[StepRecord]) -> dict[
             for step in doubts
         },
         "unfinished": {keys[step.seq]: _placed(step) for step in unfinished},
-        "children": {
-            key: _content(session, child, copyable(list(all_steps(session.store, child.id))))
-            | {"lineage": child.lineage, "is_derived": child.lineage == _derived(child.lineage, run.id, steps, key)}
-            for key, child in children.items()
-        },
+        "children": dict(_below(session, run, steps)),
     }
 
 
@@ -103,10 +100,16 @@ def _keys(steps: list[StepRecord]) -> dict[int, str]:
     return found
 
 
-def _unfinished_children(session: Session, run_id: str) -> Iterator[RunRecord]:
-    for summary in session.store.runs(RunFilter(parent_run=run_id)):
-        if summary.run.status not in (RunStatus.SUCCEEDED, RunStatus.SUPERSEDED):
-            yield summary.run
+def _below(session: Session, run: RunRecord, steps: list[StepRecord]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the runs that steps are as far as another store needs them: to go on with them, or to undo them."""
+    for key, child in runs_by_step(session.store, run.id).items():
+        is_derived = child.lineage == _derived(child.lineage, run.id, steps, key or "")
+        if child.status == RunStatus.SUCCEEDED:
+            found = to_be_undone(session.store, child) if is_derived else None
+        else:
+            found = copyable(list(all_steps(session.store, child.id)))
+        if found is not None and child.status != RunStatus.SUPERSEDED:
+            yield key or "", _content(session, child, found) | {"lineage": child.lineage, "is_derived": is_derived}
 
 
 def _may_have_happened(step: StepRecord) -> bool:
@@ -251,11 +254,11 @@ class Hydration:
 
     def plant(self, run: RunRecord) -> None:
         """Store the new run with all steps of the snapshot, in one transaction."""
-        planted = self._read(run)
+        planted = self._read(replace(run, status=RunStatus.PENDING))
         for child, _ in planted[1:]:
             if self._session.store.load_run(child.id) is not None:
                 raise SnapshotError(
-                    f"The snapshot holds the unfinished run {child.id}, which is in this store already, so nothing was "
+                    f"The snapshot holds the run {child.id}, which is in this store already, so nothing was "
                     f"hydrated. Remove that one with durable rm, or finish it in the store that the snapshot is from."
                 )
         if not plant(self._session, planted):
@@ -283,7 +286,12 @@ class Hydration:
         yield run, [named(step, run.id) for step in kept]
         for key, child in content["children"].items():
             lineage = _derived(child["lineage"], run.id, steps, key) if child["is_derived"] else child["lineage"]
-            yield from self._planted(child, self._child(run, check_run_id(lineage), key, child))
+            begun = self._child(run, check_run_id(lineage), key, child)
+            value = next((step.value for step in kept if step.key == key), None)
+            if child["status"] == RunStatus.SUCCEEDED and value is not None:
+                result = sealed_result(self._session, value, run=run.id, step=key, to=begun.id)
+                begun = replace(begun, status=RunStatus.SUCCEEDED, ended_at=begun.created_at, result=result)
+            yield from self._planted(child, begun)
 
     def _child(self, run: RunRecord, run_id: str, key: str, content: dict[str, Any]) -> RunRecord:
         return RunRecord(

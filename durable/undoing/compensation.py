@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from durable.called_runs import runs_by_step
 from durable.concurrency.branches import scoped_tasks
 from durable.concurrency.loops import run_in_loop
 from durable.declarations import registry
@@ -39,8 +40,8 @@ from durable.undoing.outstanding import (
     PENDING,
     SETTLED,
     TO_UNDO,
-    called_runs,
     is_being_undone,
+    left_to_source,
     load,
     look,
 )
@@ -152,14 +153,13 @@ def _undo_all(execution: Execution, failures: Failures) -> Generator[Effect, Any
     if execution.state is None:
         yield Invoke(partial(_restore_state, execution, since), in_thread=True)
     finished, _ = yield Invoke(partial(look, execution), in_thread=True)
-    children = called_runs(execution.journal.store, execution.id)
+    children = runs_by_step(execution.journal.store, execution.id)
     unclear: list[StepRecord] = []
     undone = False
     for seq in finished:
         step = load(execution, seq)
         if step.flags & StepFlag.CHILD_RUN:
-            child = children.get(step.key)
-            if child is not None and (yield from _undo_child(execution, child, failures)):
+            if (yield from _undo_run(execution, step, children.get(step.key), failures, since)):
                 _note_undone(execution, step)
                 undone = True
             continue
@@ -175,6 +175,17 @@ def _undo_all(execution: Execution, failures: Failures) -> Generator[Effect, Any
             _note_undone(execution, step)
             undone = True
     return undone
+
+
+def _undo_run(
+    execution: Execution, step: StepRecord, child: RunRecord | None, failures: Failures, since: int
+) -> Generator[Effect, Any, bool]:
+    """Undo the run that a step is, or record that it belongs to another one; whether anything was undone."""
+    if child is not None:
+        return (yield from _undo_child(execution, child, failures))
+    if left_to_source(execution.journal.store, execution.run, step) is not None:
+        yield from _Compensation(execution, step).execute(failures, since)
+    return False
 
 
 class _Compensation:

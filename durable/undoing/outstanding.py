@@ -9,7 +9,8 @@ import json
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from durable.records import RunFilter, RunRecord, StepFlag, StepQuery, StepRecord, StepStatus
+from durable.called_runs import called_runs, runs_by_step
+from durable.records import RunRecord, StepFlag, StepQuery, StepRecord, StepStatus
 from durable.step_pages import all_steps, step_at
 
 if TYPE_CHECKING:
@@ -48,20 +49,28 @@ def look(execution: Execution) -> Outstanding:
             others.append(step)
     doubtful = [(step, execution.run) for step in others if _is_doubtful(step)]
     unfinished = [step for step in others if step.flags & StepFlag.CHILD_RUN]
-    children = called_runs(store, execution.id) if unfinished else {}
+    children = runs_by_step(store, execution.id) if unfinished else {}
     for step in unfinished:
         if (child := children.get(step.key)) is None:
             continue
-        steps = list(_outstanding_in(store, child))
+        steps = list(outstanding_in(store, child))
         doubtful += [(each, run) for each, run in steps if each.status != StepStatus.SUCCEEDED]
         if steps or is_being_undone(child):
             finished.append((step.done or inf, step.seq))
     return Outstanding([seq for _, seq in sorted(finished, reverse=True)], doubtful)
 
 
-def called_runs(store: Store, run_id: str) -> dict[str | None, RunRecord]:
-    """The runs that steps of a run are, by the keys of the steps."""
-    return {summary.run.parent_step: summary.run for summary in reversed(store.runs(RunFilter(parent_run=run_id)))}
+def left_to_source(store: Store, run: RunRecord, step: StepRecord) -> RunRecord | None:
+    """Find the run that a copied step is, and that was not copied with it, if something in it would be undone here."""
+    origin: RunRecord | None = run
+    while origin is not None:
+        entry = json.loads(origin.entry)
+        source = entry.get("forked_from") or entry.get("hydrated_from")
+        origin = store.load_run(source) if source else None
+        child = runs_by_step(store, source).get(step.key) if source else None
+        if child is not None:
+            return child if any(outstanding_in(store, child)) else None
+    return None
 
 
 def load(execution: Execution, seq: int) -> StepRecord:
@@ -76,14 +85,14 @@ def _steps_to_undo(execution: Execution) -> Iterator[StepRecord]:
             yield load(execution, seq)
 
 
-def _outstanding_in(store: Store, run: RunRecord) -> Iterator[tuple[StepRecord, RunRecord]]:
+def outstanding_in(store: Store, run: RunRecord) -> Iterator[tuple[StepRecord, RunRecord]]:
     """Give what is outstanding in a run that did not end well, and in those that it called."""
     query = StepQuery(flags=StepFlag.UNDO, statuses=(StepStatus.SUCCEEDED, *_MAYBE))
     for step in _not_compensating(all_steps(store, run.id, query)):
         if step.status == StepStatus.SUCCEEDED or _is_doubtful(step):
             yield step, run
-    for summary in store.runs(RunFilter(parent_run=run.id)):
-        yield from _outstanding_in(store, summary.run)
+    for child in called_runs(store, run.id):
+        yield from outstanding_in(store, child)
 
 
 def _not_compensating(steps: Iterable[StepRecord]) -> Iterator[StepRecord]:

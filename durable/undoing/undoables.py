@@ -20,6 +20,7 @@ from durable.identity.secrets_of_calls import holds_secrets
 from durable.records import StepFlag
 from durable.runs.execution import warn_once
 from durable.steps.details import Details
+from durable.undoing.outstanding import left_to_source
 from durable.values.serializers import Serializer, Unserializable
 
 if TYPE_CHECKING:
@@ -87,6 +88,13 @@ def compensation_of(execution: Execution, step: StepRecord) -> tuple[TaskDefinit
     Raises `ConfigurationError` if this program has no such function. Where something is needed that was not stored, the
     compensation is one that fails and says so.
     """
+    child = left_to_source(execution.journal.store, execution.run, step) if step.flags & StepFlag.CHILD_RUN else None
+    if child is not None:
+        return _impossible(
+            step.task.partition("@")[0],
+            f"Step {step.key!r} of run {step.run_id} is run {child.id}, which belongs to run {child.parent_run} and is undone "
+            f"when that one fails. Undo it by hand if it is to be undone now.",
+        )
     known = execution.undoables.get(step.seq) or Undoable(None, is_flagged=True)
     name, stored = Details.read(step.details).undo or ("", "")
     anchor = execution.anchor
@@ -109,13 +117,18 @@ def compensation_of(execution: Execution, step: StepRecord) -> tuple[TaskDefinit
 
 
 def _lost(undo: TaskDefinition, step: StepRecord, what: str) -> tuple[TaskDefinition, tuple[Any, ...], dict[str, Any]]:
-    def lost() -> None:
-        raise ConfigurationError(
-            f"Step {step.key!r} of run {step.run_id} cannot be undone by {undo.qualname}: the {what} of the call could not "
-            f"be stored, and the process that had them has ended. Undo it by hand."
-        )
+    return _impossible(
+        undo.full_name,
+        f"Step {step.key!r} of run {step.run_id} cannot be undone by {undo.qualname}: the {what} of the call could not "
+        f"be stored, and the process that had them has ended. Undo it by hand.",
+    )
 
-    return TaskDefinition(function=lost, name=undo.full_name), (), {}
+
+def _impossible(name: str, why: str) -> tuple[TaskDefinition, tuple[Any, ...], dict[str, Any]]:
+    def fail() -> None:
+        raise ConfigurationError(why)
+
+    return TaskDefinition(function=fail, name=name), (), {}
 
 
 def _place(key: str) -> str:
