@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from durable.declarations.definitions import TaskDefinition
 from durable.declarations.naming import is_unicode
@@ -11,11 +12,14 @@ from durable.errors import ConfigurationError, StoreError
 from durable.identity.calls import Call
 from durable.runs.execution import FRAME, warn_once
 from durable.runs.sessions import is_disabled
+from durable.steps.details import Details
 from durable.steps.effects import drive
 from durable.steps.matching import Match
 from durable.steps.steps import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from durable.records import StepRecord
 
 
@@ -34,16 +38,44 @@ def checkpoint(name: str) -> None:
             warn_once("outside", "checkpoint", f"checkpoint({name!r}) was called outside a run: nothing is recorded.")
         return
     frame.body.check()
-    drive(Step(Match(_CHECKPOINT, _call(name), frame), _nothing).life())
-    execution = frame.body.execution
+    match, execution = Match(_CHECKPOINT, _call(name), frame), frame.body.execution
+    drive(Step(match, _nothing).life())
+    if match.record is not None:
+        _note_passing(match)
     with contextlib.suppress(StoreError):  # `check` stops the execution for it
         execution.journal.flush_all()
     execution.check()
 
 
+def _note_passing(match: Match) -> None:
+    """Note on a recorded checkpoint what this execution called first before it, unless a checkpoint before it says so."""
+    execution, begun = match.execution, match.execution.past.last_event
+    last, execution.passed = max(execution.passed, begun), execution.tick()
+    if execution.passed > last + 1 and (record := match.whole_record()) is not None:
+        details = Details.read(record.details)
+        details = replace(details, passed=(*details.passed, (begun, execution.passed)))
+        execution.append(record._replace(epoch=execution.run.epoch, details=details.write()))
+
+
 def is_checkpoint(step: StepRecord, name: str) -> bool:
     """Whether a step is the checkpoint of this name."""
     return step.content == _call(name).content
+
+
+class Passed(NamedTuple):
+    """An execution began after an event, and came to a checkpoint that was recorded with the number of the last one."""
+
+    came: int
+    begun: int
+    checkpoint: int
+
+
+def passed(steps: Iterable[StepRecord]) -> list[Passed]:
+    """Tell when executions came to recorded checkpoints after something new, in that order."""
+    checkpoints = (step for step in steps if step.task == _CHECKPOINT.label)
+    return sorted(
+        Passed(came, begun, step.seq) for step in checkpoints for begun, came in Details.read(step.details).passed
+    )
 
 
 def _call(name: str) -> Call:

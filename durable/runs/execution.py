@@ -105,7 +105,7 @@ class Execution:
         self.ended = self.is_disowned = self.lacks_context = False
         self.is_stored = not self.is_new
         self.executed = self.unsuccessful = self.failed = self.renewed = 0  # bodies, attempts, steps, recorded steps
-        self.repeated = 0  # attempts that another one followed
+        self.repeated = self.passed = 0  # attempts that another one followed; the event at the last checkpoint
         self.histories: dict[int, StepHistory] = {}
         self.tallies: list[Tally] = []
         self.replayed_failures: list[str] = []

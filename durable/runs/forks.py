@@ -1,12 +1,14 @@
 """A fork is a new run that begins with what was finished before some step; the run that it comes from stays as it is.
 
 Before it means where the program calls it, whenever that was: a step that was executed anew in place of an undone one
-stands where that one stood, and with it all that it called.
+stands where that one stood, and with it all that it called; what a later execution called first, just before the next
+checkpoint that it came to.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from durable.errors import ConfigurationError, NotFoundError, RunError
 from durable.identity.run_calls import sealed_inputs
 from durable.records import RunFilter, RunStatus, StepFlag, StepStatus
 from durable.runs import sessions
-from durable.runs.checkpoints import is_checkpoint
+from durable.runs.checkpoints import is_checkpoint, passed
 from durable.runs.copies import carried, copyable, derived_id, moved, plant, to_be_undone
 from durable.runs.endings import moved_outcome
 from durable.step_pages import all_steps
@@ -52,25 +54,48 @@ def fork_point(steps: list[StepRecord], name: str, find_step: Callable[[str], St
 
 
 class Before:
-    """What stands, and what had ended, before a step in the program of its run."""
+    """What stands, and what had ended, before a step in the program of its run.
+
+    A call that an execution made first stands before each checkpoint that this execution came to afterwards, however old
+    that is; with what had ended stands all that was called in it.
+    """
 
     def __init__(self, steps: Iterable[StepRecord], point: StepRecord) -> None:
         self._steps = {step.seq: step for step in steps}
         self._firsts = dict(_replacements(self._steps.values()))
         self._around = self._replaced_around(point)
+        self._enclosing = {step.seq for step in self._path(point)}
         self._point = point.seq
         self._outside = self._firsts[self._around[0]].seq if self._around else point.seq
+        self._passed = passed(self._steps.values())
 
     def stands(self, step: StepRecord) -> bool:
         """Whether the program calls a step before this one."""
         first, limit = self._placed(step)
-        return first.seq < limit
+        return self._is_before(first.seq, limit) or self._is_in_what_had_ended(step)
 
     def has_ended(self, step: StepRecord) -> bool:
         """Whether a step that stands before this one had ended when that was called."""
         first, limit = self._placed(step)
         ended = Details.read(first.details).first or first.done
-        return step.done is not None and (is_undone(step) or (ended is not None and ended < limit))
+        if step.done is None or ended is None:
+            return False
+        return is_undone(step) or self._is_before(ended, limit) or self._is_in_what_had_ended(step)
+
+    def _is_before(self, event: int, limit: int) -> bool:
+        return self._place(event) < self._place(limit)
+
+    def _place(self, event: int) -> tuple[float, ...]:
+        """Say where in the program an event stands: by its number, but just before the checkpoint that came after it."""
+        at = bisect(self._passed, event, key=attrgetter("came"))
+        if at == len(self._passed) or self._passed[at].begun >= event:
+            return (event,)
+        checkpoint = self._passed[at].checkpoint
+        return (*self._place(checkpoint)[:-1], checkpoint - 0.5, event)
+
+    def _is_in_what_had_ended(self, step: StepRecord) -> bool:
+        outer = self._steps.get(step.parent)
+        return outer is not None and outer.seq not in self._enclosing and self.stands(outer) and self.has_ended(outer)
 
     def _placed(self, step: StepRecord) -> tuple[StepRecord, int]:
         """Give what was called first where a step stands, and the number of the call to compare it with."""
@@ -81,12 +106,13 @@ class Before:
 
     def _replaced_around(self, step: StepRecord) -> list[int]:
         """List the steps in place of others that a step is or stands in, the outermost first."""
-        found: list[int] = []
-        at: StepRecord | None = step
-        while at is not None:
-            if at.seq in self._firsts:
-                found.insert(0, at.seq)
-            at = self._steps.get(at.parent)
+        return [each.seq for each in self._path(step) if each.seq in self._firsts]
+
+    def _path(self, step: StepRecord) -> list[StepRecord]:
+        """List a step after the steps that it stands in, the outermost first."""
+        found = [step]
+        while (outer := self._steps.get(found[0].parent)) is not None:
+            found.insert(0, outer)
         return found
 
 

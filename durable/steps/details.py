@@ -34,7 +34,8 @@ class Details:
     (empty: they could not be stored). `spent` holds the amounts of a step that costs something, of all its attempts,
     `elsewhere` those that it cost the run that it was copied from, and `unknown` counts the attempts whose costs nobody
     knows. `expires` is the time at which the receiver forgets the idempotency key (seconds since 1970). `first` is the number
-    of the event with which a step that was executed again since had ended at first.
+    of the event with which a step that was executed again since had ended at first. `passed` holds, of a checkpoint that later
+    executions came to again after something new, the number of the event that each of them began with and that it came at.
     """
 
     arguments: dict[str, Argument] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Details:
     expires: float | None = None
     first: int | None = None
     pause: float | None = None
+    passed: tuple[tuple[int, int], ...] = ()
 
     def due(self, now: float) -> float | None:
         """Give the time of the next attempt; where the clock was set back, the planned pause counts from now."""
@@ -74,6 +76,7 @@ class Details:
             "r": self.retry,
             "k": self.key,
             "n": self.unknown,
+            "b": self.passed,
         }
         data = {name: value for name, value in unless_empty.items() if value}
         return json.dumps(data | {name: value for name, value in always.items() if value is not None}).encode()
@@ -115,6 +118,7 @@ class Details:
                 found.get("w"),
                 found.get("f"),
                 found.get("p"),
+                tuple((begun, came) for begun, came in found.get("b", ())),
             )
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CorruptRecordError(
