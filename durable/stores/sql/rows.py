@@ -24,7 +24,7 @@ WHOLE = f"twin = {TWIN} AND tally = {TALLY} AND content >= x'' AND status < x'' 
 
 
 def step_row(step: StepRecord, blobs: Blobs, db: Writer) -> tuple[Any, ...]:
-    """Give the values of a step for `step_upsert`: bytes as an array and nothing as an empty text.
+    """Give the values of a step for `step_upsert`: bytes as an array and nothing as 0.
 
     `sqlite3` of Python 3.11 looks for an adapter of every value that is bytes or None, which took a ninth of a step.
     """
@@ -49,11 +49,11 @@ def step_row(step: StepRecord, blobs: Blobs, db: Writer) -> tuple[Any, ...]:
         attempts,
         interruptions,
         started_at,
-        ended_at or "",
-        done or "",
-        "" if value is None else bytearray(value) if len(value) < _PAGE else _large(value, blobs, db),
-        "" if error is None else bytearray(error) if len(error) < _PAGE else _large(error, blobs, db),
-        "" if details is None else bytearray(details),
+        ended_at or 0,
+        done or 0,
+        0 if value is None else bytearray(value) if len(value) < _PAGE else _large(value, blobs, db),
+        0 if error is None else bytearray(error) if len(error) < _PAGE else _large(error, blobs, db),
+        0 if details is None else bytearray(details),
         bytearray(content + f"{status}{container}/{branch}".encode()),
         seq + 3 * parent + 7 * occurrence + 13 * flags + 31 * (done or 0),
     )

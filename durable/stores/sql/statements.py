@@ -20,7 +20,7 @@ def step_upsert(rows: int) -> str:
     The values of a row are those of a record, its proofs, the run's id, and the fence.
     """
     columns = (*STEP_FIELDS, *STEP_PROOFS)
-    places = ", ".join("nullif(?, '')" if name in STEP_OPTIONAL else "?" for name in columns)
+    places = ", ".join("nullif(?, 0)" if name in STEP_OPTIONAL else "?" for name in columns)
     row = f"SELECT (pk << {SEQ_BITS}) + {places} FROM runs WHERE id = ? AND epoch = ? AND owner = ?"  # noqa: S608 -- our own names
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
     return (
