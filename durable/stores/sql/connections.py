@@ -16,7 +16,7 @@ from durable.errors import StoreTooNewError, StoreUnusableError
 from durable.stores.sql.columns import APPLICATION_ID, FORMAT
 from durable.stores.sql.locks import open_private
 from durable.stores.sql.schema import create
-from durable.stores.sql.settling import Writer, carry_over, is_due, settle_held
+from durable.stores.sql.settling import LONG, Writer, carry_over, settle_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,9 +92,10 @@ class Connections:
                 self._checked = state if _is_settled(folder.st_mtime_ns) else None
         except FileNotFoundError as error:
             raise FilesChangedError(f"a file was removed while it was open: {error.filename}") from None
-        if is_due(self.writer):
-            carry_over(self.writer)
-        return action(self.writer, *args)
+        writer = self.writer
+        if writer.pages >= LONG:
+            carry_over(writer)
+        return action(writer, *args)
 
     def settle_and_close(self) -> None:
         """Close both, under the write lock; the last one of all processes to do so checkpoints and removes the WAL."""

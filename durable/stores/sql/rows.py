@@ -11,6 +11,8 @@ from durable.stores.sql.blobs import BLOB_SIZE, Blobs
 from durable.stores.sql.columns import SEQ_MASK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from durable.records import StepRecord
     from durable.stores.sql.settling import Writer
 
@@ -23,15 +25,15 @@ TALLY = f"(id & {SEQ_MASK}) + 3 * parent + 7 * occurrence + 13 * flags + 31 * co
 WHOLE = f"twin = {TWIN} AND tally = {TALLY} AND content >= x'' AND status < x'' AND container < x'' AND branch < x''"
 
 
-def step_row(step: StepRecord, blobs: Blobs, db: Writer) -> tuple[Any, ...]:
+def step_row(step: StepRecord, fences: Mapping[str, tuple[int, str]], blobs: Blobs, db: Writer) -> tuple[Any, ...]:
     """Give the values of a step for `step_upsert`: bytes as an array and nothing as 0.
 
     `sqlite3` of Python 3.11 looks for an adapter of every value that is bytes or None, which took a ninth of a step.
     """
     # fmt: off
     (
-        _, seq, parent, container, branch, task, label, content, occurrence, status, flags, epoch, attempts,
-        interruptions, started_at, ended_at, done, value, error, details,
+        run_id, seq, parent, container, branch, task, label, content, occurrence, status, flags, epoch,
+        attempts, interruptions, started_at, ended_at, done, value, error, details,
     ) = step
     # fmt: on
     return (
@@ -56,6 +58,8 @@ def step_row(step: StepRecord, blobs: Blobs, db: Writer) -> tuple[Any, ...]:
         0 if details is None else bytearray(details),
         bytearray(content + f"{status}{container}/{branch}".encode()),
         seq + 3 * parent + 7 * occurrence + 13 * flags + 31 * (done or 0),
+        run_id,
+        *fences[run_id],
     )
 
 

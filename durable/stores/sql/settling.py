@@ -10,7 +10,7 @@ import sqlite3
 
 from durable.stores.sql.columns import SEQ_BITS
 
-_PAGES = 100  # so long is the log when it is carried over, or a little longer
+LONG = 100  # pages of the log at which it is carried over
 _START = f"coalesce(last, pk << {SEQ_BITS})"
 _SETTLE = (
     f"INSERT OR REPLACE INTO kept (run, steps, last) "  # noqa: S608 -- our own names
@@ -44,13 +44,10 @@ def settle_held(db: sqlite3.Connection) -> None:
             raise
 
 
-def is_due(db: Writer) -> bool:
-    """Whether the log has grown long."""
-    return db.pages >= _PAGES and not db.in_transaction
-
-
 def carry_over(db: Writer) -> None:
-    """Copy the log to the database."""
+    """Copy the log to the database, unless a transaction was left open."""
+    if db.in_transaction:
+        return
     settle_held(db)
     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     db.pages = 0

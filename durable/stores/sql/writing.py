@@ -27,11 +27,12 @@ _T = TypeVar("_T")
 
 def write_batch(db: Writer, blobs: Blobs, batch: Batch) -> frozenset[str]:
     """Write a batch and give the runs whose fence no longer holds."""
-    if batch.created or batch.ended or batch.received or len(batch.steps) > UPSERT_CHUNK:
+    created, steps, ended, fences, received = batch
+    if created or ended or received or len(steps) > UPSERT_CHUNK:
         return frozenset(in_transaction(db, lambda: _write_whole(db, blobs, batch)))
     if db.in_transaction:
         _roll_back(db)
-    return _upsert(db, blobs, batch.steps, batch.fences)  # one statement is its own transaction, and half the price
+    return _upsert(db, blobs, steps, fences)  # one statement is its own transaction, and half the price
 
 
 def in_transaction(db: Writer, action: Callable[[], _T]) -> _T:
@@ -86,9 +87,7 @@ def _upsert(
 ) -> frozenset[str]:
     values: list[Any] = []
     for step in steps:
-        run_id = step.run_id
-        values += step_row(step, blobs, db)
-        values += run_id, *fences[run_id]
+        values += step_row(step, fences, blobs, db)
     db.pages += 1 + len(steps) // _ROWS
     if not steps or db.execute(step_upsert(len(steps)), values).rowcount == len(steps):
         return frozenset()
