@@ -11,9 +11,10 @@ import heapq
 import threading
 import time
 from collections import deque
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
+from durable.concurrency.futures import TaskFuture
 from durable.concurrency.submissions import submission_of
 from durable.errors import ConfigurationError
 from durable.steps.awaitables import wake
@@ -21,7 +22,6 @@ from durable.steps.awaitables import wake
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 
-    from durable.concurrency.futures import TaskFuture
     from durable.concurrency.submissions import Submission
 
 R = TypeVar("R")
@@ -178,25 +178,31 @@ def _waited(given: Sequence[TaskFuture[Any]], done: list[TaskFuture[Any]]) -> Wa
 class MapResults(Generic[R_co]):
     """The results of `Task.map`: iterate over them, sync or async, or await them as a list."""
 
-    def __init__(self, futures: Sequence[TaskFuture[R_co]], *, ordered: bool) -> None:
+    def __init__(self, submissions: Sequence[Submission], *, ordered: bool) -> None:
         """Give results in the order of the items or, if not `ordered`, as they are completed."""
-        self.futures = tuple(futures)
+        self._submissions = submissions
         self._ordered = ordered
+
+    @cached_property
+    def futures(self) -> tuple[TaskFuture[R_co], ...]:
+        """The futures of the items, in their order."""
+        return tuple(map(TaskFuture, self._submissions))
 
     def __len__(self) -> int:
         """Count the items."""
-        return len(self.futures)
+        return len(self._submissions)
 
     def __iter__(self) -> Iterator[R_co]:
         """Give results, blocking; raises the first failure that it comes to."""
-        for future in self.futures if self._ordered else as_completed(self.futures):
+        futures: Iterable[TaskFuture[R_co]] = map(TaskFuture, self._submissions)
+        for future in futures if self._ordered else as_completed(self.futures):
             yield future.result()
 
     async def __aiter__(self) -> AsyncIterator[R_co]:
         """Give results without blocking the event loop."""
         if self._ordered:
-            for future in self.futures:
-                yield await future
+            for submission in self._submissions:
+                yield await TaskFuture[R_co](submission)
         else:
             async for future in as_completed(self.futures):
                 yield future.result()

@@ -60,8 +60,8 @@ class Flow:
             self.submitted.setdefault(submissions[0].body, {}).update(dict.fromkeys(submissions))
             self.counts.submitted += len(submissions)
             self._wait_for_more(submissions)
-            if all(each.needs is None and each.step.match.record is None for each in submissions):
-                self._workers.add(submissions)
+            if all(each.needs is None and each.match.record is None for each in submissions):
+                self._workers.add_all(submissions)
                 free = []
             else:
                 free = [submission for submission in submissions if not self._count_missing(submission)]
@@ -69,8 +69,8 @@ class Flow:
 
     def _wait_for_more(self, submissions: Sequence[Submission]) -> None:
         """Let what follows be submitted before anything is taken; until then nobody knows which records are left over."""
-        is_resumed = not submissions[0].step.match.scope.history.is_empty
-        if is_resumed and any(submission.step.match.record is None for submission in submissions):
+        is_resumed = not submissions[0].match.scope.history.is_empty
+        if is_resumed and any(submission.match.record is None for submission in submissions):
             self._workers.opening.postpone(_REPLAY_GRACE)
             if self.execution.root_task is not None:
                 wake(self.execution.root_task.get_loop(), self.open)
@@ -126,9 +126,12 @@ class Flow:
         with self._lock:
             submission.is_settled = True
             self.counts.settled += 1
-            if submission.culprit is not None:
+            if submission.error is None:
+                self._forget(submission)
+            elif submission.culprit is not None:
                 self.counts.skipped += 1
-            if submission.error is None or submission.culprit is not None or not submission.has_outcome:
+                self._forget(submission)
+            elif not submission.has_outcome:
                 self._forget(submission)
             self._workers.release(submission, goes_on=goes_on)
             callbacks, submission.callbacks = submission.callbacks, None
@@ -157,7 +160,7 @@ class Flow:
             self._workers.widen(group, places)
 
     def _forget(self, submission: Submission) -> None:
-        body = submission.step.match.frame.body
+        body = submission.match.frame.body
         siblings = self.submitted.get(body)
         if siblings is not None:
             siblings.pop(submission, None)

@@ -5,13 +5,15 @@ Whoever uses these holds the flow's lock.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from durable.concurrency.submissions import Submission
 
@@ -33,11 +35,60 @@ class Slots:
         self.free += 1
 
 
+class Turns:
+    """Submissions that wait for their turn: the largest priority first, then the order of submission.
+
+    Nearly all are added in that order and stand in a line; the others are a heap beside it.
+    """
+
+    __slots__ = ("_early", "_line")
+
+    def __init__(self) -> None:
+        self._line: deque[Submission] = deque()
+        self._early: list[tuple[float, int, Submission]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._line or self._early)
+
+    def __iter__(self) -> Iterator[Submission]:
+        return itertools.chain(self._line, [submission for _, _, submission in self._early])
+
+    def add(self, submission: Submission) -> None:
+        """Have one more wait."""
+        line = self._line
+        if not line or (
+            line[-1].order < submission.order and line[-1].match.task.priority >= submission.match.task.priority
+        ):
+            line.append(submission)
+        else:
+            heapq.heappush(self._early, _turn(submission))
+
+    def add_all(self, submissions: Sequence[Submission]) -> None:
+        """Have more wait that were submitted one after the other, calls of one task."""
+        first, *rest = submissions
+        self.add(first)
+        if self._line and self._line[-1] is first:
+            self._line.extend(rest)
+        else:
+            for submission in rest:
+                self.add(submission)
+
+    def next(self) -> Submission | None:
+        """Take the one whose turn it is, None if none waits."""
+        line = self._line
+        if self._early and not (line and _turn(line[0]) < self._early[0]):
+            return heapq.heappop(self._early)[2]
+        return line.popleft() if line else None
+
+
+def _turn(submission: Submission) -> tuple[float, int, Submission]:
+    return -submission.match.task.priority, submission.order, submission
+
+
 class Group:
     """The items of one `map`, or what runs on one executor: at most `places` of them are on their way at once.
 
-    Those that wait are a heap: the largest priority first, then the order of submission. Whoever has a place waits for one in
-    the group `around`, if there is one.
+    Whoever has a place waits for one in the group `around`, if there is one.
     """
 
     __slots__ = ("around", "places", "waiting")
@@ -45,7 +96,7 @@ class Group:
     def __init__(self, places: float, around: Group | None = None) -> None:
         self.places = places
         self.around = around
-        self.waiting: list[tuple[float, int, Submission]] = []
+        self.waiting = Turns()
 
 
 class Opening:

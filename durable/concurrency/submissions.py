@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.futures import TaskFuture
 from durable.concurrency.loops import run_in_loop
-from durable.concurrency.submitted_steps import StepReference
+from durable.concurrency.submitted_steps import StepReference, SubmittedStep
 from durable.errors import (
     ConfigurationError,
     ExecutionStopped,
@@ -24,6 +24,7 @@ from durable.errors import (
 )
 from durable.identity.step_keys import join
 from durable.records import StepStatus
+from durable.runs.execution import NOTHING
 from durable.steps.awaitables import running_loop, wake
 from durable.steps.effects import Arrival, Durable, Execute, Quiet, Sleep, carried, uncarried
 from durable.steps.plain_steps import PlainLife
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 
     from durable.concurrency.flow import Flow
     from durable.concurrency.places import Group
-    from durable.concurrency.submitted_steps import SubmittedStep
     from durable.identity.calls import Call
     from durable.runs.execution import Body
     from durable.steps.effects import Effect
+    from durable.steps.matching import Match
 
 _DURABLE = (Durable, PlainLife)  # effects that wait for a record
 _BEFORE_THE_END = (Execute, Sleep, Quiet)  # effects at which the completion of a step is not numbered yet
@@ -68,6 +69,7 @@ class Submission:
     """A task on its way: waits for its dependencies, then for a free place, then its body is executed."""
 
     __slots__ = (
+        "_step",
         "callbacks",
         "context",
         "culprit",
@@ -75,6 +77,7 @@ class Submission:
         "effect",
         "error",
         "flow",
+        "function",
         "group",
         "has_slot",
         "is_ending",
@@ -83,12 +86,12 @@ class Submission:
         "is_taken",
         "life",
         "loop",
+        "match",
         "needs",
         "number",
         "order",
         "place",
         "seq",
-        "step",
         "value",
         "waits",
         "was_written",
@@ -97,7 +100,8 @@ class Submission:
     def __init__(
         self,
         flow: Flow,
-        step: SubmittedStep,
+        match: Match,
+        function: Callable[..., Any],
         context: contextvars.Context,
         loop: asyncio.AbstractEventLoop | None,
         group: Group | None,
@@ -109,7 +113,8 @@ class Submission:
         known when it has ended.
         """
         self.flow = flow
-        self.step = step
+        self.match = match
+        self.function = function
         self.order: int = flow.next_order()
         self.context = context
         self.loop = loop
@@ -117,6 +122,7 @@ class Submission:
         self.needs = needs
         self.dependants: list[Submission] | None = None
         self.callbacks: list[Callable[[Submission], object]] | None = None
+        self._step: SubmittedStep | None = None
         self.life: Generator[Effect, Any, Any] | PlainLife | None = None
         self.effect: Effect | None = None
         self.value: Any = None
@@ -132,19 +138,27 @@ class Submission:
     @property
     def body(self) -> Body:
         """The body that submitted it."""
-        return self.step.match.frame.body
+        return self.match.frame.body
+
+    @property
+    def step(self) -> SubmittedStep:
+        """What decides whether it is executed or replayed, made where it is asked for: a new plain step needs none."""
+        if self._step is None:
+            depends_on_results = self.needs is not None and bool(self.needs.results)
+            self._step = SubmittedStep(self.match, self.function, depends_on_results=depends_on_results)
+        return self._step
 
     @property
     def key(self) -> str:
         """The step key."""
-        match = self.step.match
+        match = self.match
         label = match.call.label if match.occurrence == 1 else f"{match.call.label}~{match.occurrence}"
         return join(match.scope.container, match.scope.branch, label)
 
     @property
     def reference(self) -> StepReference:
         """What stands for its result in the keys of others."""
-        match = self.step.match
+        match = self.match
         return StepReference(match.scope.container, match.call.content, match.occurrence, self.key)
 
     @property
@@ -219,9 +233,9 @@ class Submission:
                 self._skip(obstacle)
                 return True
             if obstacle is None and self.needs is not None and self.needs.resolve is not None:
-                self.step.match.call = self.needs.resolve()
+                self.match.call = self.needs.resolve()
                 self.needs.resolve = None
-            if self.step.is_replayed:
+            if self.match.record is not None and self.step.is_replayed:
                 self.life = self.step.life()
                 self.effect = next(self.life)
                 while isinstance(self.effect, Arrival):
@@ -239,7 +253,7 @@ class Submission:
         if self.needs is None:
             return None
         everything = (*self.needs.results, *self.needs.after)
-        required = everything if self.step.task.when == "succeeded" else self.needs.results
+        required = everything if self.match.task.when == "succeeded" else self.needs.results
         for each in everything:
             if not each.has_outcome:
                 assert each.error is not None
@@ -248,7 +262,7 @@ class Submission:
 
     def _skip(self, obstacle: Submission) -> None:
         culprit = obstacle.culprit or obstacle
-        record = self.step.match.record
+        record = self.match.record
         error = UpstreamFailedError(
             f"Step {self.key!r} of run {self.flow.execution.id} was skipped: it depends on step {culprit.key!r}, which "
             f"failed with {type(culprit.error).__name__}: {culprit.error}",
@@ -272,8 +286,8 @@ class Submission:
         self.is_ending = True
         try:
             self.flow.execution.check()
-            self.life = self.step.life()
-            self.effect = next(self.life)
+            self.life = life = self._new_life()
+            self.effect = next(life)
         except StopIteration as end:
             self.end(end.value, None)
             return False
@@ -283,6 +297,12 @@ class Submission:
         self.is_ending = False
         return True
 
+    def _new_life(self) -> Generator[Effect, Any, Any] | PlainLife:
+        match = self.match
+        if match.record is None and match.task.is_plain and match.execution.history is NOTHING:
+            return PlainLife(match, self.function)
+        return self.step.life()
+
     @property
     def ticket(self) -> int:
         """Number of the record that has to be durable before it goes on, 0 if there is none."""
@@ -291,7 +311,7 @@ class Submission:
     def drive(self) -> None:
         """Perform the effects of its life one after the other, blocking."""
         RUNNING.set(self)
-        if self.step.task.is_async:
+        if self.match.task.is_async:
             run_in_loop(self.drive_async())  # a sync workflow has none
             return
         while (effect := self.effect) is not None:
@@ -333,10 +353,11 @@ class Submission:
     def end(self, value: Any, error: BaseException | None) -> None:
         """Note the outcome; `Flow.settle` makes it known."""
         self.value, self.error = value, error
-        self.life = self.effect = None
-        written, self.step.attempts = self.step.attempts, None  # of thousands, what was written last would be held
+        life, step = self.life, self._step
+        written = life if isinstance(life, PlainLife) else step.attempts if step is not None else None
+        self.life = self.effect = self._step = None  # of thousands, what was written last would be held
         self.was_written = written is not None
-        record = self.step.match.record if written is None else written.record
+        record = self.match.record if written is None else written.record
         if record is not None:
             self.number, self.seq = record.done, record.seq
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from durable.errors import InputsChangedError
 from durable.records import StepStatus
-from durable.runs.execution import NOTHING, warn_once
+from durable.runs.execution import warn_once
 from durable.runs.states import state_of
 from durable.steps.details import Details
-from durable.steps.plain_steps import PlainLife
 from durable.steps.replaying import recorded_changes
 from durable.steps.steps import Step
 
@@ -59,16 +58,8 @@ class SubmittedStep(Step):
         """Record that it is not executed, and why."""
         self._attempts().skip(error)
 
-    def life(self) -> Generator[Effect, Any, Any] | PlainLife:  # type: ignore[override]  # goes on like a generator
+    def life(self) -> Generator[Effect, Any, Any]:
         """Do what every step does, but execute it again if it was recorded with other results of its dependencies."""
-        execution = self.execution
-        is_new = self.match.record is None and execution.history is NOTHING
-        if is_new and self.task.is_plain:
-            self.attempts = life = PlainLife(self.match, self._function)
-            return life
-        return self._decided_life()
-
-    def _decided_life(self) -> Generator[Effect, Any, Any]:
         if self.is_outdated:
             self._tell_outdated()
             self.match.scope.renewed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.completions import MapResults
@@ -12,7 +13,6 @@ from durable.concurrency.executors import Elsewhere
 from durable.concurrency.flow import flow_of
 from durable.concurrency.futures import TaskFuture, futures_in, replaced
 from durable.concurrency.submissions import Needs, Submission, submission_of
-from durable.concurrency.submitted_steps import SubmittedStep
 from durable.disabled.plain_calls import map_plain, submit_plain
 from durable.errors import ConfigurationError, OutsideRunError
 from durable.identity.calls import Call, LateCall
@@ -89,10 +89,9 @@ def map_task(
         return map_plain(task, function, instance, items, concurrency, ordered=ordered)
     frame = _frame(task, "map")
     submitting = _Submitting(task, function, instance, frame, concurrency)
-    calls = [submitting.call(args, _NO_KWARGS) for args in items]
-    submissions = [submitting.make(call) for call in calls]
+    submissions = [submitting.make(call) for call in submitting.calls(items)]
     submitting.flow.submit(submitting.made)
-    return MapResults([TaskFuture(submission) for submission in submissions], ordered=ordered)
+    return MapResults(submissions, ordered=ordered)
 
 
 def _refuse_generator(task: TaskDefinition, what: str) -> None:
@@ -163,6 +162,12 @@ class _Submitting:
             self._elsewhere.check(args, kwargs)
         return Call(self._task, self._instance, args, kwargs)
 
+    def calls(self, items: list[tuple[Any, ...]]) -> list[Call]:
+        """Check a call for each item before the first of them is made."""
+        if self._elsewhere is None and _NO_FUTURES.issuperset(map(type, chain.from_iterable(items))):
+            return [Call(self._task, self._instance, args, _NO_KWARGS) for args in items]
+        return [self.call(args, _NO_KWARGS) for args in items]
+
     def make(self, call: Call) -> Submission:
         """Fix the step key of a call that was checked."""
         scope = self._scope
@@ -173,8 +178,7 @@ class _Submitting:
         if self._may_be_confused:
             refuse_confusion(match)
         needs = self._needs(call) if self._after or self._dependent else None
-        step = SubmittedStep(match, self._function, depends_on_results=needs is not None and bool(needs.results))
-        submission = Submission(self.flow, step, self._context, self._loop, self._group, needs)
+        submission = Submission(self.flow, match, self._function, self._context, self._loop, self._group, needs)
         self.made.append(submission)
         scope.note_submission(call.content, submission)
         return submission

@@ -7,12 +7,11 @@ time share a commit; each body is then executed by whichever thread comes first.
 from __future__ import annotations
 
 import contextlib
-import heapq
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from durable.concurrency.places import Opening, Slots
+from durable.concurrency.places import Opening, Slots, Turns
 from durable.errors import StoreError
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from durable.concurrency.flow import Flow
     from durable.concurrency.places import Group
     from durable.concurrency.submissions import Submission
-
-_Entry = tuple[float, int, "Submission"]  # the largest priority first, then the order of submission
 
 _THREADS = 32  # at most, where @workflow(max_workers=...) does not say
 
@@ -43,8 +40,8 @@ class Workers:
         self._work = threading.Condition(lock)
         self._slots = Slots(limit or _THREADS)
         self._task_slots = self._slots if limit else Slots(float("inf"))
-        self._ready: list[_Entry] = []
-        self._ready_tasks: list[_Entry] = []
+        self._ready = Turns()
+        self._ready_tasks = Turns()
         self._begun: deque[Submission] = deque()
         self._idle = 0
         self._is_waking = False  # one thread at a time is on its way, and wakes the next
@@ -60,24 +57,36 @@ class Workers:
     def add(self, submissions: Iterable[Submission], *, goes_on: bool = False) -> None:
         """Have submissions executed when it is their turn; with `goes_on` the calling thread looks itself. Needs the lock."""
         for submission in submissions:
-            entry = -submission.step.task.priority, submission.order, submission
             group = submission.group
             if group is None:
-                self._push(entry)
+                self._ready_beside(submission).add(submission)
             else:
-                heapq.heappush(group.waiting, entry)
-                if group.places:
-                    self._fill(group)
+                group.waiting.add(submission)
+                self._fill(group)
         self._wake(thread=not goes_on)
+
+    def add_all(self, submissions: Sequence[Submission]) -> None:
+        """Do what `add` does for calls of one task that were submitted one after the other. Needs the lock."""
+        group = submissions[0].group
+        if group is None:
+            self._ready_beside(submissions[0]).add_all(submissions)
+        else:
+            group.waiting.add_all(submissions)
+            self._fill(group)
+        self._wake()
 
     def release(self, submission: Submission, *, goes_on: bool = False) -> None:
         """Take back the slot of one that has ended, and pass on its place in its map. Needs the lock."""
         if submission.has_slot:
             submission.has_slot = False
-            (self._slots if submission.loop is None else self._task_slots).release()
+            slots = self._slots if submission.loop is None else self._task_slots
+            if slots.returning:
+                slots.release()
+            else:
+                slots.free += 1
         if submission.place is not None:
             self._leave(submission)
-        if self._ready_tasks or (self._ready and not goes_on):
+        if not goes_on or self._ready_tasks:
             self._wake(thread=not goes_on)
 
     def widen(self, group: Group, places: float) -> None:
@@ -87,15 +96,14 @@ class Workers:
         self._wake()
 
     def _fill(self, group: Group) -> None:
-        while group.places and group.waiting:
-            entry = heapq.heappop(group.waiting)
-            if not entry[2].is_taken:
+        while group.places and (submission := group.waiting.next()) is not None:
+            if not submission.is_taken:
                 group.places -= 1
-                entry[2].place = group
+                submission.place = group
                 if group.around is None:
-                    self._push(entry)
+                    self._ready_beside(submission).add(submission)
                 else:
-                    heapq.heappush(group.around.waiting, entry)
+                    group.around.waiting.add(submission)
                     self._fill(group.around)
 
     def _leave(self, submission: Submission) -> None:
@@ -107,8 +115,8 @@ class Workers:
             self._fill(group)
             group = group.around if group is not last else None
 
-    def _push(self, entry: _Entry) -> None:
-        heapq.heappush(self._ready if entry[2].loop is None else self._ready_tasks, entry)
+    def _ready_beside(self, submission: Submission) -> Turns:
+        return self._ready if submission.loop is None else self._ready_tasks
 
     def _wake(self, *, thread: bool = True) -> None:
         """Let somebody look at what is ready; the lock is held."""
@@ -125,7 +133,7 @@ class Workers:
                 name = f"durable-{self._flow.execution.id}"
                 threading.Thread(target=self._execute_in_thread, name=name, daemon=True).start()
         if self._ready_tasks and self._task_slots.free > 0:
-            for loop in {submission.loop for _, _, submission in self._ready_tasks} - self._loops:
+            for loop in {submission.loop for submission in self._ready_tasks} - self._loops:
                 assert loop is not None
                 self._loops.add(loop)
                 try:
@@ -171,10 +179,9 @@ class Workers:
                     self._work.wait()
                     self._is_waking = False
 
-    def _take(self, ready: list[_Entry], slots: Slots) -> list[Submission]:
+    def _take(self, ready: Turns, slots: Slots) -> list[Submission]:
         taken: list[Submission] = []
-        while ready and len(taken) < slots.free:
-            submission = heapq.heappop(ready)[2]
+        while len(taken) < slots.free and (submission := ready.next()) is not None:
             if not submission.is_taken:
                 submission.is_taken = submission.has_slot = True
                 taken.append(submission)

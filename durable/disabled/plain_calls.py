@@ -136,8 +136,8 @@ def map_plain(
 ) -> MapResults[Any]:
     """Submit a call for each item; only asyncio tasks are executed at the same time."""
     limit = asyncio.Semaphore(concurrency) if concurrency is not None else None
-    futures = [TaskFuture[Any](_submit(task, function, instance, args, {}, limit)) for args in calls]
-    return MapResults(futures, ordered=ordered)
+    submissions = [_submit(task, function, instance, args, {}, limit) for args in calls]
+    return MapResults(submissions, ordered=ordered)
 
 
 def _submit(
