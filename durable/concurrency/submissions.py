@@ -339,10 +339,17 @@ class Submission:
             raise self.error
 
     def _go_on(self, answer: Any, error: BaseException | None) -> None:
-        assert self.life is not None
+        life = self.life
+        assert life is not None
         self.is_ending = True
         try:
-            self.effect = effect = self.life.send(answer) if error is None else self.life.throw(carried(error))
+            if error is not None:
+                self.effect = effect = life.throw(carried(error))
+            elif isinstance(life, PlainLife) and life.ends_with(answer):
+                self.end(answer, None)
+                return
+            else:
+                self.effect = effect = life.send(answer)
         except StopIteration as end:
             self.end(end.value, None)
         except BaseException as raised:
@@ -353,8 +360,8 @@ class Submission:
     def end(self, value: Any, error: BaseException | None) -> None:
         """Note the outcome; `Flow.settle` makes it known."""
         self.value, self.error = value, error
-        life, step = self.life, self._step
-        written = life if isinstance(life, PlainLife) else step.attempts if step is not None else None
+        step = self._step
+        written: Any = self.life if step is None else step.attempts  # without a step there is a plain life, or none yet
         self.life = self.effect = self._step = None  # of thousands, what was written last would be held
         self.was_written = written is not None
         record = self.match.record if written is None else written.record

@@ -121,7 +121,11 @@ class PlainLife(PlainStep, Effect):
 
     def act(self) -> Any:
         """Execute the body as soon as the intent is on disk."""
-        flush(self.execution, self.ticket)
+        execution = self.execution
+        if execution.journal.durable < self.ticket:
+            flush(execution, self.ticket)
+        else:  # with those of others that begin at the same time
+            execution.check()
         with self._open():
             return self._function(*self.call.args, **self.call.kwargs)
 
@@ -140,18 +144,24 @@ class PlainLife(PlainStep, Effect):
         """Record the result; raises StopIteration with it, or gives what to wait for next."""
         if self._rest is not None:
             return self._rest.send(value)
-        execution, body = self.execution, self._body
-        if body is None:
+        if self._body is None:
             return next(self)
-        has_submitted = execution.flow is not None and body in execution.flow.submitted
-        is_awaited = self._flags & CERTAIN and self.task.is_async
-        if has_submitted or is_awaited or execution.state is not None or execution.ledger is not None:
-            return self._take_over(Made(body, self._begun, value))
+        if self.ends_with(value):
+            raise StopIteration(value)
+        return self._take_over(Made(self._body, self._begun, value))
+
+    def ends_with(self, value: Any) -> bool:
+        """Record the result of the body, unless something else has to be waited for: then `send` takes it."""
+        execution, flow = self.execution, self.execution.flow
+        if self._rest is not None or (flow is not None and self._body in flow.submitted):
+            return False
+        if execution.state is not None or execution.ledger is not None or (self._flags & CERTAIN and self.task.is_async):
+            return False
         try:
-            result = self._finish(value)
+            self._finish(value)
         finally:
             self._end()
-        raise StopIteration(result)
+        return True
 
     def throw(self, error: BaseException) -> Effect:
         """Record the failure, or that the intent was given up; raises it, or gives what to wait for next."""
