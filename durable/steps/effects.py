@@ -103,10 +103,14 @@ def drive(life: Life) -> Any:
     raise stop
 
 
-async def drive_async(life: Life) -> Any:
-    """Perform the effects of a life one after the other, awaiting; see `drive`."""
+async def drive_async(life: Life, answer: Any = None, raised: BaseException | None = None) -> Any:
+    """Perform the effects of a life one after the other, awaiting; see `drive`.
+
+    Of a life that has begun, `answer` is what its last effect gave, or `raised` the exception that left that.
+    """
     go_on: Callable[[Any], Effect] = life.send
-    answer: Any = None
+    if raised is not None:
+        go_on, answer, raised = life.throw, raised, None
     while True:
         try:
             while True:

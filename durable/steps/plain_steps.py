@@ -186,4 +186,15 @@ class PlainLife(PlainStep, Effect):
 
 async def live_plainly(match: Match, function: Callable[..., Any]) -> Any:
     """Execute an async plain step; its number is drawn when it is awaited."""
-    return await drive_async(PlainLife(match, function))
+    life = PlainLife(match, function)
+    try:
+        answer = await next(life).act_async()
+        if life.ends_with(answer):
+            return answer
+    except BaseException as error:
+        if life.gi_frame is None:
+            raise
+        rest = drive_async(life, raised=error)
+    else:
+        rest = drive_async(life, answer)
+    return await rest
