@@ -298,6 +298,10 @@ def _batch(entries: list[_Entry]) -> Batch:
         (_, fence, first, _), (_, other, last, _) = entries[0], entries[-1]
         if fence is other and isinstance(first, StepRecord) and isinstance(last, StepRecord):
             return Batch((), (first, last) if first.seq != last.seq else (last,), (), fence.alone)
+    fence = entries[0][1]
+    records = [record for _, other, record, _ in entries if other is fence and isinstance(record, StepRecord)]
+    if len(records) == len(entries):  # steps of one run, of which the last record of each counts
+        return Batch((), tuple({record.seq: record for record in records}.values()), (), fence.alone)
     steps: dict[tuple[str, int], StepRecord] = {}
     created: dict[str, RunRecord] = {}
     ended: dict[str, RunRecord] = {}
