@@ -104,12 +104,12 @@ class Call:
 
     def _encode(self, passed_over: type[Exception] | tuple[()]) -> bytes:
         """Encode the arguments that count; those whose encoding raises what is passed over do not."""
-        self.immutable = True
-        self.arguments: list[tuple[str, bytes, object]] = []
+        arguments: list[tuple[str, bytes, object]] = []
         framed: list[bytes] = []
+        immutable = True
         if self.instance is not None:
             data = encode_self(self.instance)
-            self.arguments.append((_SELF, data, self.instance))
+            arguments.append((_SELF, data, self.instance))
             framed += (b"4:self=", b"%d:" % len(data), data)
         for (name, prefix, default), value in zip(self._binding.parameters, self._bound):  # noqa: B905 -- as many by construction
             if prefix is None:
@@ -118,14 +118,15 @@ class Call:
             if scalar is not None:
                 data = scalar(value)
             else:
-                self.immutable = False
+                immutable = False
                 try:
                     data = encode_argument(self.task.label, name, value)
                 except passed_over:
                     continue
             if data != default:
-                self.arguments.append((name, data, value))
+                arguments.append((name, data, value))
                 framed += (prefix, _LENGTHS.get(len(data)) or b"%d:" % len(data), data)
+        self.arguments, self.immutable = arguments, immutable
         return b"".join(framed)
 
     def _make_key(self) -> tuple[str, bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from itertools import islice
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from durable.records import StepQuery, StepRecord, StepStatus
@@ -26,8 +26,10 @@ _Where = tuple[str, str]  # container and branch
 _Place = tuple[str, str, bytes, int]  # container, branch, content and occurrence
 _PAGE = 1000
 _WINDOW = 2  # pages of unused records in memory beyond which a miss is looked up in the store
-_SEQ = attrgetter("seq")
-_place: Callable[[StepRecord], _Place] = attrgetter("container", "branch", "content", "occurrence")  # no call in Python
+_SEQ = itemgetter(StepRecord._fields.index("seq"))
+_place: Callable[[StepRecord], _Place] = itemgetter(  # neither a call in Python nor of the descriptors of a named tuple
+    *map(StepRecord._fields.index, ("container", "branch", "content", "occurrence"))
+)
 
 
 class StepHistory:
@@ -43,7 +45,7 @@ class StepHistory:
         self._complete = store is None or last <= parent
         self._index: dict[_Place, StepRecord] = {}
         self._by_content: dict[tuple[str, bytes], dict[_Place, StepRecord]] | None = None
-        self._order: deque[tuple[int, _Place]] = deque()
+        self._order: deque[tuple[int, _Place]] | None = None
         self._used_ahead: set[int] = set()
         self._read = 0
         self._moved: set[_Place] = set()
@@ -74,15 +76,10 @@ class StepHistory:
         """Use the record of exactly this scope, content and occurrence."""
         place = (scope.container, scope.branch, content, occurrence)
         record = self._index.pop(place, None)
-        while record is None and not self._complete and len(self._index) < _WINDOW * self._page:
-            self._load_page()
-            record = self._index.pop(place, None)
-        if record is not None:
-            if self._by_content is not None:
-                self._forget_content(place)
-        elif not self._complete:
-            query = StepQuery(parent=self.parent, content=content, scope=(scope.container, scope.branch))
-            record = self._take_ahead(query, lambda found: found.occurrence == occurrence)
+        if record is None:
+            return None if self._complete else self._take_later(place)
+        if self._by_content is not None:
+            self._forget_content(place)
         return record
 
     def take_elsewhere(self, scope: Scope, content: bytes) -> StepRecord | None:
@@ -164,15 +161,14 @@ class StepHistory:
 
     def first_unused(self) -> int | None:
         """Give the number of the oldest recorded call that is awaited: not made yet by this execution."""
-        self._trim()
-        while not self._order and not self._complete and not self._index and self._loaded >= self._not_awaited:
+        order = self._trimmed_order()
+        while not order and not self._complete and not self._index and self._loaded >= self._not_awaited:
             self._load_page()
-        return self._order[0][0] if self._order else None
+        return order[0][0] if order else None
 
     def stop_awaiting(self, seq: int) -> None:
         """Give up waiting for recorded calls up to this number; they stay usable."""
         self._not_awaited = max(self._not_awaited, seq)
-        self._trim()
 
     def extent(self) -> tuple[int, list[int], list[int]]:
         """Tell up to which number records were read, which of those were not used, and which of those beyond were."""
@@ -182,7 +178,6 @@ class StepHistory:
 
     def _load_page(self) -> None:
         assert self._store is not None
-        self._trim()
         query = StepQuery(after=self._loaded, limit=self._page, parent=self.parent, lean=True)
         page = self._store.steps(self._run_id, query)
         if not page or page[-1].seq > self._last:
@@ -197,10 +192,25 @@ class StepHistory:
         places = list(map(_place, page))
         self._read += len(page)
         self._index.update(zip(places, page, strict=True))
-        self._order.extend(zip(map(_SEQ, page), places, strict=True))
+        if self._order is not None:
+            self._trimmed_order().extend(zip(map(_SEQ, page), places, strict=True))
         if self._by_content is not None:
             for record in page:
                 self._add_content(record)
+
+    def _take_later(self, place: _Place) -> StepRecord | None:
+        """Use a record that is not loaded, with the pages up to it unless they are too many."""
+        while not self._complete and len(self._index) < _WINDOW * self._page:
+            self._load_page()
+            if place in self._index:
+                record = self._index[place]
+                self._drop(place)
+                return record
+        if self._complete:
+            return None
+        container, branch, content, occurrence = place
+        query = StepQuery(parent=self.parent, content=content, scope=(container, branch))
+        return self._take_ahead(query, lambda found: found.occurrence == occurrence)
 
     def _add(self, record: StepRecord) -> None:
         self._index[_place(record)] = record
@@ -253,9 +263,14 @@ class StepHistory:
                 self._add_content(record)
         return self._by_content
 
-    def _trim(self) -> None:
-        order, index = self._order, self._index
+    def _trimmed_order(self) -> deque[tuple[int, _Place]]:
+        """Give numbers and places of what is loaded, without a beginning that is not awaited; kept once it was asked for."""
+        index = self._index
+        if self._order is None:
+            self._order = deque(sorted((record.seq, place) for place, record in index.items()))
+        order = self._order
         if not index:
             order.clear()
         while order and (order[0][1] not in index or order[0][0] <= self._not_awaited):
             order.popleft()
+        return order

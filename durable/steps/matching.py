@@ -32,12 +32,12 @@ class Match:
         self.call = call
         self.task = task
         self.frame = frame
-        self.execution = frame.body.execution
+        self.execution = execution = frame.body.execution
         self.scope = scope = frame.scope
-        with self.execution.lock:
-            self.occurrence = scope.next_occurrence(call.content)
-            history = scope.history
-            self.record = history.take(scope, call.content, self.occurrence) if history is not NOTHING else None
+        content, history = call.content, scope.history
+        with execution.lock:
+            self.occurrence = occurrence = scope.next_occurrence(content)
+            self.record = history.take(scope, content, occurrence) if history is not NOTHING else None
 
     @property
     def is_idempotent(self) -> bool:

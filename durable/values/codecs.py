@@ -10,6 +10,7 @@ import json
 import pickle
 import types
 from functools import cache, partial
+from json.scanner import make_scanner
 from operator import attrgetter
 from threading import local
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def _make_json_encoder() -> Callable[[object], str]:
 
 
 _to_json = _make_json_encoder()
-_from_json = json.JSONDecoder().raw_decode
+_from_json = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # typeshed takes the scanner for its argument
 
 
 def _encode_json(value: Any) -> bytes | None:
@@ -96,7 +97,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _decode_json(body: bytes | memoryview) -> object:
-    return _from_json(str(body, "utf-8"))[0]
+    return _from_json(str(body, "utf-8"), 0)[0]
 
 
 _CREDENTIALS = frozenset(

@@ -83,7 +83,7 @@ class Serializer:
         """Whether `encode` would take the value."""
         return any(takes(encode, value) for _, encode in self._encoders)
 
-    def decode(self, data: bytes, *, run: str, step: str) -> object:
+    def decode(self, data: bytes, run: str, step: str) -> object:
         """The value; `CorruptRecordError` if it is not what was written for this step, or not readable here."""
         header, body = self._opened(data, run, step)
         decode = self._decoders.get(header)
@@ -231,13 +231,13 @@ def _mac(key: bytes, header: bytes, body: bytes | memoryview, run: str, step: st
 
 
 def _checksum(header: bytes, body: bytes | memoryview, run: str, step: str) -> bytes:
-    framed = f"{len(step)}:{step}".encode("utf-8", "surrogatepass")
-    return b"%08x" % crc32(body, crc32(framed, _run_checksum(header, run)))
+    begun = _begun_checksum(header, run, len(step))
+    return b"%08x" % crc32(body, crc32(step.encode("utf-8", "surrogatepass"), begun))
 
 
-@lru_cache(maxsize=64)
-def _run_checksum(header: bytes, run: str) -> int:
-    return crc32(_context(header, run, ""))
+@lru_cache(maxsize=1024)
+def _begun_checksum(header: bytes, run: str, step_length: int) -> int:
+    return crc32(b"%d:" % step_length, crc32(_context(header, run, "")))
 
 
 def _context(header: bytes, run: str, step: str) -> bytes:

@@ -193,9 +193,11 @@ def test_an_early_new_call_does_not_load_a_long_history(tmp_path: Path) -> None:
         assert not history.is_occupied(scope, _content(f"new {n}"), 1)
     assert store.rows <= 300
     most = 0
+    assert history.first_unused() == 1
     for n in range(1, 20_001):
         _replay(history, scope, [n])
         assert history._by_content is not None
+        assert history._order is not None
         most = max(most, len(history._index), len(history._by_content), len(history._order))
     assert most <= 300
     assert store.rows <= 20_300
