@@ -101,10 +101,14 @@ def _keys(steps: list[StepRecord]) -> dict[int, str]:
 
 
 def _below(session: Session, run: RunRecord, steps: list[StepRecord]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the runs that steps are as far as another store needs them: to go on with them, or to undo them."""
+    """Give the runs that steps are as far as another store needs them: to go on with them, or to undo them.
+
+    Called again is also one that succeeded, if its caller was killed before its step said so.
+    """
+    finished = {step.key for step in steps if step.status == StepStatus.SUCCEEDED}
     for key, child in runs_by_step(session.store, run.id).items():
         is_derived = child.lineage == _derived(child.lineage, run.id, steps, key or "")
-        if child.status == RunStatus.SUCCEEDED:
+        if child.status == RunStatus.SUCCEEDED and key in finished:
             found = to_be_undone(session.store, child) if is_derived else None
         else:
             found = copyable(list(all_steps(session.store, child.id)))

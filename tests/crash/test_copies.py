@@ -198,6 +198,39 @@ def test_a_payment_in_doubt_is_in_doubt_elsewhere(scene: Scene) -> None:
     assert target.start(_try_order, snapshot).value == (key, [])
 
 
+@workflow
+def paid_for(name: str) -> list[Any]:
+    return [*pay(name)]
+
+
+@workflow(run_id="paying")
+def pays_in_a_child(name: str) -> list[Any]:
+    return [*paid_for(name), "done"]
+
+
+def _pay_in_a_child(name: str, commit: int) -> list[Any]:
+    _killing("after", commit)
+    return pays_in_a_child(name)
+
+
+def _go_on_elsewhere(snapshot: str) -> list[Any]:
+    return pays_in_a_child.with_options(snapshot=json.loads(snapshot), trust_snapshot=True)("a")
+
+
+def test_what_a_called_run_had_finished_is_not_executed_elsewhere(scene: Scene) -> None:
+    """Killed at any commit, also when a workflow that was called has succeeded and its caller does not know: hydrated, the
+    run pays once, or says that nobody knows whether it did."""
+    for commit in count(1):
+        source, target = scene.beside(f"{commit}"), scene.beside(f"{commit}-elsewhere")
+        if source.risk(_pay_in_a_child, "a", commit) != KILLED:
+            break
+        snapshot = source.start(_take).value
+        target.write_ledger(source.ledger)
+        outcome = target.start(_go_on_elsewhere, snapshot)
+        assert outcome.error == "StepInDoubtError" or (outcome.value, len(target.ledger)) == (["a", 5, "done"], 1)
+    assert commit > 4
+
+
 @task
 def pages(count: int) -> Iterator[int]:
     did("pages")
