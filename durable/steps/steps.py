@@ -5,6 +5,7 @@ What is decided lies in `verdicts`; here each verdict is carried out, and a doub
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from durable.costs.ledgers import ledger_of
@@ -15,6 +16,7 @@ from durable.identity.step_keys import idempotency_key
 from durable.records import StepFlag, StepQuery
 from durable.runs.execution import NOTHING, warn_once
 from durable.runs.states import state_of
+from durable.step_pages import all_steps
 from durable.steps.attempts import Attempts
 from durable.steps.details import Details
 from durable.steps.doubts import (
@@ -30,7 +32,15 @@ from durable.steps.effects import Arrival, CancelledAgain, Invoke, carried
 from durable.steps.key_windows import is_forgotten
 from durable.steps.replaying import recorded_changes, replay, replay_failure, warn_of_new_code
 from durable.steps.result_cache import MISS, look_up
-from durable.steps.verdicts import Verdict, decide, interruptions, is_crash_loop, is_undone
+from durable.steps.verdicts import (
+    Verdict,
+    decide,
+    interruptions,
+    is_crash_loop,
+    is_undone,
+    places_around,
+    shows_going_on,
+)
 from durable.telling.notices import shell_command
 from durable.telling.observers import observers
 from durable.undoing.undoables import note_replayed
@@ -129,7 +139,7 @@ class Step:
             case Verdict.REPLAY_FAILURE:
                 raise carried(replay_failure(execution, record))
             case Verdict.AWAIT_CANCELLATION:
-                yield CancelledAgain(replay_failure(execution, record), self._remind_of_waiting)
+                yield from self._wait_to_be_cancelled(record)
             case Verdict.CODE_CHANGED:
                 raise execution.stop(self._code_changed(record))
             case Verdict.CRASH_LOOP:
@@ -144,16 +154,24 @@ class Step:
         return Verdict.TRY_AGAIN if may_be_repeated else Verdict.DOUBT
 
     def _went_on_after(self, record: StepRecord) -> bool:
-        """Whether code that may have handled a cancellation made a call after it: where it was, or in a branch around it."""
-        branch: str = record.branch
-        while True:
-            query = StepQuery(after=record.done or 0, limit=1, scope=(record.container, branch))
-            after = self.execution.journal.store.steps(self.execution.id, query)
-            if after and after[0].seq <= self.execution.past.last_event:
+        """Whether code that may have handled a cancellation made a call after it."""
+        execution = self.execution
+        for place in places_around(record):
+            query = StepQuery(after=record.done or 0, scope=place)
+            later = all_steps(execution.journal.store, execution.id, query)
+            recorded = takewhile(execution.history.is_earlier, later)
+            if any(shows_going_on(step, record) for step in recorded):
                 return True
-            if not branch:
-                return False
-            branch = branch.rpartition("/")[0]
+        return False
+
+    def _wait_to_be_cancelled(self, record: StepRecord) -> Generator[Effect, Any, None]:
+        """Raise what was recorded once the call is cancelled again, and note that it was."""
+        execution = self.execution
+        try:
+            yield CancelledAgain(replay_failure(execution, record), self._remind_of_waiting)
+        finally:
+            if execution.stopped is None and not execution.ended:
+                execution.append(record._replace(epoch=execution.run.epoch))
 
     def _replay(self, record: StepRecord) -> Any:
         if record.flags & StepFlag.STATE:

@@ -14,7 +14,7 @@ from durable.records import StepFlag, StepStatus
 from durable.steps.details import Details
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from durable.options import OnCodeChange, OnDrift
     from durable.records import RunRecord, StepRecord
@@ -128,6 +128,23 @@ def is_tried_again(record: StepRecord, past: Past) -> bool:
     if record.status == StepStatus.CANCELLED:
         return record.done is None or past.last_call < record.done
     return past.crashed and past.is_last(record)
+
+
+def places_around(record: StepRecord) -> Iterator[tuple[str, str]]:
+    """Name where code may have handled the cancellation of a step: where it was called, and in the branches around that."""
+    branch = record.branch
+    yield record.container, branch
+    while branch:
+        branch = branch.rpartition("/")[0]
+        yield record.container, branch
+
+
+def shows_going_on(later: StepRecord, cancelled: StepRecord) -> bool:
+    """Whether a call in such a place shows that the run went on after a cancellation, and did not end by it.
+
+    An execution that cancels the step again writes it again. So what was written in a later one only says nothing.
+    """
+    return later.seq > (cancelled.done or 0) and later.epoch <= cancelled.epoch
 
 
 def interruptions(record: StepRecord, past: Past) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from itertools import chain, takewhile
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from durable.declarations import registry
@@ -13,7 +15,16 @@ from durable.runs import sessions
 from durable.steps.details import Details
 from durable.steps.doubts import resolve_command
 from durable.steps.key_windows import is_forgotten
-from durable.steps.verdicts import INTERRUPTIONS_ALLOWED, Past, Verdict, decide, is_undone, succeeded_at
+from durable.steps.verdicts import (
+    INTERRUPTIONS_ALLOWED,
+    Past,
+    Verdict,
+    decide,
+    is_undone,
+    places_around,
+    shows_going_on,
+    succeeded_at,
+)
 from durable.telling.notices import NOTEBOOK, shell_command
 
 if TYPE_CHECKING:
@@ -128,6 +139,8 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
     retry = _with_causes(set(outcome.get("retry", ())), steps)
     if run.workflow == NOTEBOOK:  # which no failure of a call ends: each is tried again when it is made again
         retry |= {each.seq for each in steps if each.status in _ENDED_BADLY and not each.parent}
+    if cancelled := [each for each in steps if each.status == StepStatus.CANCELLED]:
+        retry |= _ended_by(cancelled, steps)
     return Past(
         retry=retry,
         crashed=run.status in UNFINISHED,
@@ -136,6 +149,19 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
         last_event=max(last_call, last_done),
         succeeded_at=succeeded_at(run),
     )
+
+
+def _ended_by(cancelled: list[StepRecord], steps: list[StepRecord]) -> set[int]:
+    """Give the cancelled steps after which nothing went on where they were called: the next execution tries them again."""
+    places: dict[tuple[str, str], list[StepRecord]] = {}
+    for each in sorted(steps, key=attrgetter("seq"), reverse=True):
+        places.setdefault((each.container, each.branch), []).append(each)
+
+    def went_on(step: StepRecord) -> bool:
+        found = (takewhile(lambda each: each.seq > (step.done or 0), places.get(at, ())) for at in places_around(step))
+        return any(shows_going_on(later, step) for later in chain.from_iterable(found))
+
+    return {step.seq for step in cancelled if not went_on(step)}
 
 
 def is_left_in_doubt(step: StepRecord, past: Past) -> bool:

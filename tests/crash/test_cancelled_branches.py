@@ -132,5 +132,50 @@ def test_a_cancellation_that_was_handled_is_waited_for_again(scene: Scene) -> No
     assert scene.start(_status).value == "succeeded"
 
 
+def test_what_took_the_place_of_the_cancelled_is_executed_again(scene: Scene) -> None:
+    """Killed in the payment that took the place of one that ran out of time, and failed after the next try of that: the first
+    payment is still waited for, and not made."""
+    scene.write_ledger([])
+    scene.kill("fallback b", falling_back, FAIL="1")
+    assert scene.start(falling_back, FAIL="1").error == "ConnectionError"
+    assert scene.start(falling_back).value == "b"
+    assert scene.ledger == ["load a", "fallback b", "fallback b", "noted"]
+
+
 def _status() -> str:
     return durable.get_run("fallback").status
+
+
+@task
+def look(name: str) -> None:
+    did(f"look {name}")
+    if "FAIL" in os.environ:
+        raise ConnectionError(name)
+    saved(f"looked {name}")
+
+
+@workflow(run_id="going on")
+async def going_on() -> str:
+    loaded = asyncio.create_task(load("a"))
+    if "FAIL" in os.environ:
+        await _until("load a")
+    look("x")
+    look("y")
+    return await loaded
+
+
+def _going_on() -> str:
+    return asyncio.run(going_on())
+
+
+
+
+def test_calls_of_later_executions_say_nothing_about_a_cancellation(scene: Scene) -> None:
+    """A step is cancelled because its run fails, the next execution makes new calls and is killed before it comes to that
+    step: the third one executes it, and does not wait for another cancellation."""
+    scene.write_ledger([])
+    assert scene.start(_going_on, FAIL="1").error == "ConnectionError"
+    scene.kill("looked y", _going_on)
+    assert "tried again" in scene.cli("explain", "going on", "load").stdout
+    assert scene.start(_going_on).value == "a"
+    assert scene.ledger == ["load a", "look x", "look x", "look y", "look y", "load a"]
