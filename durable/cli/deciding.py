@@ -35,7 +35,7 @@ def resolve(
         except ValueError as error:
             raise typer.BadParameter(f"--happened takes JSON, such as '\"text\"', 12 or null: {error}") from None
     run = find_run(run_id)
-    record = find_step(run, step)
+    record = find_step(run, step, to_decide=True)
     with usage():
         run.resolve(f"#{record.seq}", outcome)
     decided = "will be executed" if outcome is did_not_happen else "counts as succeeded"

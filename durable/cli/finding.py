@@ -31,7 +31,7 @@ def find_run(run_id: str) -> Run:
         return get_run(run_id)
 
 
-def find_step(run: Run, step: str) -> StepRecord:
-    """Find a step of a run by its key, a unique beginning of it, or `#number`."""
+def find_step(run: Run, step: str, *, to_decide: bool = False) -> StepRecord:
+    """Find a step of a run by its key, a unique beginning of it (`to_decide`: of one in doubt), or `#number`."""
     with usage():
-        return run.find_step(step)
+        return run.find_step(step, to_decide=to_decide)

@@ -262,12 +262,12 @@ class Run(RecordedRun):
     def resolve(self, step: str, outcome: Happened | DidNotHappen) -> None:
         """Decide a step in doubt: `durable.happened(value)` or `durable.did_not_happen`.
 
-        `step` is a step key, a unique beginning of one, or `#number`. Takes steps in doubt, steps that were interrupted too
-        often, failed ones, and such whose value is unavailable. Raises `NotFoundError` for an unknown or ambiguous step,
-        `ConfigurationError` for one that needs no decision and for a value that cannot be stored, and
-        `RunInProgressError` while the run executes.
+        `step` is a step key, a beginning of one (of those that begin so the one in doubt is meant), or `#number`. Takes steps
+        in doubt, steps that were interrupted too often, failed ones, and such whose value is unavailable. Raises
+        `NotFoundError` for an unknown or ambiguous step, `ConfigurationError` for one that needs no decision and for a value
+        that cannot be stored, and `RunInProgressError` while the run executes.
         """
-        found = self.find_step(step)
+        found = self.find_step(step, to_decide=True)
         if found.status == StepStatus.SUCCEEDED and not found.flags & StepFlag.VALUE_UNAVAILABLE:
             raise ConfigurationError(f"Step {found.key!r} of run {self.id} succeeded; there is nothing to decide.")
         now = sessions.clock()
@@ -293,8 +293,8 @@ class Run(RecordedRun):
         changed = changed._replace(flags=flags, done=tick, ended_at=now, interruptions=0, details=details)
         self._change(lambda run: run, (changed,))
 
-    def find_step(self, step: str) -> StepRecord:
-        """Find a step by its key, a unique beginning of it, or `#number`; raises `NotFoundError`."""
+    def find_step(self, step: str, *, to_decide: bool = False) -> StepRecord:
+        """Find a step by its key, a unique beginning of it (`to_decide`: of one in doubt), or `#number`; or `NotFoundError`."""
         records = list(self.step_records())
         exact = [record for record in records if step in (record.key, f"#{record.seq}")]
         found = exact or [record for record in records if step and record.key.startswith(step)]
@@ -307,6 +307,8 @@ class Run(RecordedRun):
         if len(found) > 1:
             doubtful = [view.number for view in self.steps if view.in_doubt]
             found.sort(key=lambda record: record.seq not in doubtful)  # what most likely is meant is named first
+            if to_decide and [each.seq in doubtful for each in found[:2]] == [True, False]:
+                return found[0]
             shown = ", ".join(f"#{each.seq} {each.key}{' (in doubt)' * (each.seq in doubtful)}" for each in found[:5])
             raise NotFoundError(f"Step {step!r} of run {self.id} is ambiguous: {shown}. Name one by its #number.")
         return found[0]

@@ -220,6 +220,14 @@ def test_an_ambiguous_step_names_the_one_in_doubt(scene: Scene) -> None:
     assert outcome.error == "NotFoundError"
     assert "pay:" in outcome.message.partition("(in doubt)")[0]
     assert outcome.message.index("(in doubt)") < outcome.message.index(", #")
+    assert scene.start(decide_any_payment).error == ""
+    assert scene.start(payments_in_order, ORDER="abcdefgh").value[-1] == "decided"
+    assert scene.start(decide_any_payment).error == "NotFoundError"
+
+
+def decide_any_payment() -> None:
+    """Decide the payment in doubt, which is meant where it is the only one."""
+    durable.list_runs()[0].resolve("pay", durable.happened("decided"))
 
 
 def name_any_payment() -> None:
