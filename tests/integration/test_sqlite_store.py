@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from durable import CorruptRecordError, StoreFailedError
 from durable.records import Batch, RunFilter, StepQuery
@@ -180,4 +182,34 @@ def test_the_log_stays_short(tmp_path: Path, steps: int, size: int) -> None:
         [present] = alone.execute("SELECT count(*) FROM steps").fetchone()
         [counted] = alone.execute("SELECT steps FROM kept").fetchone()
     assert 100 < present == counted
+    store.close()
+
+
+@given(
+    place=st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=9)] * 2),
+    content=st.binary(min_size=16, max_size=16),
+    numbers=st.tuples(*[st.integers(0, 2**32 - 1)] * 4),
+)
+@settings(max_examples=50)
+def test_what_was_written_is_whole(
+    tmp_path_factory: pytest.TempPathFactory, place: tuple[str, str], content: bytes, numbers: tuple[int, ...]
+) -> None:
+    """Whatever a step is called and counts, its record is not taken for a damaged one when the run is claimed."""
+    store = open_store(tmp_path_factory.mktemp("store") / "durable.db")
+    parent, occurrence, flags, done = numbers
+    step = make_step(
+        2**32 - 1,
+        content=content,
+        parent=parent,
+        container=place[0],
+        branch=place[1],
+        occurrence=occurrence,
+        flags=flags,
+        done=done or None,
+    )
+    _record(store, _begun(store), step, make_step(7))
+    assert store.steps("run", StepQuery()) == [make_step(7), step]
+    claim = store.claim("run", host="here", pid=7, now=2000.0)
+    assert claim is not None
+    assert claim.history.steps == 2
     store.close()
