@@ -13,6 +13,7 @@ import pytest
 import durable
 from durable import task, workflow
 from durable.runs import sessions
+from durable.stores.sql import connections
 from tests.crash.effects import did
 from tests.crash.faults import inject
 from tests.crash.orders import COUNT, check_once, note, orders, orders_until_paid, pay, recorded, settle
@@ -31,8 +32,8 @@ _ENOUGH_MISSES = 3  # SQLite swallows some failures; after so many in a row the 
 _FAILURES = ["fdatasync:error=EIO", "pwrite64:error=EIO", "pwrite64:error=ENOSPC"]
 
 
-def _fail(rule: str, suffix: str = "-wal") -> None:
-    inject(rule, on=[Path(os.environ["DURABLE_DB"] + suffix)])
+def _fail(rule: str, *suffixes: str) -> None:
+    inject(rule, on=[Path(os.environ["DURABLE_DB"] + suffix) for suffix in suffixes or ("-wal",)])
 
 
 def orders_under(rule: str) -> list[str]:
@@ -89,6 +90,31 @@ def test_killed_while_closing(scene: Scene, call: str) -> None:
         ledger = scene.ledger
         check_once(scene, scene.start(settle))
         assert scene.ledger == ledger
+
+
+def orders_carrying_over(rule: str) -> list[str]:
+    connections.LONG = 3
+    durable.list_runs()
+    _fail(rule, "", "-wal")
+    return orders()
+
+
+def test_killed_while_carrying_over(scene: Scene) -> None:
+    """Killed at the n-th write of log and database, where the log is carried over between steps: as if it were not."""
+    sweep = Sweep(scene, "pwrite64:signal=SIGKILL")
+    for rule in sweep:
+        sweep.note(hit=scene.risk(orders_carrying_over, rule) == KILLED)
+        check_once(scene, scene.start(settle))
+
+
+def test_failing_to_carry_over(scene: Scene) -> None:
+    """Where the log cannot be carried over nothing is lost, and the run goes on once it can."""
+    sweep = Sweep(scene, "fdatasync:error=EIO")
+    for rule in sweep:
+        outcome = scene.start(orders_carrying_over, rule)
+        assert outcome.error in ("StoreFailedError", "StoreUnusableError", "")
+        sweep.note(hit=outcome.error != "")
+        check_once(scene, scene.start(settle))
 
 
 @workflow
