@@ -16,12 +16,13 @@ from durable.stores.sql.statements import step_ids
 if TYPE_CHECKING:
     import sqlite3
 
+_DAMAGED = f"SELECT 1 FROM steps WHERE id BETWEEN ? AND ? AND ({WHOLE}) IS NOT TRUE LIMIT 1"  # noqa: S608 -- our own names
 _HISTORY = (
-    f"SELECT count(*), coalesce(sum({WHOLE}), 0), coalesce(sum(id <= :kept), 0), "  # noqa: S608 -- our own names
-    f"coalesce(sum(task != :items), 0), coalesce(max(id) - :first, 0), coalesce(max(done), 0), "
-    f"coalesce(sum(status = 'succeeded' AND task != :items), 0), "
-    f"coalesce(max(CASE WHEN flags & :always THEN 0 ELSE done END), 0) "
-    f"FROM steps WHERE id BETWEEN :first AND :last"
+    "SELECT coalesce(sum(id <= :kept), 0), coalesce(sum(task != :items), 0), coalesce(max(id) - :first, 0), "
+    "coalesce(max(done), 0), "
+    "coalesce(sum(status = 'succeeded' AND task != :items), 0), "
+    "coalesce(max(CASE WHEN flags & :always THEN 0 ELSE done END), 0) "
+    "FROM steps WHERE id BETWEEN :first AND :last"
 )
 
 
@@ -31,8 +32,8 @@ def whole_history(db: sqlite3.Connection, run_id: str) -> History:
     kept, until = db.execute("SELECT steps, last FROM kept WHERE run = ?", (pk,)).fetchone() or (0, 0)
     first, last = step_ids(pk)
     asked = {"first": first, "last": last, "kept": until, "items": ITEMS, "always": int(StepFlag.ALWAYS)}
-    steps, whole, left, *history = db.execute(_HISTORY, asked).fetchone()
-    if found != run_id or whole != steps or left < kept:
+    left, *history = db.execute(_HISTORY, asked).fetchone()
+    if found != run_id or left < kept or db.execute(_DAMAGED, (first, last)).fetchone():
         raise damaged(run_id)
     return History(*history)
 

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 _PAGE = 4096  # bytes
 
-# the last but one value of a row and the last in SQL, and whether a row has them, and all else in the types that it was
-# written with (in SQLite every text is less than any bytes)
+# what a row repeats, and whether it still says the same both times, in the types that it was written with (in SQLite every
+# text is less than any bytes); most steps stand in no scope and no branch, and to join less is quicker
 TWIN = "CAST(content || status || container || '/' || branch AS BLOB)"
 TALLY = f"(id & {SEQ_MASK}) + 3 * parent + 7 * occurrence + 13 * flags + 31 * coalesce(done, 0)"
-WHOLE = f"twin = {TWIN} AND tally = {TALLY} AND content >= x'' AND status < x'' AND container < x'' AND branch < x''"
+WHOLE = (
+    f"CASE WHEN container = '' AND branch = '' THEN twin = CAST(content || status || '/' AS BLOB) "
+    f"ELSE container < x'' AND branch < x'' AND twin = {TWIN} END "
+    f"AND content >= x'' AND status < x'' AND tally = {TALLY}"
+)
 
 
 def step_row(step: StepRecord, fences: Mapping[str, tuple[int, str]], blobs: Blobs, db: Writer) -> tuple[Any, ...]:
