@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from durable.errors import StoreError, StoreFailedError
 from durable.records import Batch, Received, Request, RunRecord, StepRecord
@@ -48,14 +48,10 @@ class Fence:
         self.on_lost = on_lost
 
 
-class _Waiter(NamedTuple):
-    ticket: int
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[None]
-
-
 # ticket, fence, record, and whether it is a new run; a plain tuple, since every step makes two
 _Entry = tuple[int, Fence, "StepRecord | RunRecord | Received", bool]
+# ticket, and what to set in which loop when it is durable; as above
+_Waiter = tuple[int, "asyncio.AbstractEventLoop", "asyncio.Future[None]"]
 
 
 class Journal:
@@ -123,15 +119,15 @@ class Journal:
         """Give a future that is done when the ticket is durable; one flush per pass of the loop serves all waiters."""
         future = loop.create_future()
         with self._guard:
-            self._waiters.append(_Waiter(ticket, loop, future))
+            self._waiters.append((ticket, loop, future))
         if self.durable >= ticket or self.failure is not None:
             self._tell_waiters()
-        elif not self.is_quick:
-            if self._asleep or self._flusher is None:
-                self._rouse()
         elif id(loop) not in self._scheduled:
-            self._scheduled.add(id(loop))
-            loop.call_soon(self._flush_for, loop)
+            if self.is_quick:
+                self._scheduled.add(id(loop))
+                loop.call_soon(self._flush_for, loop)
+            elif self._asleep or self._flusher is None:
+                self._rouse()
         return future
 
     def _flush_for(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -207,8 +203,9 @@ class Journal:
         with self._guard:
             waiting, self._waiters = self._waiters, []
             for waiter in waiting:
-                if waiter.ticket <= self.durable or self.failure is not None:
-                    done.setdefault(waiter.loop, []).append(waiter.future)
+                ticket, loop, future = waiter
+                if ticket <= self.durable or self.failure is not None:
+                    done.setdefault(loop, []).append(future)
                 else:
                     self._waiters.append(waiter)
         for loop, futures in done.items():
