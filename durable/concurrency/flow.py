@@ -15,7 +15,7 @@ from durable.concurrency.executors import Executors
 from durable.concurrency.submissions import RUNNING
 from durable.concurrency.workers import Workers
 from durable.errors import RunEndedError
-from durable.steps.awaitables import wake
+from durable.steps.awaitables import running_loop, wake
 from durable.telling.progress import Counts
 
 if TYPE_CHECKING:
@@ -240,13 +240,20 @@ class Flow:
     def give_up_below(self, body: Body) -> None:
         """Settle what a body has submitted and has not begun without executing it."""
         with self._lock:
-            left = [each for each in self.submitted.get(body, ()) if not each.is_taken]
+            left = [each for each in self.submitted.get(body, ()) if not each.is_taken or self._is_only_scheduled(each)]
             for submission in left:
                 submission.is_taken = True
+                if submission in self.tasks:
+                    self.tasks[submission].cancel()
         run = self.execution.id
         for submission in left:
             submission.end(None, RunEndedError(f"Run {run} is ending; step {submission.key!r} was not executed.", run))
             self._conclude(submission)
+
+    def _is_only_scheduled(self, submission: Submission) -> bool:
+        """Whether its asyncio task is there and has not begun: cancelled now, it would never tell that it has ended."""
+        here = submission.loop is not None and submission.loop is running_loop()
+        return here and submission in self.tasks and submission.life is None and not submission.is_settled
 
     def reopen(self) -> None:
         """Take submissions again: those of compensations, after everything else was given up."""

@@ -411,3 +411,35 @@ def test_a_loop_that_was_closed_in_the_middle(tmp_path: Path, wait: Any) -> None
         assert again == "quickcharged"
         assert _names(ledger) == ["quick", "charged", "charged"]
     del left
+
+
+@task
+async def begins_another(ledger: str) -> str:
+    future = quick.submit(ledger, "inner")
+    _write(ledger, "outer")
+    return await future
+
+
+@workflow(run_id="scheduled", max_workers=1)
+async def cancelled_before_one_begins(ledger: str) -> str:
+    future = begins_another.submit(ledger)
+    if "CANCEL" in os.environ:
+        while not _names(Path(ledger)):
+            await asyncio.sleep(0)
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+    return await future
+
+
+def test_what_is_cancelled_before_it_begins_gives_up_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with one place is cancelled when a submitted task has it and has not begun: whoever waits for that task, and
+    needs the place to end, gets both."""
+    ledger = str(tmp_path / "ledger")
+    monkeypatch.setenv("CANCEL", "1")
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled_before_one_begins(ledger))
+    assert _names(Path(ledger)) == ["outer"]
+    monkeypatch.delenv("CANCEL")
+    assert asyncio.run(cancelled_before_one_begins(ledger)) == "inner"
+    assert _names(Path(ledger)) == ["outer", "outer", "inner"]
