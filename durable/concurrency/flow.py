@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from durable.concurrency.executors import Executors
 from durable.concurrency.submissions import RUNNING
 from durable.concurrency.workers import Workers
-from durable.errors import RunEndedError
+from durable.errors import ExecutionStopped, RunEndedError
 from durable.steps.awaitables import running_loop, wake
 from durable.telling.progress import Counts
 
@@ -55,8 +55,7 @@ class Flow:
             return
         with self._lock:
             if self._is_over:
-                run = self.execution.id
-                raise RunEndedError(f"Run {run} is ending; a task was submitted and was not executed.", run)
+                raise self._ending("a task was submitted and")
             self.submitted.setdefault(submissions[0].body, {}).update(dict.fromkeys(submissions))
             self.counts.submitted += len(submissions)
             self._wait_for_more(submissions)
@@ -245,10 +244,15 @@ class Flow:
                 submission.is_taken = True
                 if submission in self.tasks:
                     self.tasks[submission].cancel()
-        run = self.execution.id
         for submission in left:
-            submission.end(None, RunEndedError(f"Run {run} is ending; step {submission.key!r} was not executed.", run))
+            submission.end(None, self._ending(f"step {submission.key!r}"))
             self._conclude(submission)
+
+    def _ending(self, what: str) -> BaseException:
+        """Say that something is not executed; what bodies make of the end of their run must not be taken for their result."""
+        run = self.execution.id
+        error = RunEndedError(f"Run {run} is ending; {what} was not executed.", run)
+        return ExecutionStopped(error) if self._is_over else error
 
     def _is_only_scheduled(self, submission: Submission) -> bool:
         """Whether its asyncio task is there and has not begun: cancelled now, it would never tell that it has ended."""

@@ -46,6 +46,30 @@ def test_an_interrupt_says_what_it_waits_for(scene: Scene) -> None:
     assert scene.ledger == ["hold 1", "hold 2"]
 
 
+@task
+def gathers(late: bool) -> list[int]:
+    try:
+        return [holds(1), *holds.map([2, 3])] if late else list(holds.map([1, 2, 3], concurrency=1))
+    except Exception:  # what a body makes of failures is its result
+        return []
+
+
+@workflow(run_id="gathered", max_workers=1)
+def gathered(late: bool) -> list[int]:
+    return gathers.submit(late).result()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_an_interrupt_keeps_from_beginning_is_no_failure(scene: Scene, late: bool) -> None:
+    """Ctrl-C while a submitted task waits for what it has submitted itself, or is about to: that it is not executed is
+    nothing that the task could take for a failure, and a resumed run does the rest alone."""
+    outcome = scene.strike(signal.SIGINT, gathered, late)
+    assert not isinstance(outcome, str)
+    assert outcome.error == "KeyboardInterrupt"
+    assert scene.start(gathered, late).value == [1, 2, 3]
+    assert sorted(scene.ledger) == ["hold 1", "hold 2", "hold 3"]
+
+
 def release(result: str, name: str) -> None:
     did(f"release {name}")
     durable.state.add("released", [name])
