@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from durable.called_runs import called_runs
 from durable.cli.finding import find_run
 from durable.cli.inspecting import Json, RunId
 from durable.cli.output import print_json, say
@@ -15,7 +16,8 @@ from durable.records import RunStatus
 from durable.runs import sessions
 from durable.runs.handles import Run, summaries
 from durable.runs.recorded_runs import is_under_way
-from durable.telling.notices import counted
+from durable.runs.removal import own_runs
+from durable.telling.notices import counted, shell_command
 
 if TYPE_CHECKING:
     from durable.records import RunRecord
@@ -32,10 +34,15 @@ def register(application: typer.Typer) -> None:
 
 
 def rm(run_id: RunId) -> None:
-    """Remove a run with its steps and values, whether it is finished or not."""
+    """Remove a run with its steps and values, and with the runs that it called, whether it is finished or not."""
     run = find_run(run_id)
+    store, record = sessions.current().store, run.record
+    own = list(own_runs(store, record))
+    named = [each for around in (record, *own) for each in called_runs(store, around.id) if each not in own]
     run.delete()
-    say(f"run {run.id} is removed")
+    say(f"run {run.id} is removed" + (f", with {counted(len(own), 'run')} that it called" if own else ""))
+    for each in named:
+        say(f"run {each.id}, which has a name of its own, stays; remove it with: {shell_command('rm', each.id)}")
 
 
 def gc(
@@ -59,21 +66,30 @@ def gc(
 
 
 def _old_runs(session: Session, *, before: float, unfinished: bool) -> list[str]:
-    """Name the runs to be removed; the result of a run that was called by another is kept until that one has it."""
+    """Name the runs to be removed; the result of a run that was called by another is kept until that one has it.
+
+    What a run called goes with it.
+    """
     runs = {summary.run.id: summary.run for summary in summaries()}
 
     def is_needed(run: RunRecord) -> bool:
         parent = runs.get(run.parent_run or "")
         return not unfinished and parent is not None and (parent.status not in _FINISHED or is_needed(parent))
 
-    return [
-        run.id
-        for run in runs.values()
-        if (unfinished or run.status in _FINISHED)
-        and (run.ended_at or run.updated_at) < before
-        and not is_needed(run)
-        and not is_under_way(session, run)
-    ]
+    def is_old(run: RunRecord) -> bool:
+        return (
+            (unfinished or run.status in _FINISHED)
+            and (run.ended_at or run.updated_at) < before
+            and not is_needed(run)
+            and not is_under_way(session, run)
+        )
+
+    callers = {run.parent_run for run in runs.values()}
+    found: dict[str, None] = {}
+    for run in filter(is_old, runs.values()):
+        found |= dict.fromkeys(own.id for own in (own_runs(session.store, run) if run.id in callers else ()))
+        found[run.id] = None
+    return list(found)
 
 
 def _remove(session: Session, run_id: str) -> bool:

@@ -14,7 +14,6 @@ from durable.declarations.naming import is_unicode
 from durable.errors import (
     ConfigurationError,
     NotFoundError,
-    RunInProgressError,
     WouldDeadlockError,
 )
 from durable.identity.run_calls import RunCall, own_budget, stored_inputs
@@ -26,6 +25,7 @@ from durable.runs.claims import Claiming, Opening, before, leave
 from durable.runs.endings import NOT_CANCELLED, cancelled, final_outcome, paused
 from durable.runs.execution import FRAME
 from durable.runs.recorded_runs import RecordedRun, is_under_way
+from durable.runs.removal import remove
 from durable.runs.run_lists import Runs
 from durable.runs.runs import run_life
 from durable.runs.step_views import StepView, view_of
@@ -35,7 +35,7 @@ from durable.steps.details import Details
 from durable.steps.doubts import DidNotHappen, Happened
 from durable.steps.effects import drive, drive_async
 from durable.steps.result_cache import WORKFLOW as CACHE_WORKFLOW
-from durable.telling.notices import NOTEBOOK, shell_command
+from durable.telling.notices import NOTEBOOK
 from durable.telling.observers import notify, observers, run_event
 from durable.values.serializers import Unserializable
 
@@ -314,17 +314,11 @@ class Run(RecordedRun):
         return found[0]
 
     def delete(self) -> None:
-        """Remove the run with its steps and values. Raises `RunInProgressError` while it executes."""
-        record = self.record
-        if is_under_way(self._session, record):
-            raise RunInProgressError(
-                f"Run {self.id} is in progress on {record.host} with pid {record.pid} and was not removed. Stop it first, "
-                f"with: {shell_command('cancel', self.id)}",
-                self.id,
-            )
-        with Opening(self._session, record):
-            Claiming(self._session, self.id).act()  # so that nobody resumes it now
-            self._session.store.delete_run(self.id)
+        """Remove the run with its steps and values, and with the runs that it called, but for those that have a `run_id=`.
+
+        Raises `RunInProgressError` while one of them executes.
+        """
+        remove(self._session, self.record)
 
     def _change(self, change: Callable[[RunRecord], RunRecord], steps: tuple[StepRecord, ...] = ()) -> None:
         """Own the run for a moment, write these steps and what `change` makes of the run, and give it back."""

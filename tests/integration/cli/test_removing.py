@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import durable
+from durable import workflow
 from tests.integration.cli.command_line import (
     blocked,
     executed,
     failed,
     failed_outer,
+    fails,
     imported,
+    inner,
+    load,
     reached,
     released,
     slow,
@@ -30,6 +34,55 @@ def test_rm_removes_a_run(durable_command: CommandLine) -> None:
     executed.clear()
     imported("a")
     assert executed == ["fetch 1", "load a"]
+
+
+@workflow
+def renewed(name: str) -> str:
+    return inner(name) + str(imported(name)["loaded"])
+
+
+@workflow(run_id="renewing")
+def renewing() -> str:
+    return renewed("a")
+
+
+def test_a_run_goes_with_the_runs_that_it_called(durable_command: CommandLine) -> None:
+    """`rm` removes what a run had called with it, so that called again it does everything again; a workflow with a `run_id=`
+    stays, and the command says so."""
+    renewing()
+    assert len(ids()) == 4
+    done = durable_command("rm", "renewing")
+    assert "with 2 runs that it called" in done.err
+    assert "durable rm import-a" in done.err
+    assert ids() == {"import-a"}
+    executed.clear()
+    renewing()
+    assert executed == ["inner"]
+
+
+def test_gc_removes_what_a_run_called_with_it(durable_command: CommandLine) -> None:
+    """`gc` removes with a finished run the runs that it had called, also a failed one that it had done without."""
+    fails[:] = [True]
+    without()
+    fails.clear()
+    assert len(ids()) == 2
+    would = durable_command("gc", "--older-than", "0s", "--dry-run", "--json").data["would_remove"]
+    assert set(would) == ids()
+    assert durable_command("gc", "--older-than", "0s", "--json").data["removed"] == would
+    assert ids() == set()
+
+
+@workflow
+def failing() -> str:
+    return load("a")
+
+
+@workflow(run_id="without")
+def without() -> str:
+    try:
+        return failing()
+    except ConnectionError:
+        return "without"
 
 
 @pytest.fixture
