@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+from collections.abc import Mapping
+from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit, urlunsplit
+
+from durable.identity.secrets_of_calls import is_secret_name, looks_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +27,9 @@ _CREDENTIALS = frozenset(
     }
 )
 _LOOKS_SECRET = re.compile("token|secret|key|pass|pwd|auth|cred|session|sid|sig|jwt|hmac")
+_IS_PRIVATE = re.compile("card|cvc|cvv|iban|account|ssn|pin|otp|birth")
+_NUMBER = re.compile(r"(?:\d[ -]?){12,}")  # of a card
+_READ, _DEPTH, _FIELDS = 65_536, 4, 12  # bytes up to which a body is looked into; how deep; how many fields are shown
 _LONG = 24  # characters from which a part of a path is taken for a secret: `/bot123:AAF…/sendMessage`
 
 
@@ -42,6 +52,41 @@ def shown_url(url: str) -> str:
         lambda name, value: bool(_LOOKS_SECRET.search(name)) or len(value) >= _LONG,
         lambda part: len(part) >= _LONG,
     )
+
+
+def shown_body(body: object, kind: str) -> str:
+    """Give what people may see of a body of this content type: its size, and such fields as say which request it was."""
+    fields = ""
+    if not isinstance(body, bytes):
+        fields = shown_fields(body) if isinstance(body, Mapping | list) else ""
+    elif len(body) <= _READ:
+        with contextlib.suppress(ValueError, RecursionError):
+            if "json" in kind or body[:1] in (b"{", b"["):
+                fields = shown_fields(json.loads(body))
+            elif "x-www-form-urlencoded" in kind:
+                fields = shown_fields(dict(parse_qsl(body.decode())))
+    size = f"{len(body)} bytes" if isinstance(body, bytes) else type(body).__name__
+    return f"<{size}: {fields}>" if fields else f"<{size}>"
+
+
+def shown_fields(value: object) -> str:
+    """Name the first fields of what is sent, with what is short and cannot be a secret by its name or looks."""
+    return ", ".join(f"{name}={shown}" for name, shown in islice(_fields("", value, _DEPTH), _FIELDS))
+
+
+def _fields(name: str, value: object, depth: int) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping | list | tuple):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for part, each in pairs if depth else ():
+            yield from _fields(f"{name}.{part}" if name else str(part), each, depth - 1)
+    elif isinstance(value, str | int | float | Decimal):
+        yield name, _HIDDEN if _may_be_secret(name, str(value)) else str(value)
+
+
+def _may_be_secret(name: str, text: str) -> bool:
+    if len(text) >= _LONG or _LOOKS_SECRET.search(name.lower()) or _IS_PRIVATE.search(name.lower()):
+        return True
+    return is_secret_name(name) or looks_secret(text) or bool(_NUMBER.fullmatch(text))
 
 
 def secrets_of(url: str) -> list[str]:

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from durable.errors import ConfigurationError, FingerprintError
 from durable.patches.actions import Action, proves_nothing_happened
-from durable.patches.credentials import counted_url, scrub, secrets_of, shown_url
+from durable.patches.credentials import counted_url, scrub, secrets_of, shown_body, shown_url
 from durable.runs.inside import idempotency_key
+from durable.steps.details import Excerpt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -107,11 +108,9 @@ class Request:
             task=f"{self.library}.{method.lower() if method.lower() in _METHODS else 'request'}",
             inputs=self._inputs(counted),
             shown={
-                "url": shown_url(self.url),
+                "url": Excerpt(repr(shown_url(self.url))),
                 "headers": ", ".join(f"{name}: {value}" for name, value in counted.items()),
-                "body": f"<{len(self.body)} bytes>"
-                if isinstance(self.body, bytes)
-                else f"<{type(self.body).__name__}>",
+                "body": Excerpt(shown_body(self.body, counted.get("content-type", ""))),
             },
             perform=self._performing(perform, header, **more),
             idempotent=method in SAFE or ((receipt or header) is not None and _as_long_as_known(receiver)),

@@ -36,7 +36,8 @@ def with_contents(sent: Any) -> Any:
     if isinstance(sent, Mapping):
         return {name: with_contents(each) for name, each in sent.items()}
     if isinstance(sent, list | tuple):
-        return type(sent)(map(with_contents, sent))
+        kind = list if isinstance(sent, list) else getattr(sent, "_make", tuple)
+        return kind(map(with_contents, sent))
     return content_of(sent) if _is_file(sent) else sent
 
 

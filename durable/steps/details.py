@@ -14,7 +14,7 @@ from durable.identity.secrets_of_calls import is_secret_name, looks_secret, with
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PREVIEW_LENGTH = 60
+_PREVIEW_LENGTH, _EXCERPT_LENGTH = 60, 200
 _LONG = 8  # characters below which a text is no credential
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -24,6 +24,12 @@ class Argument(NamedTuple):
 
     digest: str
     preview: str
+
+
+class Excerpt(NamedTuple):
+    """How something looks, said by whoever knows what may be seen of it."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,8 @@ def preview(name: str, value: object) -> str:
         return shown if len(shown) <= _PREVIEW_LENGTH else shown[: _PREVIEW_LENGTH - 1] + "…"
     if isinstance(value, bytes):
         return f"<bytes of {len(value)}>"
+    if isinstance(value, Excerpt):
+        return value.text if len(value.text) <= _EXCERPT_LENGTH else value.text[: _EXCERPT_LENGTH - 1] + "…"
     size = f" of {len(value)}" if isinstance(value, list | tuple | dict | set | frozenset) else ""
     return f"<{type(value).__qualname__}{size}>"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from durable.patches.credentials import counted_url, redirected_url, scrub, secrets_of, shown_url
+from durable.patches.credentials import counted_url, redirected_url, scrub, secrets_of, shown_body, shown_url
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,31 @@ def test_exceptions_tell_no_secrets() -> None:
     scrub(error, secrets)
     assert str(error) == "(OSError('to http://a/?token=… failed'), 'http://…@a/', 7)"
     assert str(error.__cause__) == "'…'"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "shown"),
+    [
+        (
+            b'{"order": 7, "to": {"name": "Ada", "password": "p"}}',
+            "",
+            "<52 bytes: order=7, to.name=Ada, to.password=…>",
+        ),
+        (b'[{"id": 1.5}, {"id": null, "paid": true}]', "", "<41 bytes: 0.id=1.5, 1.paid=True>"),
+        (
+            b"cents=5&card[cvc]=1&no=4242 4242 4242 4242",
+            "application/x-www-form-urlencoded",
+            "cents=5, card[cvc]=…, no=…>",
+        ),
+        ({"cents": 5}, "application/json", "<dict: cents=5>"),
+        (b'{"text": "' + b"x" * 30 + b'", "a": "sk_live"}', "application/json", "text=…, a=…>"),
+        (b'{"broken', "application/json", "<8 bytes>"),
+        (b"[" * 60_000, "", "<60000 bytes>"),
+        (b"\xff=1", "application/x-www-form-urlencoded", "<3 bytes>"),
+        (b"anything", "text/plain", "<8 bytes>"),
+        (None, "", "<NoneType>"),
+    ],
+)
+def test_a_body_shows_which_request_it_was(body: object, kind: str, shown: str) -> None:
+    """Short fields of JSON and of forms are seen, but none that may be a secret, or the number of a card."""
+    assert shown_body(body, kind).endswith(shown)

@@ -10,11 +10,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from durable.patches.actions import Action
+from durable.patches.credentials import shown_fields
 from durable.patches.http_actions import refused
 from durable.patches.presets import Patch, Preset
 from durable.patches.sdk_requests import repeatedly
 from durable.patches.uploads import Uploads, with_contents
 from durable.runs.inside import idempotency_key
+from durable.steps.details import Excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,6 +74,7 @@ class _Call:
             replay=_replayed,
             resolved=_resolved,
             idempotent=_WINDOW if self._method == "post" else True,
+            shown={"params": Excerpt(f"<{shown_fields(self._params)}>")},
             receipt=self._given.get("idempotency_key"),
             retry=repeatedly(told.get("max_network_retries") or 0) if self._uploads.can_be_repeated else None,
             is_rebuilt=True,

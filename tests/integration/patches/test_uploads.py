@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import openai
 import pytest
@@ -11,6 +11,7 @@ import stripe
 
 import durable
 from durable import workflow
+from durable.patches.uploads import with_contents
 from tests.integration.patches.sdk_forms import of_openai
 from tests.paid_services import REFUSED, PaidServices
 
@@ -117,3 +118,15 @@ def test_what_can_be_read_once_is_sent_once(upload: Callable[..., Any], api: Pai
     assert sent(api) == []
     run()
     assert len(sent(api)) == 1
+
+
+class Part(NamedTuple):
+    """What somebody passes for a pair."""
+
+    name: str
+    file: io.BytesIO
+
+
+def test_named_tuples_are_read_too() -> None:
+    """A file in a named tuple counts by its content, wherever that stands."""
+    assert with_contents([{"parts": (Part("a", io.BytesIO(b"1")), 2)}]) == [{"parts": (("a", b"1"), 2)}]
