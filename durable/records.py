@@ -69,6 +69,8 @@ class StepFlag:
     REOPENED: Final = 8192  # `undone` because steps below it were: executed again as itself, not as a new occurrence
     COST: Final = 16384  # it cost something, or something below it did, or it may have: its task declares cost=
     COST_UNKNOWN: Final = 32768  # it succeeded, but its cost= gave no amount
+    AGAIN: Final = 65536  # it had ended otherwise: calls up to a number in its details may have been made because of that
+    STILL_CALLED: Final = 131072  # such a call, made once more after the step before it had been tried again
 
 
 ITEMS = "durable.items"  # the task of records that hold what a generator gave: no steps, and not counted as such

@@ -26,8 +26,9 @@ class Scope:
     """A place in the run's tree that calls are made from; counts the occurrences of each content.
 
     `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` holds numbers
-    and keys of the two oldest steps in it that were recorded as failed or cancelled and had to be executed again, `renewed` is
-    set once one with a recorded result was.
+    and keys of steps in it that had ended otherwise, failed or cancelled, before they were tried again: of the two oldest for
+    each number of the last call that was made by then (None: they are tried again by this execution). `renewed` is set once a
+    step with a recorded result was executed again.
     """
 
     __slots__ = ("_children", "_counts", "branch", "container", "history", "outer", "renewed", "tried_again")
@@ -37,7 +38,7 @@ class Scope:
         self.branch = branch
         self.history = history
         self.outer = outer
-        self.tried_again: tuple[tuple[int, str], ...] = ()
+        self.tried_again: dict[int | None, tuple[tuple[int, str], ...]] = {}
         self.renewed = False
         self._counts: dict[bytes, int] = {}
         self._children: dict[str, Scope] | None = None
@@ -85,26 +86,29 @@ class Scope:
         self.history.enter(self.container, branch)
         return Scope(self.container, branch, self.history, self)
 
-    def deviates_since(self, *, idempotent: bool) -> int | None:
-        """Give the number of the recorded call after which calls here may rightly differ from the recorded ones.
+    def explains(self, record: StepRecord, *, idempotent: bool) -> bool:
+        """Whether calls here may rightly differ from a recorded one: a step before that was tried again.
 
-        That is a step in this scope, or in one around it, that was tried again; for an idempotent call it may also be the
-        step that the call stands in, or one that is executed in every execution.
+        The step stands in this scope or in one around it; for an idempotent call it may also be the one that the call stands
+        in, or one that is executed in every execution.
         """
         scope: Scope | None = self
         inside = ""
-        found: list[int] = []
         while scope is not None:
-            if idempotent and (scope.tried_again or scope.renewed):
-                return 0
-            found += [number for number, key in scope.tried_again if key != inside]
+            if idempotent and scope.renewed:
+                return True
+            for last, oldest in scope.tried_again.items():
+                if last is not None and (record.seq > last or record.flags & StepFlag.STILL_CALLED):
+                    continue
+                if idempotent or any(number < record.seq and key != inside for number, key in oldest):
+                    return True
             inside = scope.container
             scope = scope.outer
-        return min(found, default=None)
+        return False
 
-    def note_another_try(self, key: str, number: int) -> None:
-        """Note that the step of this key, a recorded call of this number, had failed or was cancelled and is tried again."""
-        self.tried_again = tuple(sorted({*self.tried_again, (number, key)})[:2])
+    def note_another_try(self, key: str, number: int, last: int | None = None) -> None:
+        """Note that the step of this key, a recorded call of this number, is tried again, or was after the call `last`."""
+        self.tried_again[last] = tuple(sorted({*self.tried_again.get(last, ()), (number, key)})[:2])
 
 
 def items_container(key: str) -> str:

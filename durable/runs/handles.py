@@ -289,8 +289,10 @@ class Run(RecordedRun):
             flags |= StepFlag.NO_EFFECT
         if found.flags & StepFlag.COST and changed.status == StepStatus.SUCCEEDED:
             flags |= StepFlag.COST_UNKNOWN  # `cost=` is asked when the step is replayed
-        details = Details.read(found.details).after(found.done).write()
-        changed = changed._replace(flags=flags, done=tick, ended_at=now, interruptions=0, details=details)
+        details = Details.read(found.details).after(found.done)
+        if found.done is not None:
+            flags, details = flags | StepFlag.AGAIN, replace(details, again=tick - 1)
+        changed = changed._replace(flags=flags, done=tick, ended_at=now, interruptions=0, details=details.write())
         self._change(lambda run: run, (changed,))
 
     def find_step(self, step: str, *, to_decide: bool = False) -> StepRecord:

@@ -40,7 +40,8 @@ class Details:
     (empty: they could not be stored). `spent` holds the amounts of a step that costs something, of all its attempts,
     `elsewhere` those that it cost the run that it was copied from, and `unknown` counts the attempts whose costs nobody
     knows. `expires` is the time at which the receiver forgets the idempotency key (seconds since 1970). `first` is the number
-    of the event with which a step that was executed again since had ended at first. `passed` holds, of a checkpoint that later
+    of the event with which a step that was executed again since had ended at first, `again`
+    that of the last event before it was tried again. `passed` holds, of a checkpoint that later
     executions came to again after something new, the number of the event that each of them began with and that it came at.
     """
 
@@ -58,6 +59,7 @@ class Details:
     first: int | None = None
     pause: float | None = None
     passed: tuple[tuple[int, int], ...] = ()
+    again: int | None = None
 
     def due(self, now: float) -> float | None:
         """Give the time of the next attempt; where the clock was set back, the planned pause counts from now."""
@@ -74,6 +76,7 @@ class Details:
             "w": self.expires,
             "f": self.first,
             "p": self.pause,
+            "g": self.again,
         }
         unless_empty = {
             "a": arguments,
@@ -93,7 +96,7 @@ class Details:
         if not is_copied and not self.unknown and first is None:
             return details
         key = self.key if is_copied else ""
-        return replace(Details.read(details), key=key, unknown=self.unknown, first=first).write()
+        return replace(Details.read(details), key=key, unknown=self.unknown, first=first, again=self.again).write()
 
     def after(self, done: int | None) -> Details:
         """Give the details of a step that had ended with this event, if it had, and ends once more."""
@@ -125,6 +128,7 @@ class Details:
                 found.get("f"),
                 found.get("p"),
                 tuple((begun, came) for begun, came in found.get("b", ())),
+                found.get("g"),
             )
         except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise CorruptRecordError(

@@ -125,10 +125,11 @@ def _may_take_another_path(match: Match, unused: list[StepRecord]) -> bool:
 
     It does not explain calls that had been made before it, nor that what this call says is finished in another place.
     """
-    since = match.scope.deviates_since(idempotent=match.is_idempotent)
     content, finished = match.call.content, StepStatus.SUCCEEDED
-    return since is not None and all(
-        record.seq > since and not (record.content == content and record.status == finished) for record in unused
+    return all(
+        match.scope.explains(record, idempotent=match.is_idempotent)
+        and not (record.content == content and record.status == finished)
+        for record in unused
     )
 
 

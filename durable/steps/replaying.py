@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _SUCCEEDED = StepStatus.SUCCEEDED.value
 _TOLD = ("run_id", "container", "branch", "label", "occurrence", "status", "flags", "value")
 _told = itemgetter(*map(StepRecord._fields.index, _TOLD))  # at a third of the price of the fields one by one
-_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE | StepFlag.COST
 
 
 def replay_at_once(match: Match, record: StepRecord) -> Any:
@@ -30,7 +29,7 @@ def replay_at_once(match: Match, record: StepRecord) -> Any:
     run, container, branch, label, occurrence, status, flags, value = _told(record)
     if (
         status != _SUCCEEDED
-        or flags & _NOT_AT_ONCE
+        or flags & execution.past.not_at_once
         or task.label not in execution.code_seen
         or not task.replays_at_once
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,13 @@ _FAILED, _SKIPPED = StepStatus.FAILED.value, StepStatus.SKIPPED.value
 _COST = StepFlag.COST
 Identity = tuple[str, int, int, str, str, str, str, bytes, int]
 _KEPT_FLAGS = (
-    StepFlag.SENSITIVE | StepFlag.CHILD_RUN | StepFlag.NO_BODY | StepFlag.ALWAYS | StepFlag.COPIED | StepFlag.UNDO
+    StepFlag.SENSITIVE
+    | StepFlag.CHILD_RUN
+    | StepFlag.NO_BODY
+    | StepFlag.ALWAYS
+    | StepFlag.COPIED
+    | StepFlag.UNDO
+    | StepFlag.AGAIN
 )
 
 
@@ -115,6 +122,11 @@ class StepWriter:
     @property
     def seq(self) -> int:
         return self._identity[1]
+
+    def note_another_try(self, last: int) -> None:
+        """Keep that the step had ended otherwise, and the number of the last event before it is tried again."""
+        self._flags |= StepFlag.AGAIN
+        self._details = replace(Details.read(self._details), again=last).write()
 
     def count_killed(self) -> None:
         self._details = Details.read(self._details).with_another_unknown()

@@ -191,6 +191,26 @@ class Step:
             ledger_of(self.execution).note_replayed(record, self.match.frame.body)
         if self.task.may_be_undone and verdict is Verdict.REPLAY:
             note_replayed(self.execution, self.match.call, record)
+        if record.flags & StepFlag.AGAIN:
+            self._note_path(record, Details.read(record.details).again or 0)
+        if verdict in _DELIVERED and record.flags & self.execution.past.not_at_once & StepFlag.NOT_IDEMPOTENT:
+            self._note_still_called(record)
+
+    def _note_still_called(self, record: StepRecord) -> None:
+        """Record that the path on which a call stands was taken once more after a step before it had been tried again."""
+        if not record.flags & StepFlag.STILL_CALLED and self.match.scope.explains(record, idempotent=False):
+            whole = self.match.whole_record()
+            assert whole is not None
+            self.execution.append(whole._replace(flags=whole.flags | StepFlag.STILL_CALLED))
+
+    def _note_another_try(self, record: StepRecord, attempts: Attempts) -> None:
+        attempts.note_another_try(self.execution.past.last_event)
+        self._note_path(record)
+
+    def _note_path(self, record: StepRecord, last: int | None = None) -> None:
+        """Note that calls up to the number `last` may have been made because of another outcome than the recorded one."""
+        self.match.scope.note_another_try(record.key, record.seq, last)
+        self.execution.past.not_at_once |= StepFlag.NOT_IDEMPOTENT
 
     def _execute_again(self, record: StepRecord, verdict: Verdict) -> Generator[Effect, Any, Any]:
         past, attempts, details = self.execution.past, self._attempts(), Details.read(record.details)
@@ -199,6 +219,8 @@ class Step:
         match verdict:
             case Verdict.DOUBT:
                 past.retry.add(record.seq)
+                if record.done is not None:
+                    self._note_another_try(record, attempts)
                 outcome = yield from self._settle_doubt(record, attempts)
                 if isinstance(outcome, Happened):
                     return (yield from attempts.succeed(outcome.value, StepFlag.RESOLVED))
@@ -212,7 +234,7 @@ class Step:
                 self._warn_of_another_execution(record)
             case Verdict.TRY_AGAIN:
                 past.retry.update(details.retry)
-                self.match.scope.note_another_try(record.key, record.seq)
+                self._note_another_try(record, attempts)
             case Verdict.EXECUTE:
                 self.match.scope.renewed = True
         return (yield from attempts.execute(until))

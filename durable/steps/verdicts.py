@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
 
 INTERRUPTIONS_ALLOWED = 3
+_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE | StepFlag.COST | StepFlag.AGAIN
 
 
 class Verdict(Enum):
@@ -43,7 +44,7 @@ class Past:
 
     `retry` holds the steps whose failure ended the last execution; it grows when such a step is tried again by the
     steps whose failure ended that one. `succeeded_at` is the time of the last end, if the run succeeded then: what had
-    failed until then is handled.
+    failed until then is handled. `not_at_once` are the flags of records that take more than to give their values.
     """
 
     retry: set[int] = field(default_factory=set)
@@ -53,6 +54,7 @@ class Past:
     last_call: int = 0
     last_event: int = 0
     succeeded_at: float = 0.0
+    not_at_once: int = _NOT_AT_ONCE
 
     def is_last(self, record: StepRecord) -> bool:
         """Whether nothing came after the end of a step: no other step and no success of the run."""

@@ -4,10 +4,12 @@ import pytest
 
 from durable.identity.labels import escape, label_prefix
 from durable.identity.step_keys import Scope, content_digest, idempotency_key, join, shown_label
+from durable.records import StepFlag
 from durable.steps.history import StepHistory
 from durable.stores.memory import MemoryStore
 from tests.unit.histories import make_step
 
+CALLS = 10
 
 def scope(container: str = "", branch: str = "") -> Scope:
     return Scope(container, branch, StepHistory(MemoryStore(), "run", 0, 0))
@@ -65,14 +67,20 @@ def test_each_branch_is_a_place_of_its_own() -> None:
     assert branches[1].branched("deeper").branch == "fetch:1~2/deeper"
 
 
+def _explained(place: Scope, *, idempotent: bool = False, flags: int = 0) -> list[int]:
+    """List the numbers of the recorded calls that need not be made here again."""
+    calls = [make_step(number, flags=flags) for number in range(1, CALLS + 1)]
+    return [call.seq for call in calls if place.explains(call, idempotent=idempotent)]
+
+
 def test_a_retry_counts_for_the_scopes_inside() -> None:
     """What follows a step that was tried again may differ: in its scope and those inside, not around or beside it."""
     root = scope()
     inner, beside = root.named("inner"), root.named("beside")
     deepest = inner.branched("task")
     inner.note_another_try("outer/inner/step", 3)
-    assert [place.deviates_since(idempotent=True) for place in (root, beside)] == [None, None]
-    assert [place.deviates_since(idempotent=False) for place in (inner, deepest)] == [3, 3]
+    assert [_explained(place, idempotent=True) for place in (root, beside)] == [[], []]
+    assert [_explained(place)[0] for place in (inner, deepest)] == [4, 4]
 
 
 def test_a_step_that_is_tried_again_is_not_behind_itself() -> None:
@@ -81,11 +89,23 @@ def test_a_step_that_is_tried_again_is_not_behind_itself() -> None:
     body = Scope("step:1", "", root.history, root)
     inner = body.named("inner").branched("task")
     root.note_another_try("step:1", 4)
-    assert [place.deviates_since(idempotent=False) for place in (body, inner)] == [None, None]
-    assert [place.deviates_since(idempotent=True) for place in (body, inner)] == [0, 0]
+    assert [_explained(place) for place in (body, inner)] == [[], []]
+    assert [_explained(place, idempotent=True)[0] for place in (body, inner)] == [1, 1]
     for number in (9, 7, 8):
         root.note_another_try(f"step:{number}", number)
-    assert [place.deviates_since(idempotent=False) for place in (root, body, inner)] == [4, 7, 7]
+    assert [_explained(place)[0] for place in (root, body, inner)] == [5, 8, 8]
+
+
+def test_another_try_of_an_earlier_execution_counts_up_to_it() -> None:
+    """It explains calls that were made before it, unless they were made once more after it."""
+    root = scope()
+    root.note_another_try("step:1", 4, 8)
+    assert _explained(root) == [5, 6, 7, 8]
+    assert _explained(root, idempotent=True) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert _explained(root, flags=StepFlag.STILL_CALLED) == []
+    root.note_another_try("step:2", 6)
+    assert _explained(root)[-1] == CALLS
+    assert _explained(root, flags=StepFlag.STILL_CALLED)[0] == 7
 
 
 def test_a_renewed_step_counts_for_idempotent_calls() -> None:
@@ -93,8 +113,8 @@ def test_a_renewed_step_counts_for_idempotent_calls() -> None:
     root = scope()
     inner = root.named("inner")
     root.renewed = True
-    assert [place.deviates_since(idempotent=True) for place in (root, inner)] == [0, 0]
-    assert [place.deviates_since(idempotent=False) for place in (root, inner)] == [None, None]
+    assert [_explained(place, idempotent=True)[0] for place in (root, inner)] == [1, 1]
+    assert [_explained(place) for place in (root, inner)] == [[], []]
 
 
 def test_contents_are_pinned() -> None:
