@@ -93,7 +93,7 @@ def test_killed_while_closing(scene: Scene, call: str) -> None:
 
 
 def orders_carrying_over(rule: str) -> list[str]:
-    connections.LONG = 3
+    connections.LONG = 3  # type: ignore[attr-defined]  # imported there
     durable.list_runs()
     _fail(rule, "", "-wal")
     return orders()
