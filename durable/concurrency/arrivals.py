@@ -37,7 +37,8 @@ class Arrivals:
 
     async def turn(self, done: int) -> None:
         """Wait until it is the turn of the completion with this number."""
-        if not self._execution.tasks:
+        tasks = self._execution.tasks
+        if not tasks or not tasks.are_there():
             return
         loop = asyncio.get_running_loop()
         queue = self._queues.get(loop)

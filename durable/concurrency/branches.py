@@ -53,8 +53,7 @@ class _Factory:
             context = contextvars.copy_context()
             context.run(FRAME.set, Frame(body, frame.scope.branched(_label(coro))))
             task = context.run(self._make, coro, loop=loop, **options)
-        execution.tasks[task] = body
-        task.add_done_callback(execution.forget_task)
+        execution.tasks.add(task, body)
         return task
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable.concurrency.arrivals import Arrivals
+from durable.concurrency.live_tasks import LiveTasks
 from durable.configuration import PACKAGE
 from durable.declarations import registry
 from durable.errors import (
@@ -89,7 +90,7 @@ class Execution:
         self.append: Callable[[StepRecord], int] = partial(self.journal.append, self.fence)
         self.lock = threading.Lock()
         self.arrivals = Arrivals(self)
-        self.tasks: dict[asyncio.Task[Any], Body] = {}
+        self.tasks = LiveTasks(self)
         self.timed_bodies: list[TimedBody] = []
         self.in_flight: dict[Attempts, Body] = {}
         self.standby = Standby(self)
@@ -242,16 +243,6 @@ class Execution:
         self.ended = True
         self.timed_bodies.clear()
         self.in_flight.clear()
-
-    def forget_task(self, task: asyncio.Task[Any]) -> None:
-        """Note that an asyncio task has ended; what stopped the execution is told by its end, not once for each task."""
-        self.tasks.pop(task, None)
-        if self.stopped is not None and not task.cancelled():
-            task.exception()
-
-    def tasks_below(self, body: Body) -> list[asyncio.Task[Any]]:
-        """List the live asyncio tasks that were created in a body or below it."""
-        return [task for task, owner in list(self.tasks.items()) if not task.done() and owner.is_below(body)]
 
     def timed_bodies_below(self, body: Body) -> list[TimedBody]:
         """List the bodies below this one that run in threads of their own."""

@@ -97,6 +97,7 @@ def _execute(call: RunCall, function: Callable[[], Any]) -> Generator[Effect, An
             ended.ended = True
             call.session.active.pop(ended.run.id, None)
             forget(ended)
+            ended.tasks.forget_ended()
     if error is not None:
         if execution.stopped is not None and call.parent is not None:
             raise call.parent.execution.stop(execution.stopped)

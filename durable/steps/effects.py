@@ -139,7 +139,7 @@ async def flush_async(execution: Execution, ticket: int, *, certain: bool = Fals
     journal = execution.journal
     try:
         if journal.durable < ticket:
-            alone = not execution.tasks
+            alone = not execution.tasks or not execution.tasks.are_there()
             if not (alone and journal.is_quick and journal.try_flush() and journal.durable >= ticket):
                 waiting = journal.durable_in(asyncio.get_running_loop(), ticket)
                 await (uninterrupted(waiting) if certain else waiting)
@@ -307,7 +307,7 @@ class Quiet(Effect):
     async def act_async(self) -> None:
         current, loop = asyncio.current_task(), asyncio.get_running_loop()
         while tasks := [
-            task for task in self._execution.tasks_below(self._body) if task is not current and task.get_loop() is loop
+            task for task in self._execution.tasks.below(self._body) if task is not current and task.get_loop() is loop
         ]:
             for task in tasks:
                 task.cancel()
