@@ -18,12 +18,13 @@ from durable.identity.labels import escape
 from durable.runs.execution import FRAME, Frame
 from durable.steps.effects import drive_async
 from durable.steps.plain_steps import live_plainly
+from durable.steps.replaying import give_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
 
-_STEP_CODES = (drive_async.__code__, live_plainly.__code__)
+_STEP_CODES = (drive_async.__code__, live_plainly.__code__, give_in_turn.__code__)
 _DEPTH = 4
 
 

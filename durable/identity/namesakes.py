@@ -18,7 +18,9 @@ from durable.steps.verdicts import recorded_code
 
 if TYPE_CHECKING:
     from durable.declarations.definitions import TaskDefinition, WorkflowDefinition
+    from durable.identity.calls import Call
     from durable.records import StepRecord
+    from durable.runs.execution import Execution
     from durable.steps.matching import Match
 
 _MOST_OBJECTS = 10_000  # calls of one run whose objects are remembered
@@ -29,7 +31,7 @@ def refuse_confusion(match: Match) -> None:
     if match.task.is_anonymous:
         _refuse_equal_call(match)
     if match.call.instance is not None:
-        refuse_other_object(match)
+        refuse_other_object(match.execution, match.task, match.call, match.record)
 
 
 def _refuse_equal_call(match: Match) -> None:
@@ -47,10 +49,10 @@ def refuse_foreign_record(task: TaskDefinition, record: StepRecord) -> None:
         raise _error(f"Task {task.full_name!r}", f"recorded step {record.key!r} with equal arguments")
 
 
-def refuse_other_object(match: Match) -> None:
+def refuse_other_object(execution: Execution, task: TaskDefinition, call: Call, record: StepRecord | None) -> None:
     """Raise `FingerprintError` if another object of the type made the same call of a method; warns if it may be repeated."""
-    call, objects = match.call, match.execution.objects
-    if match.task.key is not None or not counts_by_type(call):
+    objects = execution.objects
+    if task.key is not None or not counts_by_type(call):
         return
     known = objects.get(call.content)
     if known is None:
@@ -69,10 +71,10 @@ def refuse_other_object(match: Match) -> None:
         f"two objects of type {kind} make the same call in one run. They count by their type alone, so their results are "
         f"told apart by nothing but the order of the calls. Give {kind} a __durable_key__(), or name the call with key=."
     )
-    if match.is_idempotent or match.record is not None:
-        warn_once("objects", match.task.label, f"Task {match.task.full_name!r}: {problem}")
+    if task.is_idempotent(execution.workflow.idempotent) or record is not None:
+        warn_once("objects", task.label, f"Task {task.full_name!r}: {problem}")
     else:
-        raise FingerprintError(f"Task {match.task.full_name!r} was not executed: {problem}")
+        raise FingerprintError(f"Task {task.full_name!r} was not executed: {problem}")
 
 
 def refuse_foreign_run(workflow: WorkflowDefinition, run_id: str, code: str | None) -> None:

@@ -192,7 +192,7 @@ class OpenRun:
         assert isinstance(call.task, TaskDefinition)
         match = Match(call.task, call, frame)
         if call.instance is not None:
-            refuse_other_object(match)
+            refuse_other_object(self.execution, match.task, call, match.record)
         return match
 
     def _step(self, call: Call, function: Callable[..., Any], frame: Frame) -> Step:

@@ -27,9 +27,9 @@ from durable.runs.runs import run_life
 from durable.steps import outside
 from durable.steps.awaitables import running_loop
 from durable.steps.effects import Execute, advance, drive, drive_async
-from durable.steps.matching import Match
+from durable.steps.matching import Match, find_record
 from durable.steps.plain_steps import PlainStep, live_plainly
-from durable.steps.replaying import replay_at_once
+from durable.steps.replaying import give, give_in_turn, is_given_at_once
 from durable.steps.steps import Step
 from durable.telling.tracebacks import ShownToCaller
 
@@ -53,22 +53,25 @@ def call_task(
     if frame is None:
         return _call_outside(task, function, instance, args, kwargs)
     frame.body.check()
-    anchor = frame.body.execution.anchor
-    if anchor is not None:
-        task = task.at(anchor)
-    match = Match(task, Call(task, instance, args, kwargs), frame)
+    execution = frame.body.execution
+    if execution.anchor is not None:
+        task = task.at(execution.anchor)
+    call = Call(task, instance, args, kwargs)
+    found = find_record(frame, call.content)
+    _, record = found
     if instance is not None:
-        refuse_other_object(match)
-    if task.is_async:
-        execution = match.execution  # a record there may be in a first execution too, of an earlier attempt around
-        if task.is_plain and match.record is None and execution.history is NOTHING and execution.workflow.is_async:
+        refuse_other_object(execution, task, call, record)
+    if record is not None and is_given_at_once(execution, task, record):
+        return _named(give_in_turn(execution, record), task) if task.is_async else give(execution, record)
+    match = Match(task, call, frame, found)
+    # a record there may be in a first execution too, of an earlier attempt around
+    if task.is_plain and record is None and execution.history is NOTHING:
+        if not task.is_async:
+            return PlainStep(match, function).perform()
+        if execution.workflow.is_async:
             return _named(live_plainly(match, function), task)
-        return as_coroutine(Step(match, function).life(), task, frame)
-    if match.record is not None and (value := replay_at_once(match, match.record)) is not NotImplemented:
-        return value
-    if task.is_plain and match.record is None and match.execution.history is NOTHING:
-        return PlainStep(match, function).perform()
-    return drive(Step(match, function).life())
+    life = Step(match, function).life()
+    return as_coroutine(life, task, frame) if task.is_async else drive(life)
 
 
 def call_anonymous_task(

@@ -23,21 +23,30 @@ if TYPE_CHECKING:
     from durable.steps.effects import Effect
 
 
+Found = tuple[int, "StepRecord | None"]
+
+
+def find_record(frame: Frame, content: bytes) -> Found:
+    """Count a call, and use the record that stands where it does; gives its occurrence and the record."""
+    scope = frame.scope
+    history = scope.history
+    with frame.body.execution.lock:
+        occurrence = scope.next_occurrence(content)
+        return occurrence, history.take(scope, content, occurrence) if history is not NOTHING else None
+
+
 class Match:
     """One call in one execution of a run, and the record that it found."""
 
     __slots__ = ("call", "execution", "frame", "occurrence", "record", "scope", "task")
 
-    def __init__(self, task: TaskDefinition, call: Call, frame: Frame) -> None:
+    def __init__(self, task: TaskDefinition, call: Call, frame: Frame, found: Found | None = None) -> None:
         self.call = call
         self.task = task
         self.frame = frame
-        self.execution = execution = frame.body.execution
-        self.scope = scope = frame.scope
-        content, history = call.content, scope.history
-        with execution.lock:
-            self.occurrence = occurrence = scope.next_occurrence(content)
-            self.record = history.take(scope, content, occurrence) if history is not NOTHING else None
+        self.execution = frame.body.execution
+        self.scope = frame.scope
+        self.occurrence, self.record = find_record(frame, call.content) if found is None else found
 
     @property
     def is_idempotent(self) -> bool:

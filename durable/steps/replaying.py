@@ -16,27 +16,35 @@ from durable.values.exceptions import decode_exception
 if TYPE_CHECKING:
     from durable.declarations.definitions import TaskDefinition
     from durable.runs.execution import Execution
-    from durable.steps.matching import Match
 
 _SUCCEEDED = StepStatus.SUCCEEDED.value
-_TOLD = ("run_id", "container", "branch", "label", "occurrence", "status", "flags", "value")
+_TOLD = ("run_id", "container", "branch", "label", "occurrence", "value")
 _told = itemgetter(*map(StepRecord._fields.index, _TOLD))  # at a third of the price of the fields one by one
 
 
-def replay_at_once(match: Match, record: StepRecord) -> Any:
-    """Give the stored result if nothing speaks against it, else NotImplemented: most calls of a resumed run."""
-    task, execution = match.task, match.execution
-    run, container, branch, label, occurrence, status, flags, value = _told(record)
-    if (
-        status != _SUCCEEDED
-        or flags & execution.past.not_at_once
-        or task.label not in execution.code_seen
-        or not task.replays_at_once
-    ):
-        return NotImplemented
+def is_given_at_once(execution: Execution, task: TaskDefinition, record: StepRecord) -> bool:
+    """Whether nothing speaks against the stored result of a call: so it is with most calls of a resumed run."""
+    return (
+        record.status == _SUCCEEDED
+        and not record.flags & execution.past.not_at_once
+        and task.label in execution.code_seen
+        and task.replays_at_once
+    )
+
+
+def give(execution: Execution, record: StepRecord) -> Any:
+    """Give a stored result that nothing speaks against."""
     if observers:
         execution.tell_replayed(record)
+    run, container, branch, label, occurrence, value = _told(record)
     return _stored(execution, value, run, step_key(container, branch, label, occurrence))
+
+
+async def give_in_turn(execution: Execution, record: StepRecord) -> Any:
+    """Do what `give` does when it is the turn of the recorded completion."""
+    if record.done is not None:
+        await execution.arrivals.turn(record.done)
+    return give(execution, record)
 
 
 def replay(execution: Execution, record: StepRecord) -> Any:
