@@ -55,7 +55,7 @@ class Flow:
             return
         with self._lock:
             if self._is_over:
-                raise self._ending("a task was submitted and")
+                raise self.execution.told(ExecutionStopped(self._not_executed("a task was submitted and")))
             self.submitted.setdefault(submissions[0].body, {}).update(dict.fromkeys(submissions))
             self.counts.submitted += len(submissions)
             self._wait_for_more(submissions)
@@ -132,6 +132,8 @@ class Flow:
                 self._forget(submission)
             elif not submission.has_outcome:
                 self._forget(submission)
+                if isinstance(submission.error, ExecutionStopped):
+                    self.execution.told(submission.error, submission.body)
             self._workers.release(submission, goes_on=goes_on)
             callbacks, submission.callbacks = submission.callbacks, None
             free = self._freed_by(submission) if submission.dependants is not None else []
@@ -245,14 +247,13 @@ class Flow:
                 if submission in self.tasks:
                     self.tasks[submission].cancel()
         for submission in left:
-            submission.end(None, self._ending(f"step {submission.key!r}"))
+            error = self._not_executed(f"step {submission.key!r}")
+            submission.end(None, ExecutionStopped(error) if self._is_over else error)
             self._conclude(submission)
 
-    def _ending(self, what: str) -> BaseException:
-        """Say that something is not executed; what bodies make of the end of their run must not be taken for their result."""
+    def _not_executed(self, what: str) -> RunEndedError:
         run = self.execution.id
-        error = RunEndedError(f"Run {run} is ending; {what} was not executed.", run)
-        return ExecutionStopped(error) if self._is_over else error
+        return RunEndedError(f"Run {run} is ending; {what} was not executed.", run)
 
     def _is_only_scheduled(self, submission: Submission) -> bool:
         """Whether its asyncio task is there and has not begun: cancelled now, it would never tell that it has ended."""

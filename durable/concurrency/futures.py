@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from durable.errors import ExecutionStopped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -52,6 +54,8 @@ class TaskFuture(Generic[R_co]):
             submission.wait(timeout)
         submission.look()
         if submission.error is not None:
+            if isinstance(submission.error, ExecutionStopped):
+                submission.flow.execution.told(submission.error)
             raise submission.error
         value: R_co = submission.value
         return value

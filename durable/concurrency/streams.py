@@ -211,6 +211,7 @@ class StreamAttempts(Attempts):
         source = self._function(*self.call.args, **self.call.kwargs)
         try:
             returned = yield from self._produce(body, source)
+            self._refuse_if_told(body)
         except BaseException as error:
             if isinstance(error, GeneratorExit | Ends) or self._has_ended():
                 raise
@@ -251,7 +252,8 @@ class StreamAttempts(Attempts):
     def _end(self, ending: BaseException, body: Body, close: Callable[[], Any]) -> Generator[Effect, Any, None]:
         """The consumer, or the end of the run, closes the generator."""
         yield Execute(body, close)
-        if isinstance(ending, ExecutionStopped) or (isinstance(ending, Ends) and ending.failed):
+        is_told = isinstance(ending, ExecutionStopped) or body in self.execution.told_bodies
+        if is_told or (isinstance(ending, Ends) and ending.failed):
             if self._is_idempotent:  # else it stays `started`, and is in doubt
                 self._append(StepStatus.STARTED.value, StepFlag.RETRYING)
         else:

@@ -99,11 +99,11 @@ class Execution:
         self.ledger: Ledger | None = None
         self.undoables: dict[int, Undoable] = {}
         self.undoing: RunRecord | None = None
-        self.undone = False
         self.streams: dict[Any, Any] = {}
         self.stopped: DurableError | None = None
+        self.told_bodies: dict[Body, ExecutionStopped] = {}
         self.on_stop: Callable[[], None] | None = None
-        self.ended = self.is_disowned = self.lacks_context = False
+        self.ended = self.is_disowned = self.lacks_context = self.undone = False
         self.is_stored = not self.is_new
         self.executed = self.unsuccessful = self.failed = self.renewed = 0  # bodies, attempts, steps, recorded steps
         self.repeated = self.passed = 0  # attempts that another one followed; the event at the last checkpoint
@@ -158,12 +158,26 @@ class Execution:
     def check(self) -> None:
         """Raise what stopped this execution, if anything did."""
         if self.stopped is not None:
-            raise ExecutionStopped(self.stopped)
+            raise self.stop(self.stopped)
         if self.journal.failure is not None:
             raise self.stop(self.journal.failure)
 
     def stop(self, error: DurableError) -> ExecutionStopped:
-        """Latch the execution; the first reason holds."""
+        """Latch the execution; gives what leaves the code that called a step now."""
+        self.latch(error)
+        assert self.stopped is not None
+        return self.told(ExecutionStopped(self.stopped))
+
+    def told(self, end: ExecutionStopped, body: Body | None = None) -> ExecutionStopped:
+        """Note that a body, or the running one, gets this, so that what it makes of it is not taken for its result."""
+        frame = FRAME.get()
+        body = frame.body if body is None and frame is not None else body
+        if body is not None:
+            self.told_bodies[body] = end
+        return end
+
+    def latch(self, error: DurableError) -> None:
+        """Let no step begin any more, and end what waits; the first reason holds."""
         if self.stopped is None:
             self.stopped = error
             if observers and isinstance(error, StepInDoubtError):
@@ -171,26 +185,19 @@ class Execution:
             if self.on_stop is not None:
                 self.on_stop()
             self.standby.ring()
-        return ExecutionStopped(self.stopped)
 
     def _lose(self) -> None:
         if self.journal.failure is not None:
-            self.stop(self.journal.failure)
+            self.latch(self.journal.failure)
         elif self.is_new and not self.executed:
-            self.stop(
-                RunInProgressError(
-                    f"Run {self.id} was started by another process at the same moment. {waiting_way(self.run)}",
-                    self.id,
-                )
-            )
+            message = f"Run {self.id} was started by another process at the same moment. {waiting_way(self.run)}"
+            self.latch(RunInProgressError(message, self.id))
         elif not self.ended:
-            self.stop(
-                LeaseLostError(
-                    f"Run {self.id} was taken over by another process; this one writes nothing more. "
-                    f"Its result will be in the store: {shell_command('show', self.id)}",
-                    self.id,
-                )
+            message = (
+                f"Run {self.id} was taken over by another process; this one writes nothing more. "
+                f"Its result will be in the store: {shell_command('show', self.id)}"
             )
+            self.latch(LeaseLostError(message, self.id))
 
     @property
     def is_cancelled(self) -> bool:
@@ -200,11 +207,8 @@ class Execution:
     def receive(self, wish: str) -> None:
         """Do what somebody asks for, in whichever thread: `cancel`, `pause` or `resume`; also in the runs called by it."""
         if wish == "cancel":
-            self.stop(
-                RunCancelledError(
-                    f"Run {self.id} was cancelled. Call it again, or {shell_command('resume', self.id)}.", self.id
-                )
-            )
+            message = f"Run {self.id} was cancelled. Call it again, or {shell_command('resume', self.id)}."
+            self.latch(RunCancelledError(message, self.id))
         elif wish == ("resume" if self.standby.is_paused else "pause"):
             self.standby.set_paused(wish == "pause")
         else:
@@ -222,13 +226,11 @@ class Execution:
 
     def time_out(self, seconds: float) -> None:
         """Stop the execution because its time is over, and the runs called by it."""
-        self.stop(
-            RunTimeoutError(
-                f"Run {self.id} did not end within {seconds:g} s. What was running is executed when it is called again: "
-                f"{shell_command('resume', self.id)}.",
-                self.id,
-            )
+        message = (
+            f"Run {self.id} did not end within {seconds:g} s. What was running is executed when it is called again: "
+            f"{shell_command('resume', self.id)}."
         )
+        self.latch(RunTimeoutError(message, self.id))
         self.receive("cancel")
 
     def end_if_abandoned(self) -> None:
@@ -383,9 +385,5 @@ def _depth_of_user_code() -> int:
     return depth
 
 
-def _forget_frame() -> None:
-    FRAME.set(None)
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_frame)
+    os.register_at_fork(after_in_child=partial(FRAME.set, None))

@@ -62,6 +62,8 @@ class Attempts(StepWriter):
                     value = yield made or Execute(body, self._function, self.call.args, self.call.kwargs, task.timeout)
                     if execution.flow is not None or task.retry is not None:
                         pause = yield from self._review(value, body, time.monotonic() - begun)
+                    if execution.told_bodies:
+                        self._refuse_if_told(body)
                 except BaseException as error:
                     pause = yield from self._fail(uncarried(error), body, time.monotonic() - begun)
                     if pause is None:
@@ -137,8 +139,8 @@ class Attempts(StepWriter):
         if execution.streams:
             yield from end_streams(execution, body, failed=True)
         self._discard_changes(body)
-        if isinstance(error, ExecutionStopped) or execution.stopped is not None:
-            self._interrupt(error)
+        if isinstance(error, ExecutionStopped) or execution.stopped is not None or body in execution.told_bodies:
+            self._interrupt(error, body)
             return None
         no_effect = isinstance(error, task.no_effect_on) or has_not_begun(error)
         cancelled = isinstance(error, GeneratorExit) or (
@@ -174,7 +176,7 @@ class Attempts(StepWriter):
             yield Arrival(execution)
         return None
 
-    def _interrupt(self, error: BaseException) -> None:
+    def _interrupt(self, error: BaseException, body: Body) -> None:
         """Record an attempt that the end of the execution interrupted, and raise what ended it."""
         execution = self.execution
         if execution.is_cancelled:
@@ -183,8 +185,17 @@ class Attempts(StepWriter):
             self._note_cancellation()
         elif self._is_idempotent:
             self._append(STARTED, StepFlag.RETRYING)
-        if not isinstance(error, ExecutionStopped):
-            execution.check()
+        if isinstance(error, ExecutionStopped):
+            execution.told(error, self.frame.body)
+            return
+        execution.check()
+        self._refuse_if_told(body)
+
+    def _refuse_if_told(self, body: Body) -> None:
+        """Raise what a body was told by a call of it, whatever it made of that: nothing that it returns is its result."""
+        end = self.execution.told_bodies.get(body)
+        if end is not None:
+            raise self.execution.told(end, self.frame.body)
 
     def _review(self, value: Any, body: Body, elapsed: float) -> Generator[Effect, Any, float | None]:
         """Wait for what the body submitted, and ask `retry` whether the result will do.

@@ -64,7 +64,12 @@ class PlainStep(Attempts):
             except BaseException as error:
                 made = Made(body, begun, error=carried(error))
             else:
-                if execution.state is None and execution.flow is None and execution.ledger is None:
+                if (
+                    execution.state is None
+                    and execution.flow is None
+                    and execution.ledger is None
+                    and not execution.told_bodies
+                ):
                     return self._finish(value)
                 made = Made(body, begun, value)
             return drive(self._execute(made=made))
@@ -155,7 +160,9 @@ class PlainLife(PlainStep, Effect):
         execution, flow = self.execution, self.execution.flow
         if self._rest is not None or (flow is not None and self._body in flow.submitted):
             return False
-        if execution.state is not None or execution.ledger is not None or (self._flags & CERTAIN and self.task.is_async):
+        if execution.state is not None or execution.ledger is not None or execution.told_bodies:
+            return False
+        if self._flags & CERTAIN and self.task.is_async:
             return False
         try:
             self._finish(value)
