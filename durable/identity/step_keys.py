@@ -7,7 +7,8 @@ occurrence counts calls of the same content in the same scope.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from durable.identity.labels import escape
 from durable.records import StepFlag
@@ -20,15 +21,27 @@ if TYPE_CHECKING:
 
 _SHOWN_DIGITS = 8
 _SHOWN_KEY_LENGTH = 120
+_TRIES_AT_MOST = 8  # before they are thinned out
+
+
+class AnotherTry(NamedTuple):
+    """A recorded step that had ended otherwise before it was tried again.
+
+    Calls numbered above `number`, and up to `last` (None: it is tried again by this execution), may have been made because of
+    that. `key` is empty for a step that stands in a scope or an asyncio task further inside.
+    """
+
+    number: int
+    key: str
+    last: int | None
 
 
 class Scope:
     """A place in the run's tree that calls are made from; counts the occurrences of each content.
 
-    `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` holds numbers
-    and keys of steps in it that had ended otherwise, failed or cancelled, before they were tried again: of the two oldest for
-    each number of the last call that was made by then (None: they are tried again by this execution). `renewed` is set once a
-    step with a recorded result was executed again.
+    `container` is the path of steps and named scopes, `branch` the path of asyncio tasks below it. `tried_again` holds steps
+    that were recorded as failed or cancelled and had to be executed again, the two oldest of each kind, `renewed` is set once
+    one with a recorded result was.
     """
 
     __slots__ = ("_children", "_counts", "branch", "container", "history", "outer", "renewed", "tried_again")
@@ -38,7 +51,7 @@ class Scope:
         self.branch = branch
         self.history = history
         self.outer = outer
-        self.tried_again: dict[int | None, tuple[tuple[int, str], ...]] = {}
+        self.tried_again: tuple[AnotherTry, ...] = ()
         self.renewed = False
         self._counts: dict[bytes, int] = {}
         self._children: dict[str, Scope] | None = None
@@ -89,26 +102,32 @@ class Scope:
     def explains(self, record: StepRecord, *, idempotent: bool) -> bool:
         """Whether calls here may rightly differ from a recorded one: a step before that was tried again.
 
-        The step stands in this scope or in one around it; for an idempotent call it may also be the one that the call stands
-        in, or one that is executed in every execution.
+        The step stands in this scope, further inside, or in a scope around it; for an idempotent call it may also be the one
+        that the call stands in, or one that is executed in every execution.
         """
         scope: Scope | None = self
-        inside = ""
+        inside = None
         while scope is not None:
             if idempotent and scope.renewed:
                 return True
-            for last, oldest in scope.tried_again.items():
-                if last is not None and (record.seq > last or record.flags & StepFlag.STILL_CALLED):
+            for each in scope.tried_again:
+                if each.last is not None and (record.seq > each.last or record.flags & StepFlag.STILL_CALLED):
                     continue
-                if idempotent or any(number < record.seq and key != inside for number, key in oldest):
+                is_beside = not each.key and scope is not self
+                if not is_beside and (idempotent or (record.seq > each.number and each.key != inside)):
                     return True
             inside = scope.container
             scope = scope.outer
         return False
 
-    def note_another_try(self, key: str, number: int, last: int | None = None) -> None:
-        """Note that the step of this key, a recorded call of this number, is tried again, or was after the call `last`."""
-        self.tried_again[last] = tuple(sorted({*self.tried_again.get(last, ()), (number, key)})[:2])
+    def note_another_try(self, number: int, key: str = "", last: int | None = None) -> None:
+        """Note that a step is tried again, or was after the event `last`; see `AnotherTry`."""
+        self.tried_again += (AnotherTry(number, key, last),)
+        if len(self.tried_again) > _TRIES_AT_MOST:
+            kinds: dict[tuple[bool, int | None], list[AnotherTry]] = {}
+            for each in sorted(self.tried_again, key=attrgetter("number", "key")):
+                kinds.setdefault((bool(each.key), each.last), []).append(each)
+            self.tried_again = tuple(each for kind in kinds.values() for each in kind[:2])
 
 
 def items_container(key: str) -> str:

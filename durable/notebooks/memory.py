@@ -148,7 +148,7 @@ class MemoryScope(Scope):
         self._memory = memory
         self._submissions: dict[bytes, Submission] = {}
 
-    def note_another_try(self, key: str, number: int, last: int | None = None) -> None:
+    def note_another_try(self, number: int, key: str = "", last: int | None = None) -> None:
         """Note nothing: no other call may differ because one was tried again, since cells do not follow each other."""
 
     @property

@@ -208,8 +208,16 @@ class Step:
         self._note_path(record)
 
     def _note_path(self, record: StepRecord, last: int | None = None) -> None:
-        """Note that calls up to the number `last` may have been made because of another outcome than the recorded one."""
-        self.match.scope.note_another_try(record.key, record.seq, last)
+        """Note that calls up to the number `last` may have been made because of another outcome than the recorded one.
+
+        Code around the scope or the asyncio task that it stands in may have got it too, once there was one.
+        """
+        scope, outermost = self.match.scope, self.match.frame.body.scope
+        scope.note_another_try(record.seq, record.key, last)
+        ended = Details.read(record.details).first or record.done
+        while scope is not outermost and scope.outer is not None and ended is not None:
+            scope = scope.outer
+            scope.note_another_try(ended, "", last)
         self.execution.past.not_at_once |= StepFlag.NOT_IDEMPOTENT
 
     def _execute_again(self, record: StepRecord, verdict: Verdict) -> Generator[Effect, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,44 @@ def test_killed_on_the_other_path(scene: Scene, point: str) -> None:
     scene.kill(point, tells_what_became_of_it)
     assert scene.start(tells_what_became_of_it).error == ""
     assert scene.ledger == ["work", "notify failed", "work", "notify half", "notify done"]
+
+
+@workflow
+def works_in_a_scope() -> None:
+    try:
+        with durable.scope("working"):
+            work()
+    except ConnectionError:
+        notify("failed")
+        raise
+    saved("worked")
+    notify("done")
+
+
+async def _process() -> None:
+    await asyncio.sleep(0)
+    work()
+
+
+@workflow
+async def works_in_a_branch() -> None:
+    try:
+        await asyncio.gather(_process())
+    except ConnectionError:
+        notify("failed")
+        raise
+    saved("worked")
+    notify("done")
+
+
+@pytest.mark.parametrize("where", ["scope", "branch"])
+def test_what_follows_a_scope_or_a_branch(scene: Scene, where: str) -> None:
+    """The same where the step that failed stands in a scope or an asyncio task, and the code that handles it around that."""
+    program = works_in_a_scope if where == "scope" else works_in_a_branch
+    assert scene.start(program, FAILING="1").error == "ConnectionError"
+    scene.kill("worked", program)
+    assert scene.start(program).error == ""
+    assert scene.ledger == ["work", "notify failed", "work", "notify done"]
 
 
 def _ask(order: str) -> durable.Happened | durable.DidNotHappen:

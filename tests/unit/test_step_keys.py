@@ -78,7 +78,7 @@ def test_a_retry_counts_for_the_scopes_inside() -> None:
     root = scope()
     inner, beside = root.named("inner"), root.named("beside")
     deepest = inner.branched("task")
-    inner.note_another_try("outer/inner/step", 3)
+    inner.note_another_try(3, "outer/inner/step")
     assert [_explained(place, idempotent=True) for place in (root, beside)] == [[], []]
     assert [_explained(place)[0] for place in (inner, deepest)] == [4, 4]
 
@@ -88,24 +88,34 @@ def test_a_step_that_is_tried_again_is_not_behind_itself() -> None:
     root = scope()
     body = Scope("step:1", "", root.history, root)
     inner = body.named("inner").branched("task")
-    root.note_another_try("step:1", 4)
+    root.note_another_try(4, "step:1")
     assert [_explained(place) for place in (body, inner)] == [[], []]
     assert [_explained(place, idempotent=True)[0] for place in (body, inner)] == [1, 1]
     for number in (9, 7, 8):
-        root.note_another_try(f"step:{number}", number)
+        root.note_another_try(number, f"step:{number}")
     assert [_explained(place)[0] for place in (root, body, inner)] == [5, 8, 8]
 
 
 def test_another_try_of_an_earlier_execution_counts_up_to_it() -> None:
     """It explains calls that were made before it, unless they were made once more after it."""
     root = scope()
-    root.note_another_try("step:1", 4, 8)
+    root.note_another_try(4, "step:1", 8)
     assert _explained(root) == [5, 6, 7, 8]
     assert _explained(root, idempotent=True) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert _explained(root, flags=StepFlag.STILL_CALLED) == []
-    root.note_another_try("step:2", 6)
+    root.note_another_try(6, "step:2")
     assert _explained(root)[-1] == CALLS
     assert _explained(root, flags=StepFlag.STILL_CALLED)[0] == 7
+
+
+def test_a_retry_further_inside_counts_for_what_follows_around_it() -> None:
+    """Not for what stands beside it; however many there are, the oldest decides."""
+    root = scope()
+    inner, beside = root.named("inner"), root.named("beside")
+    for number in (9, 3, 8, 7, 6, 5, 9, 9, 9, 9):
+        root.note_another_try(number)
+    assert _explained(root)[0] == 4
+    assert [_explained(place) for place in (inner, beside)] == [[], []]
 
 
 def test_a_renewed_step_counts_for_idempotent_calls() -> None:
