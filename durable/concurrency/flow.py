@@ -50,9 +50,16 @@ class Flow:
         self._is_over = False
 
     def submit(self, submissions: Sequence[Submission]) -> None:
-        """Take submissions of one body in the order in which they were made."""
+        """Take submissions of one body in the order in which they were made: all or, where a signal handler raises, none."""
         if not submissions:
             return
+        try:
+            self._take(submissions)
+        except BaseException:
+            self._withdraw(submissions)
+            raise
+
+    def _take(self, submissions: Sequence[Submission]) -> None:
         with self._lock:
             if self._is_over:
                 raise self.execution.told(ExecutionStopped(self._not_executed("a task was submitted and")))
@@ -65,6 +72,17 @@ class Flow:
             else:
                 free = [submission for submission in submissions if not self._count_missing(submission)]
         self._advance(free)
+
+    def _withdraw(self, submissions: Sequence[Submission]) -> None:
+        """Execute none of these that has not begun: who submits them was interrupted, and nobody has their futures."""
+        with self._lock:
+            taken = self.submitted.get(submissions[0].body, {})
+            for submission in taken.keys() & submissions:
+                if not (submission.is_settled or submission in self.under_way):
+                    submission.is_taken = submission.is_settled = True
+                    self.counts.settled += 1
+                    self._forget(submission)
+                    self._workers.release(submission)
 
     def _wait_for_more(self, submissions: Sequence[Submission]) -> None:
         """Let what follows be submitted before anything is taken; until then nobody knows which records are left over."""

@@ -125,13 +125,12 @@ class Workers:
             and not self._is_waking
             and (self._begun or (self._ready and self._slots.free > 0 and not self._is_beginning))
         ):
-            self._is_waking = True
-            if self._idle:
-                self._idle -= 1
-                self._work.notify()
-            else:
-                name = f"durable-{self._flow.execution.id}"
-                threading.Thread(target=self._execute_in_thread, name=name, daemon=True).start()
+            try:
+                self._is_waking = True
+                self._wake_thread()
+            except BaseException:  # a signal handler raised: nobody may be on the way
+                self._is_waking = False
+                raise
         if self._ready_tasks and self._task_slots.free > 0:
             for loop in {submission.loop for submission in self._ready_tasks} - self._loops:
                 assert loop is not None
@@ -140,6 +139,14 @@ class Workers:
                     loop.call_soon_threadsafe(self._start_tasks, loop)
                 except RuntimeError:  # the loop was closed: nobody waits there any more
                     self._loops.discard(loop)
+
+    def _wake_thread(self) -> None:
+        if self._idle:
+            self._idle -= 1
+            self._work.notify()
+        else:
+            name = f"durable-{self._flow.execution.id}"
+            threading.Thread(target=self._execute_in_thread, name=name, daemon=True).start()
 
     def _execute_in_thread(self) -> None:
         """Execute what has begun, one after the other; begin what is ready when nothing has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 import durable
@@ -60,3 +61,27 @@ def test_a_time_limit_by_a_signal_ends_the_call_that_it_meets(scene: Scene) -> N
         assert found in ("over", f"parcel {order}, receipt {order}")
     assert "over" in outcome.value
     assert len(set(scene.ledger)) == len(scene.ledger)
+
+
+def orders_in_time_elsewhere() -> str:
+    """Be late when a thread is about to begin, and submit something else then."""
+    begin = threading.Thread.start
+
+    def begin_late(_: threading.Thread) -> None:
+        threading.Thread.start = begin  # type: ignore[method-assign]  # once
+        _ring(0, None)
+
+    with durable.run("elsewhere"):
+        threading.Thread.start = begin_late  # type: ignore[assignment,method-assign]  # where a signal comes
+        try:
+            prepare.submit(1)
+        except TimeoutError:
+            return prepare.submit(2).result()
+    return ""
+
+
+def test_a_time_limit_that_meets_a_submission_withdraws_it(scene: Scene) -> None:
+    """A handler raises while a task is submitted: that one is not executed, and those after it are; nothing hangs."""
+    outcome = scene.start(orders_in_time_elsewhere)
+    assert outcome.value == "parcel 2", outcome
+    assert scene.ledger == ["prepare 2"]
