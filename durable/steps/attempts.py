@@ -237,7 +237,7 @@ class Attempts(StepWriter):
         if self.task.is_async and self.execution.arrivals.are_expected:
             yield Arrival(self.execution)
         self._check_delivery()
-        if self.task.cache and self._attempts:
+        if self.task.cache and body is not None:
             keep(self.execution.session, self.call, value, self.execution.clock())
         if state is not None and body is not None:
             state.close(body)

@@ -83,16 +83,19 @@ class Step:
         if match.record is not None:
             match.prefer_equal_arguments()
             return (yield from self._follow(match.record))
-        if self.task.cache:
-            value = look_up(execution.session, self.task, match.call, execution.clock())
-            if value is not MISS:
-                return (yield from self._attempts().succeed(value))
+        if (value := self._shared()) is not MISS:
+            return (yield from self._attempts().succeed(value))
         attempts = self._attempts()
         if interrupted is not None:
             attempts.interruptions = interruptions(interrupted, execution.past)
             if is_crash_loop(interrupted, execution.past):
                 raise execution.stop(self._crash_loop(interrupted))
         return (yield from attempts.execute())
+
+    def _shared(self) -> Any:
+        """Give what another run has recorded of such a call, if its task says that results are shared."""
+        task, execution = self.task, self.execution
+        return look_up(execution.session, task, self.match.call, execution.clock()) if task.cache else MISS
 
     def _attempts(self) -> Attempts:
         return Attempts(self.match, self._function)
@@ -245,6 +248,8 @@ class Step:
                 self._note_another_try(record, attempts)
             case Verdict.EXECUTE:
                 self.match.scope.renewed = True
+        if verdict is not Verdict.EXECUTE and (value := self._shared()) is not MISS:
+            return (yield from attempts.succeed(value))
         return (yield from attempts.execute(until))
 
     def _settle_doubt(self, record: StepRecord, attempts: Attempts) -> Generator[Effect, Any, Happened | DidNotHappen]:

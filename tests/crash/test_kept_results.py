@@ -56,6 +56,31 @@ def test_the_very_first_step_fails(scene: Scene, ending: str) -> None:
     assert scene.ledger == [ending, ending]
 
 
+@task(cache=True)
+def ask(question: str) -> str:
+    did(f"ask {question}")
+    if is_first_start():
+        raise ConnectionError(question)
+    return f"answer to {question}"
+
+
+@workflow(run_id="{number}")
+def asks(number: int) -> str:
+    return ask("why")
+
+
+@pytest.mark.parametrize("ending", ["killed", "fails"])
+def test_a_shared_result_serves_a_step_that_was_interrupted_or_failed(scene: Scene, ending: str) -> None:
+    """Two runs ask the same; when one of them has the answer, the other one gets it, too, though it had asked before."""
+    for number in (1, 2):
+        if ending == "killed":
+            scene.kill("ask why", asks, number)
+        else:
+            assert scene.start(asks, number, START="first").error == "ConnectionError"
+    assert [scene.start(asks, number).value for number in (1, 2)] == ["answer to why"] * 2
+    assert scene.ledger == ["ask why"] * 3
+
+
 def _finish_and_be_killed() -> None:
     assert one_step("a") == "result of a"
     did("end")
