@@ -286,8 +286,10 @@ class Submission:
         self.is_ending = True
         try:
             self.flow.execution.check()
-            self.life = life = self._new_life()
-            self.effect = next(life)
+            match = self.match
+            is_new = match.record is None and match.execution.history is NOTHING
+            self.life = PlainLife(match, self.function) if is_new and match.task.is_plain else self.step.life()
+            self.effect = next(self.life)
         except StopIteration as end:
             self.end(end.value, None)
             return False
@@ -296,12 +298,6 @@ class Submission:
             return False
         self.is_ending = False
         return True
-
-    def _new_life(self) -> Generator[Effect, Any, Any] | PlainLife:
-        match = self.match
-        if match.record is None and match.task.is_plain and match.execution.history is NOTHING:
-            return PlainLife(match, self.function)
-        return self.step.life()
 
     @property
     def ticket(self) -> int:
