@@ -105,12 +105,11 @@ class Call:
     def _encode(self, passed_over: type[Exception] | tuple[()]) -> bytes:
         """Encode the arguments that count; those whose encoding raises what is passed over do not."""
         arguments: list[tuple[str, bytes, object]] = []
-        framed: list[bytes] = []
-        immutable = True
+        immutable, framed = True, b""
         if self.instance is not None:
             data = encode_self(self.instance)
             arguments.append((_SELF, data, self.instance))
-            framed += (b"4:self=", b"%d:" % len(data), data)
+            framed = b"4:self=%d:%b" % (len(data), data)
         for (name, prefix, default), value in zip(self._binding.parameters, self._bound):  # noqa: B905 -- as many by construction
             if prefix is None:
                 continue
@@ -125,9 +124,9 @@ class Call:
                     continue
             if data != default:
                 arguments.append((name, data, value))
-                framed += (prefix, _LENGTHS.get(len(data)) or b"%d:" % len(data), data)
+                framed += prefix + (_LENGTHS.get(len(data)) or b"%d:" % len(data)) + data
         self.arguments, self.immutable = arguments, immutable
-        return b"".join(framed)
+        return framed
 
     def _make_key(self) -> tuple[str, bytes]:
         key = self.task.key
