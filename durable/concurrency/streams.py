@@ -96,6 +96,11 @@ class Stream(Step):
         self._end_replay()
         return outcome["returned"]
 
+    def _wait_to_be_cancelled(self, record: StepRecord) -> Generator[Effect, Any, None]:
+        if record.value is not None:
+            yield from self._recorded(self._manifest(record))  # of one that was cancelled after these
+        yield from super()._wait_to_be_cancelled(record)
+
     def _replay_changes(self, record: StepRecord) -> None:
         """Nothing is changed before the items are given, as when they were made."""
 
@@ -324,7 +329,7 @@ class StreamAttempts(Attempts):
         }
 
     def _append(self, status: str, flags: int = 0, *, value: bytes | None = None, **more: Any) -> int:
-        if status == StepStatus.FAILED:
+        if status in (StepStatus.FAILED, StepStatus.CANCELLED):
             value = self.execution.serializer.encode(self._manifest(), run=self.execution.id, step=self.key)
         return super()._append(status, flags, value=value, **more)
 

@@ -1,7 +1,9 @@
-"""A generator that its consumer leaves open is closed with the body that called it, and what it changed counts."""
+"""A generator that its consumer leaves open is closed with the body that called it; what it gave and changed counts."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -155,3 +157,43 @@ def test_a_thread_that_goes_on_reading_is_told(scene: Scene) -> None:
     assert first == "0"
     assert "it was closed then" in error
     assert scene.ledger == ["number 0", "close"]
+
+
+@task(idempotent=False)
+async def stuck_numbers() -> AsyncIterator[int]:
+    for number in range(2):
+        did(f"number {number}")
+        yield number
+    await asyncio.Event().wait()
+
+
+async def _read(seen: list[int]) -> None:
+    async for number in stuck_numbers():
+        seen.append(number)
+
+
+@task
+def closes() -> None:
+    did("end")
+
+
+@workflow(run_id="cancelling")
+async def cancels_a_reader() -> list[int]:
+    seen: list[int] = []
+    reader = asyncio.create_task(_read(seen))
+    while len(seen) < 2:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    reader.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reader
+    closes()
+    saved("recorded")
+    return seen
+
+
+def test_what_a_cancelled_generator_gave_is_given_again(scene: Scene) -> None:
+    """A generator is cancelled while it waits, and the run goes on: killed later, its consumer gets the items again."""
+    scene.kill("recorded", cancels_a_reader)
+    assert scene.start(cancels_a_reader).value == [0, 1]
+    assert scene.ledger == ["number 0", "number 1", "end"]
