@@ -53,25 +53,22 @@ class Flow:
         """Take submissions of one body in the order in which they were made: all or, where a signal handler raises, none."""
         if not submissions:
             return
+        if self._is_over:
+            raise self.execution.told(ExecutionStopped(self._not_executed("a task was submitted and")))
         try:
-            self._take(submissions)
+            with self._lock:
+                self.submitted.setdefault(submissions[0].body, {}).update(dict.fromkeys(submissions))
+                self.counts.submitted += len(submissions)
+                self._wait_for_more(submissions)
+                if all(each.needs is None and each.match.record is None for each in submissions):
+                    self._workers.add_all(submissions)
+                    free = []
+                else:
+                    free = [submission for submission in submissions if not self._count_missing(submission)]
+            self._advance(free)
         except BaseException:
             self._withdraw(submissions)
             raise
-
-    def _take(self, submissions: Sequence[Submission]) -> None:
-        with self._lock:
-            if self._is_over:
-                raise self.execution.told(ExecutionStopped(self._not_executed("a task was submitted and")))
-            self.submitted.setdefault(submissions[0].body, {}).update(dict.fromkeys(submissions))
-            self.counts.submitted += len(submissions)
-            self._wait_for_more(submissions)
-            if all(each.needs is None and each.match.record is None for each in submissions):
-                self._workers.add_all(submissions)
-                free = []
-            else:
-                free = [submission for submission in submissions if not self._count_missing(submission)]
-        self._advance(free)
 
     def _withdraw(self, submissions: Sequence[Submission]) -> None:
         """Execute none of these that has not begun: who submits them was interrupted, and nobody has their futures."""
