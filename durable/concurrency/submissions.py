@@ -287,7 +287,7 @@ class Submission:
         try:
             self.flow.execution.check()
             match = self.match
-            is_new = match.record is None and match.execution.history is NOTHING
+            is_new = match.record is None and match.execution.history is NOTHING and match.scope.history is NOTHING
             self.life = PlainLife(match, self.function) if is_new and match.task.is_plain else self.step.life()
             self.effect = next(self.life)
         except StopIteration as end:

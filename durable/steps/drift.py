@@ -88,7 +88,7 @@ def _judge(match: Match, on_drift: OnDrift | None) -> tuple[list[StepRecord], Dr
     execution = match.execution
     with execution.lock:
         found = _Suspects(match).all()
-    unused = [record for record in found if execution.history.is_earlier(record) and not is_undone(record)]
+    unused = [record for record in found if _counts(match, record) and not is_undone(record)]
     return unused, decide_drift(
         unused,
         execution.past,
@@ -96,6 +96,14 @@ def _judge(match: Match, on_drift: OnDrift | None) -> tuple[list[StepRecord], Dr
         deviates=_may_take_another_path(match, unused),
         on_drift=on_drift,
     )
+
+
+def _counts(match: Match, record: StepRecord) -> bool:
+    """Whether a record is of an earlier execution, or is what an earlier attempt of the step around this call may have done."""
+    if match.execution.history.is_earlier(record):
+        return True
+    is_of_attempt = not match.is_idempotent and match.scope.history.is_earlier(record)
+    return is_of_attempt and (record.status == StepStatus.SUCCEEDED or is_doubt(record, match.execution.past))
 
 
 def _judge_after_others(
@@ -328,8 +336,9 @@ def _describe(match: Match, record: StepRecord, verdict: Drift) -> str:
     nothing = "the place that it is called from" if record.content == call.content else "the task itself"
     here = step_key(match.scope.container, match.scope.branch, call.label, match.occurrence)
     command = "" if execution.workflow.is_block else f" ({shell_command('resume', execution.id)} --on-drift reuse)"
+    tries = "was resumed" if execution.history.is_earlier(record) else f"tries step {match.frame.body.step_key!r} again"
     return (
-        f"Run {execution.id} was resumed and calls {here!r}, which is not recorded, while the recorded "
+        f"Run {execution.id} {tries} and calls {here!r}, which is not recorded, while the recorded "
         f"call {record.key!r} was not made. Changed: {'; '.join(changed) or nothing}. {tail} To use the recorded result, "
         f"resume with on_drift='reuse'{command}; if it is a new call, with on_drift='run'; DURABLE_ON_DRIFT takes both. If "
         f"the input differs on every start, take it from durable.now(), durable.uuid4() or durable.random(), or name the "

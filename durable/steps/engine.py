@@ -64,8 +64,8 @@ def call_task(
     if record is not None and is_given_at_once(execution, task, record):
         return _named(give_in_turn(execution, record), task) if task.is_async else give(execution, record)
     match = Match(task, call, frame, found)
-    # a record there may be in a first execution too, of an earlier attempt around
-    if task.is_plain and record is None and execution.history is NOTHING:
+    # records there may be in a first execution too, of an earlier attempt around
+    if task.is_plain and record is None and execution.history is NOTHING and frame.scope.history is NOTHING:
         if not task.is_async:
             return PlainStep(match, function).perform()
         if execution.workflow.is_async:

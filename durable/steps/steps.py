@@ -75,7 +75,7 @@ class Step:
         if match.record is not None and is_undone(match.record):
             match.pass_over_undone()
         interrupted = None
-        if match.record is None and execution.history is not NOTHING:
+        if match.record is None and not (execution.history is NOTHING and match.scope.history is NOTHING):
             if self.task.is_async and execution.arrivals.are_expected:
                 yield Arrival(execution)
             if match.may_stand_elsewhere:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 import durable
 from durable import task, workflow
-from tests.crash.effects import saved
+from tests.crash.effects import did, saved
 from tests.crash.payments import pay, way_to_pay
 
 if TYPE_CHECKING:
@@ -232,3 +233,73 @@ def decide_any_payment() -> None:
 
 def name_any_payment() -> None:
     durable.list_runs()[0].find_step("pay")
+
+
+@task
+def stamp(_moment: int) -> None:
+    did("stamp")
+
+
+def _pay_now() -> str:
+    stamp(time.time_ns())
+    way = pay.with_options(key="now") if "KEY" in os.environ else pay
+    return way(str(time.time_ns()))
+
+
+@task(attempts=3)
+def book() -> str:
+    receipt = _pay_now()
+    if durable.current().attempt < 3:
+        raise ConnectionError
+    return receipt
+
+
+@workflow
+def books() -> str:
+    return book()
+
+
+def _paid(scene: Scene) -> int:
+    return len([effect for effect in scene.ledger if effect.startswith("pay")])
+
+
+def test_another_attempt_does_not_pay_with_other_arguments(scene: Scene) -> None:
+    """A step that is tried again calls a payment that the attempt before had made with a timestamp: it is refused, as in a
+    resumed run, until the user decides; what may be repeated is executed."""
+    refused = scene.start(books)
+    assert (refused.error, _paid(scene)) == ("InputsChangedError", 1)
+    assert "tries step 'book:" in refused.message
+    assert scene.ledger.count("stamp") == 2
+    assert scene.start(books).error == "InputsChangedError"
+    assert scene.start(books, DURABLE_ON_DRIFT="reuse").value.startswith("paid")
+    assert _paid(scene) == 1
+
+
+def test_another_attempt_uses_a_payment_with_a_key(scene: Scene) -> None:
+    """A payment with a business key is made once, however often the step around it is tried again."""
+    assert scene.start(books, KEY="1").error == ""
+    assert _paid(scene) == 1
+
+
+@task(idempotent=False, no_effect_on=ValueError)
+def charge(card: str) -> str:
+    if card == "declined":
+        raise ValueError(card)
+    did(f"pay {card}")
+    return card
+
+
+@task(attempts=3)
+def buy() -> str:
+    return charge("declined" if durable.current().attempt == 1 else "accepted")
+
+
+@workflow
+def buys() -> str:
+    return buy()
+
+
+def test_another_attempt_may_pay_with_another_card(scene: Scene) -> None:
+    """A payment that is known not to have happened does not keep the next attempt from one with other arguments."""
+    assert scene.start(buys).value == "accepted"
+    assert scene.ledger == ["pay accepted"]
