@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from durable.errors import ConfigurationError
 from durable.records import RunFilter, StepFlag, StepQuery
-from durable.telling.notices import NOTEBOOK, counted, tell
+from durable.telling.notices import NOTEBOOK, counted, shell_command, tell
 
 if TYPE_CHECKING:
     from durable.notebooks.names import Name
@@ -64,5 +64,5 @@ def _described(summary: RunSummary, name: Name) -> str:
     return (
         f"{name} has recorded nothing, but {place.file if place else ''}, which is gone, has a run with {steps}. If this is "
         f"another notebook: %durable fresh. If it is that one under a new name, here and in its first cell: "
-        f"%durable start {run.id}"
+        f"%durable start {run.id}. If that one is gone for good, and no new notebook is to ask: {shell_command('rm', run.id)}"
     )
