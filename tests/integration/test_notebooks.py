@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from typing import TYPE_CHECKING
 
 import nbclient
 import nbformat
 import pytest
+from traitlets.config import Config
 
 from tests.kernels import Kernels
 from tests.receivers import Ledger, web_server
@@ -326,11 +328,13 @@ def test_nbclient_twice_over_one_file(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "report.ipynb"
     cells = (LOAD, "%durable start report", TASKS, "pay(1), double(2)")
     nbformat.write(nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells))), path)
-    for _ in range(2):
-        notebook = nbformat.read(path, as_version=4)
-        nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
-        assert notebook.cells[-1].outputs[-1].data["text/plain"] == "(1, 4)"
-        nbformat.write(notebook, path)
+    with tempfile.TemporaryDirectory() as sockets:  # where no port can be taken by others before the kernel has it
+        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+        for _ in range(2):
+            notebook = nbformat.read(path, as_version=4)
+            nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}, config=config).execute()
+            assert notebook.cells[-1].outputs[-1].data["text/plain"] == "(1, 4)"
+            nbformat.write(notebook, path)
     assert ledger(tmp_path) == ["pay 1", "double 2"]
 
 
