@@ -71,6 +71,7 @@ class StepFlag:
     COST_UNKNOWN: Final = 32768  # it succeeded, but its cost= gave no amount
     AGAIN: Final = 65536  # it had ended otherwise: calls up to a number in its details may have been made because of that
     STILL_CALLED: Final = 131072  # such a call, made once more after the step before it had been tried again
+    LEFT: Final = 262144  # it succeeded, but its caller was cancelled meanwhile and did not get the result
 
 
 ITEMS = "durable.items"  # the task of records that hold what a generator gave: no steps, and not counted as such

@@ -24,7 +24,7 @@ from durable.concurrency.places import Group
 from durable.concurrency.transfers import Ended, ended, outcome
 from durable.errors import ConfigurationError
 from durable.steps.effects import uninterrupted
-from durable.steps.failures import note_not_begun
+from durable.steps.failures import note_given, note_not_begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,6 +214,10 @@ class Elsewhere:
     async def _awaited(self, executor: Executor, future: Future[Any]) -> Any:
         try:
             return _taken(await uninterrupted(asyncio.wrap_future(future)))
+        except asyncio.CancelledError as error:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                note_given(error, lambda: _taken(future.result()))
+            raise
         except BrokenExecutor as error:
             self._tell_broken(executor, error)
             raise

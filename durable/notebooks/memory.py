@@ -90,7 +90,7 @@ class Memory(StepHistory):
         if record is None or record.occurrence != occurrence or is_undone(record):
             return None
         self.taken.add(record.seq)
-        if record.status in ENDED_BADLY:
+        if record.status in ENDED_BADLY or record.flags & StepFlag.LEFT:
             self._execution.past.retry.add(record.seq)
         if record.flags & StepFlag.STATE:  # its changes count once, however often it is replayed
             if record.seq in self._changes_applied:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from durable.stores.protocol import Store
 
 _OUTCOME = StepFlag.STATE | StepFlag.VALUE_UNAVAILABLE | StepFlag.NO_EFFECT | StepFlag.RESOLVED
-_OUTCOME |= StepFlag.COST_UNKNOWN
+_OUTCOME |= StepFlag.COST_UNKNOWN | StepFlag.LEFT
 FINISHED = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED, StepStatus.UNDONE)
 
 

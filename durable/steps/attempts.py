@@ -5,20 +5,21 @@ sees it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from durable.costs.budgets import admission, admitted
 from durable.costs.spending import charge
-from durable.errors import ExecutionStopped
+from durable.errors import ExecutionStopped, NotSerializableError, UnknownCostError
 from durable.identity.step_keys import Scope
 from durable.records import StepFlag, StepStatus
 from durable.runs.execution import NOTHING, Body
 from durable.runs.stopping import was_cancelled
 from durable.steps.details import Details
 from durable.steps.effects import Arrival, Durable, Execute, Quiet, uncarried
-from durable.steps.failures import culprits, has_not_begun, mark
+from durable.steps.failures import culprits, given, has_not_begun, mark
 from durable.steps.key_windows import is_forgotten
 from durable.steps.result_cache import keep
 from durable.steps.retries import pause_after, pause_after_result
@@ -26,7 +27,7 @@ from durable.steps.settling import complete, end_streams, leave, overlooked_step
 from durable.steps.step_writers import STARTED, StepWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from durable.steps.effects import Effect
     from durable.steps.plain_steps import Made
@@ -138,6 +139,8 @@ class Attempts(StepWriter):
         yield from leave(execution.flow, body, error)
         if execution.streams:
             yield from end_streams(execution, body, failed=True)
+        if (result := given(error)) is not None and (yield from self._succeed_alone(result, body)):
+            return None
         self._discard_changes(body)
         if isinstance(error, ExecutionStopped) or execution.stopped is not None or body in execution.told_bodies:
             self._interrupt(error, body)
@@ -175,6 +178,18 @@ class Attempts(StepWriter):
         if self.task.is_async and not cancelled and execution.arrivals.are_expected:
             yield Arrival(execution)
         return None
+
+    def _succeed_alone(self, result: Callable[[], Any], body: Body) -> Generator[Effect, Any, bool]:
+        """Record what a body elsewhere gave whose caller was cancelled meanwhile; False if it failed there."""
+        try:
+            value = result()
+        except BaseException:  # says the body: its caller gets the cancellation
+            return False
+        flags = StepFlag.LEFT if self.execution.stopped is None else 0  # nothing goes on where the execution is stopped
+        self._note_cancellation()
+        with contextlib.suppress(NotSerializableError, UnknownCostError):  # which are recorded
+            yield from self.succeed(value, flags, body)
+        return True
 
     def _interrupt(self, error: BaseException, body: Body) -> None:
         """Record an attempt that the end of the execution interrupted, and raise what ended it."""

@@ -7,14 +7,15 @@ sensitive step raised is known as such, whatever it is wrapped in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _MARK = "__durable_step__"
 _HIDDEN = "__durable_hidden__"
 _NOT_BEGUN = "__durable_not_begun__"
+_GIVEN = "__durable_given__"
 
 
 def mark(error: BaseException, run_id: str, seq: int) -> None:
@@ -30,6 +31,17 @@ def note_not_begun(error: BaseException) -> None:
 def has_not_begun(error: BaseException) -> bool:
     """Whether an exception was raised in the place of the body."""
     return getattr(error, _NOT_BEGUN, False)
+
+
+def note_given(error: BaseException, result: Callable[[], Any]) -> None:
+    """Note on the cancellation of a body that it had come to its end, and what gives its result."""
+    _note(error, _GIVEN, result)
+
+
+def given(error: BaseException) -> Callable[[], Any] | None:
+    """Give what `note_given` noted."""
+    found: Callable[[], Any] | None = getattr(error, _GIVEN, None)
+    return found
 
 
 def hide(error: BaseException) -> None:

@@ -5,6 +5,7 @@ What is decided lies in `verdicts`; here each verdict is carried out, and a doub
 
 from __future__ import annotations
 
+import asyncio
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from durable.costs.spending import replay_paid
 from durable.errors import CodeChangedError, CrashLoopError
 from durable.identity.namesakes import refuse_foreign_record
 from durable.identity.step_keys import idempotency_key
-from durable.records import StepFlag, StepQuery
+from durable.records import StepFlag, StepQuery, StepStatus
 from durable.runs.execution import NOTHING, warn_once
 from durable.runs.states import state_of
 from durable.step_pages import all_steps
@@ -151,8 +152,10 @@ class Step:
 
     def _verdict(self, record: StepRecord, on_code_change: OnCodeChange) -> Verdict:
         verdict = self._decide(record, on_code_change)
-        if verdict is not Verdict.AWAIT_CANCELLATION or self._went_on_after(record):
+        if verdict is not Verdict.AWAIT_CANCELLATION or self._went_on_after(self.match.whole_record() or record):
             return verdict
+        if record.status == StepStatus.SUCCEEDED:
+            return Verdict.REPLAY
         may_be_repeated = self.match.is_idempotent or record.flags & StepFlag.NO_EFFECT
         return Verdict.TRY_AGAIN if may_be_repeated else Verdict.DOUBT
 
@@ -169,9 +172,10 @@ class Step:
 
     def _wait_to_be_cancelled(self, record: StepRecord) -> Generator[Effect, Any, None]:
         """Raise what was recorded once the call is cancelled again, and note that it was."""
-        execution = self.execution
+        execution, record = self.execution, self.match.whole_record() or record
         try:
-            yield CancelledAgain(replay_failure(execution, record), self._remind_of_waiting)
+            left = asyncio.CancelledError() if record.flags & StepFlag.LEFT else replay_failure(execution, record)
+            yield CancelledAgain(left, self._remind_of_waiting)
         finally:
             if execution.stopped is None and not execution.ended:
                 execution.append(record._replace(epoch=execution.run.epoch))

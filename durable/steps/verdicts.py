@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from durable.records import RunRecord, StepRecord
 
 INTERRUPTIONS_ALLOWED = 3
-_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE | StepFlag.COST | StepFlag.AGAIN
+_NOT_AT_ONCE = StepFlag.VALUE_UNAVAILABLE | StepFlag.STATE | StepFlag.COST | StepFlag.AGAIN | StepFlag.LEFT
 
 
 class Verdict(Enum):
@@ -81,6 +81,8 @@ def decide(
     if record.status == StepStatus.SUCCEEDED:
         if not replay:
             return Verdict.EXECUTE
+        if record.flags & StepFlag.LEFT and not is_tried_again(record, past):
+            return Verdict.AWAIT_CANCELLATION
         return _code_verdict(record, code, on_code_change, idempotent=idempotent)
     if record.status == StepStatus.STARTED:
         return Verdict.DOUBT if forgotten else _started_verdict(record, past, idempotent=idempotent)
@@ -124,10 +126,10 @@ def _ended_verdict(record: StepRecord, past: Past, *, idempotent: bool, replay: 
 
 
 def is_tried_again(record: StepRecord, past: Past) -> bool:
-    """Whether a failed or cancelled step is what ended the last execution."""
+    """Whether a step that failed, or whose caller was cancelled, is what ended the last execution."""
     if past.retry_failed or record.seq in past.retry:
         return True
-    if record.status == StepStatus.CANCELLED:
+    if record.status == StepStatus.CANCELLED or record.flags & StepFlag.LEFT:
         return record.done is None or past.last_call < record.done
     return past.crashed and past.is_last(record)
 

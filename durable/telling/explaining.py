@@ -139,7 +139,7 @@ def recorded_past(run: RunRecord, steps: list[StepRecord]) -> Past:
     retry = _with_causes(set(outcome.get("retry", ())), steps)
     if run.workflow == NOTEBOOK:  # which no failure of a call ends: each is tried again when it is made again
         retry |= {each.seq for each in steps if each.status in _ENDED_BADLY and not each.parent}
-    if cancelled := [each for each in steps if each.status == StepStatus.CANCELLED]:
+    if cancelled := [each for each in steps if each.status == StepStatus.CANCELLED or each.flags & StepFlag.LEFT]:
         retry |= _ended_by(cancelled, steps)
     return Past(
         retry=retry,
