@@ -111,19 +111,6 @@ else:
 class _Decorated(_Wrapper):
     """What a decorated function has in common with a plain one: it is pickled by reference and never copied."""
 
-    if TYPE_CHECKING:
-        _self_binding: str
-
-    def __init__(self, function: _Function, call: Callable[..., Any]) -> None:
-        """Hand calls of a function to another one, which gets it, the object that it is bound to, and the arguments."""
-        super().__init__(function, call)
-        bound_to = None if self._self_binding == "builtin" else getattr(function, "__self__", None)
-        self._self_call = call if bound_to is None else _of_object(bound_to, call)
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Do what the wrapper of the base does, which looks for that object in each call, at the price of an exception."""
-        return self._self_call(self.__wrapped__, None, args, kwargs)
-
     def __reduce_ex__(self, protocol: Any) -> str:
         """Pickle by reference, as functions are."""
         return str(self.__wrapped__.__qualname__)
@@ -188,10 +175,14 @@ class Task(_Decorated, Generic[P, R_co]):
 
     def __init__(self, definition: TaskDefinition) -> None:
         """Wrap the function of a definition."""
-        super().__init__(definition.function, partial(caller_of(definition), definition))
+        call = partial(caller_of(definition), definition)
+        super().__init__(definition.function, call)
         self._self_definition = definition
+        bound_to = None if self._self_binding == "builtin" else getattr(definition.function, "__self__", None)
+        self._self_call = call if bound_to is None else _of_object(bound_to, call)
 
     if TYPE_CHECKING:
+        _self_binding: str
 
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
@@ -202,6 +193,12 @@ class Task(_Decorated, Generic[P, R_co]):
             self: Task[Concatenate[S, Q], R_co], instance: S, owner: type | None = None
         ) -> BoundTask[Q, R_co]: ...
         def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
+
+    else:
+
+        def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+            """Do what the wrapper of the base does, which looks for that object in each call, at the price of an exception."""
+            return self._self_call(self.__wrapped__, None, args, kwargs)
 
     @property
     def definition(self) -> TaskDefinition:

@@ -157,7 +157,8 @@ class RunCall:
     def check_inputs(self, run: RunRecord) -> None:
         """Refuse a run that was started with other inputs, or by another function of the same name."""
         try:
-            entry = dict(json.loads(run.entry))
+            texts = (run.entry, run.arguments, run.outcome)  # the last is read later, when the run is claimed
+            entry, recorded, _ = (dict(json.loads(text or "{}")) for text in texts)
         except (ValueError, TypeError) as error:
             raise CorruptRecordError(
                 f"The record of run {run.id!r} cannot be read: {error}. Nothing was executed. Restore the store from a backup, "
@@ -170,7 +171,6 @@ class RunCall:
                 f"such programs cannot be told apart by their names. Nothing was executed. Put the program into a file, give "
                 f"the workflow a name=, or start anew with {notices.fresh_way()}."
             )
-        recorded = json.loads(run.arguments or b"{}")
         if recorded == self.digests or (self.is_block and not self.digests):
             self.check_patches(run, entry.get("patched", ()))
             return

@@ -69,6 +69,19 @@ def test_a_damaged_record_is_an_error(scene: Scene, table: str, column: str, dam
     assert scene.ledger == ["bob 3"]
 
 
+@pytest.mark.parametrize("damage", ["arguments = CAST(x'fb' || substr(arguments, 2) AS BLOB)", "outcome = '{'"])
+def test_a_damaged_run_is_an_error(scene: Scene, damage: str) -> None:
+    """What a run notes of itself cannot be read: a typed error that names the run, nothing executed."""
+    scene.kill("ada half", parts, "ada")
+    with contextlib.closing(sqlite3.connect(scene.db)) as db, db:
+        db.execute(f"UPDATE runs SET {damage}")
+    scene.forget()
+    outcome = scene.start(parts, "ada")
+    assert outcome.error == "CorruptRecordError"
+    assert "run-ada" in outcome.message
+    assert scene.ledger == []
+
+
 def _all_runs() -> list[str]:
     return sorted(run.id for run in durable.list_runs())
 
