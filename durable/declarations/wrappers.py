@@ -173,9 +173,9 @@ class Task(_Decorated, Generic[P, R_co]):
 
     __bound_function_wrapper__ = BoundTask
 
-    def __init__(self, definition: TaskDefinition) -> None:
-        """Wrap the function of a definition."""
-        call = partial(caller_of(definition), definition)
+    def __init__(self, definition: TaskDefinition, call: Callable[..., Any] | None = None) -> None:
+        """Wrap the function of a definition; calls are handed to `call`, or to what executes such a task."""
+        call = call or partial(caller_of(definition), definition)
         super().__init__(definition.function, call)
         self._self_definition = definition
         bound_to = None if self._self_binding == "builtin" else getattr(definition.function, "__self__", None)

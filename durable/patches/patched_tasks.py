@@ -38,8 +38,7 @@ class PatchedTask(Task[P, R]):
 
     def __init__(self, definition: TaskDefinition) -> None:
         """Wrap the function of a definition."""
-        super(Task, self).__init__(definition.function, partial(_call, caller_of(definition), definition))
-        self._self_definition = definition
+        super().__init__(definition, partial(_call, caller_of(definition), definition))
 
     @classmethod
     def made(cls, function: Callable[P, R], options: dict[str, Any]) -> PatchedTask[P, R]:
